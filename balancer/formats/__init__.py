@@ -1,0 +1,1 @@
+"""Documents: snapshots, plans and their JSON Schemas, nouns to JSON and back."""

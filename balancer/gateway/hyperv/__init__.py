@@ -1,0 +1,1 @@
+"""The production gateway: our PowerShell module on real hosts, over WinRM."""

@@ -1,0 +1,1 @@
+"""The independent judge: replays a plan against every rule, sharing no code with the planner."""

@@ -1,0 +1,1 @@
+"""The formulas of live migration: pure, shared by planner, simulator and reports."""

@@ -1,0 +1,82 @@
+"""What became of a plan: the outcome of each migration and of the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class MigrationState(StrEnum):
+    """Where a migration stands. The transitions are the table in `balancer.execute.machine`."""
+
+    PLANNED = "planned"
+    INTENDED = "intended"  # journalled, not yet asked for
+    RUNNING = "running"  # asked for and accepted; queued or copying
+    UNKNOWN = "unknown"  # the reply was lost; only looking again resolves it
+    CANCELLING = "cancelling"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"  # not started, with a reason
+
+    @property
+    def is_final(self) -> bool:
+        """Tell whether nothing more will happen to the migration."""
+        return self in FINAL
+
+
+FINAL = frozenset(
+    {
+        MigrationState.DONE,
+        MigrationState.FAILED,
+        MigrationState.CANCELLED,
+        MigrationState.SKIPPED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationOutcome:
+    """How one migration ended, or where it stands.
+
+    Attributes:
+        code: HRESULT or Win32 code of a failure as the platform gave it, else None.
+        reason: One sentence for a person; empty when all went well.
+        blackout_s: How long the VM stood still at the switch, where measured.
+    """
+
+    migration: str
+    vm: str
+    name: str
+    source: str
+    target: str
+    state: MigrationState
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    percent: int = 0
+    code: int | None = None
+    reason: str = ""
+    blackout_s: float | None = None
+
+
+class RunEnd(StrEnum):
+    """How a run ended as a whole."""
+
+    DONE = "done"
+    IN_PART = "in_part"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"  # nothing was started
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """The outcome of executing one plan."""
+
+    cluster: str
+    plan: str
+    end: RunEnd
+    started_at: datetime
+    ended_at: datetime
+    migrations: tuple[MigrationOutcome, ...]
+    notes: tuple[str, ...] = ()  # settings switched and restored, adoptions, refusals

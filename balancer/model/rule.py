@@ -1,0 +1,108 @@
+"""Rules as values: who they are about, how binding they are, and what they say.
+
+What a rule says is expressed in four forms that know nothing of the rule's kind. Planner
+and judge each read the forms for themselves, so a new kind of rule needs neither of them.
+The kinds live in `balancer.policy.rules`, one file each.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from balancer.model.cluster import Cluster
+
+
+class SelectBy(StrEnum):
+    """How a selector finds what it means."""
+
+    EXACT = "exact"  # an id, else a name, case-insensitive
+    GLOB = "glob"
+    TAG = "tag"
+    GROUP = "group"
+    PRIORITY = "priority"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Picks VMs or hosts; written as a plain string or as `{glob: "web-*"}` and so on."""
+
+    by: SelectBy
+    value: str
+
+    def __str__(self) -> str:
+        return self.value if self.by is SelectBy.EXACT else f"{{{self.by}: {self.value}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedHosts:
+    """Each of `vms` may be on `hosts` only. Broken once per VM elsewhere."""
+
+    vms: frozenset[str]
+    hosts: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """At most `limit` of `vms` in each domain (a set of hosts). Broken by the excess."""
+
+    vms: frozenset[str]
+    domains: tuple[frozenset[str], ...]
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """All of `vms` in one domain. Broken by the number of domains they occupy, less one."""
+
+    vms: frozenset[str]
+    domains: tuple[frozenset[str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SoftCost:
+    """Each of `vms` on one of `hosts` costs `weight` in the tier of soft rules."""
+
+    vms: frozenset[str]
+    hosts: frozenset[str]
+    weight: float
+
+
+Form = AllowedHosts | Cap | Unit | SoftCost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule(ABC):
+    """One rule of a policy or of the cluster itself.
+
+    Args:
+        vms: The VMs it is about.
+        hard: Whether it binds (repaired when broken, never broken or made worse) or only costs.
+        during: Whether it holds at every instant of a plan or only at its end.
+        origin: Where it was said, for messages: `policy.yaml:12` or `cluster`.
+        name: What the administrator calls it; may be empty.
+    """
+
+    kind: ClassVar[str]
+
+    vms: tuple[Selector, ...]
+    hard: bool = True
+    during: bool = True
+    origin: str = ""
+    name: str = ""
+
+    @abstractmethod
+    def says(self, cluster: Cluster) -> tuple[Form, ...]:
+        """Resolve the selectors on `cluster` and return what the rule demands there."""
+
+    def host_selectors(self) -> tuple[Selector, ...]:
+        """Return the selectors of hosts, for kinds that have any."""
+        return ()
+
+    def __str__(self) -> str:
+        who = ", ".join(str(selector) for selector in self.vms)
+        return f"{self.kind} [{self.name or who}]"

@@ -1,0 +1,108 @@
+"""What counts as capacity, load and movable: definitions that planner and judge both go by.
+
+Definitions, not decisions: everything here follows from the snapshot and the policy alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from balancer.model.cluster import Cluster, Host, HostState, Vm
+from balancer.policy.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """What VMs may use of a host once the policy's reserve is taken off."""
+
+    cpu_cores: float
+    memory_bytes: float
+
+
+def usable(host: Host, policy: Policy) -> Usable:
+    """Return the usable capacity of `host`; never negative."""
+    reserve = policy.reserve
+    memory = max(reserve.memory_bytes, host.memory_bytes * reserve.memory_fraction)
+    return Usable(
+        cpu_cores=host.cpu_cores * (1.0 - reserve.cpu_fraction),
+        memory_bytes=max(0.0, host.memory_bytes - memory),
+    )
+
+
+def cores_on(vm: Vm, source: Host, target: Host) -> float:
+    """Return the cores that `vm`, measured on `source`, would use on `target`."""
+    return vm.cpu_used_cores * source.cpu_speed / target.cpu_speed
+
+
+def fixed_cores(cluster: Cluster, host: Host) -> float:
+    """Return the cores that stay on `host` whatever moves: measured total less its VMs' sum."""
+    if host.cpu_used_cores is None:
+        return 0.0
+    vms = sum(vm.cpu_used_cores for vm in cluster.vms_on[host.name] if vm.is_load)
+    return max(0.0, host.cpu_used_cores - vms)
+
+
+def in_play(host: Host) -> bool:
+    """Tell whether the host takes part in balancing: it answers and nobody took it out."""
+    return host.state in (HostState.UP, HostState.DRAINING)
+
+
+def why_immovable(cluster: Cluster, vm: Vm) -> str | None:
+    """Return why `vm` cannot be live migrated off its host now, or None when it can.
+
+    Only facts about the VM and its own host; rules and targets are judged elsewhere.
+    """
+    host = cluster.host_by_name[vm.host]
+    if not vm.is_load:
+        return f"it is {vm.state.value}, not running"
+    if vm.blocked_by:
+        return "it is blocked by " + ", ".join(sorted(vm.blocked_by))
+    if host.state not in (HostState.UP, HostState.DRAINING):
+        return f"its host {host.name} is {host.state.value}"
+    if not host.migration.enabled:
+        return f"live migration is disabled on its host {host.name}"
+    if host.migration.concurrent < 1:
+        return f"its host {host.name} allows no migration at all"
+    return None
+
+
+def why_no_target(host: Host) -> str | None:
+    """Return why `host` cannot receive any VM now, or None when it can."""
+    if host.state is not HostState.UP:
+        return f"{host.name} is {host.state.value}"
+    if not host.migration.enabled:
+        return f"live migration is disabled on {host.name}"
+    if host.migration.concurrent < 1:
+        return f"{host.name} allows no migration at all"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The caps in force: for each, the lowest of command line, policy, host and cluster."""
+
+    migrations: int | None
+    concurrent_per_host: dict[str, int]
+    concurrent_per_cluster: int | None
+    bytes: int | None
+    duration_s: float | None
+
+
+def caps_in_force(cluster: Cluster, policy: Policy, max_migrations: int | None = None) -> Caps:
+    """Return the caps for one run; `max_migrations` is the command line's."""
+    limits = policy.limits
+    counts = [n for n in (max_migrations, limits.migrations_per_run) if n is not None]
+    wide = [
+        n
+        for n in (limits.concurrent_per_host, cluster.settings.concurrent_per_host)
+        if n is not None
+    ]
+    return Caps(
+        migrations=min(counts, default=None),
+        concurrent_per_host={
+            host.name: min([host.migration.concurrent, *wide]) for host in cluster.hosts
+        },
+        concurrent_per_cluster=limits.concurrent_per_cluster,
+        bytes=limits.bytes_per_run,
+        duration_s=limits.duration_per_run_s,
+    )

@@ -1,0 +1,98 @@
+"""The policy as a frozen value. Every field has a default that is safe unattended.
+
+The YAML form and its errors are `balancer.policy.load`; the vocabulary is documented for
+administrators in docs/reference/policy.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from balancer.model.rule import Rule
+
+
+class Mode(StrEnum):
+    """What a scheduled run may do by itself."""
+
+    OBSERVE = "observe"
+    RECOMMEND = "recommend"
+    AUTO = "auto"
+
+
+class Goal(StrEnum):
+    """How far a plan goes: each goal includes the ones before it (except consolidation)."""
+
+    RULES_ONLY = "rules-only"
+    RELIEVE = "relieve"
+    BALANCE = "balance"
+    CONSOLIDATE = "consolidate"
+
+
+class Prefer(StrEnum):
+    """Which transport to use: the fastest, what the hosts have, or one by name."""
+
+    AUTO = "auto"
+    AS_SET = "as_set"
+    TCP = "tcp"
+    COMPRESSION = "compression"
+    SMB = "smb"
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The share of a host's usable capacity above which it counts as overloaded, 0..1."""
+
+    cpu: float = 0.80
+    memory: float = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """What is kept free on each host: it comes off the capacity before anything is judged.
+
+    Memory takes the larger of the fraction and the bytes.
+    """
+
+    cpu_fraction: float = 0.0
+    memory_fraction: float = 0.0
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Caps; None is no cap. The lowest of command line, policy, host and cluster wins.
+
+    `migrations_per_run` counts stop-overs. `concurrent_per_host` counts migrations in and
+    out together, as the platform does. `duration_per_run_s` bounds the forecast makespan.
+    """
+
+    migrations_per_run: int | None = None
+    concurrent_per_host: int | None = None
+    concurrent_per_cluster: int | None = None
+    bytes_per_run: int | None = None
+    duration_per_run_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransportPolicy:
+    """How to choose the transport, and whether host settings may be written for it."""
+
+    prefer: Prefer = Prefer.AUTO
+    write_settings: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything the planner, the judge and the executor are told by the administrator."""
+
+    name: str = "built-in default"
+    mode: Mode = Mode.RECOMMEND
+    goal: Goal = Goal.BALANCE
+    thresholds: Thresholds = Thresholds()
+    reserve: Reserve = Reserve()
+    limits: Limits = Limits()
+    transport: TransportPolicy = TransportPolicy()
+    rules: tuple[Rule, ...] = ()
+    plan_lifetime_s: float = 900.0
+    sha256: str = ""  # of the policy document; empty for the built-in default

@@ -1,0 +1,73 @@
+"""Selectors: from what an administrator writes to the VMs and hosts of one cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from balancer.model.cluster import Cluster, Vm
+from balancer.model.rule import Rule, SelectBy, Selector
+
+
+def select_vms(cluster: Cluster, selectors: Iterable[Selector]) -> frozenset[str]:
+    """Return the ids of the VMs that any of `selectors` picks."""
+    return frozenset(vm.id for selector in selectors for vm in _vms(cluster, selector))
+
+
+def select_hosts(cluster: Cluster, selectors: Iterable[Selector]) -> frozenset[str]:
+    """Return the names of the hosts that any of `selectors` picks."""
+    return frozenset(name for selector in selectors for name in _hosts(cluster, selector))
+
+
+def warnings(cluster: Cluster, rule: Rule) -> tuple[str, ...]:
+    """Return a sentence for each selector of `rule` that picks nothing, or several by one name."""
+    found: list[str] = []
+    where = f"{rule.origin}: " if rule.origin else ""
+    for selector in rule.vms:
+        vms = _vms(cluster, selector)
+        if not vms:
+            found.append(f"{where}rule {rule}: no VM matches {selector}; the rule does not bind it")
+        elif selector.by is SelectBy.EXACT and len(vms) > 1:
+            ids = ", ".join(sorted(vm.id for vm in vms))
+            found.append(
+                f"{where}rule {rule}: {selector} is the name of {len(vms)} VMs ({ids}); "
+                "the rule binds all of them; use the id to mean one"
+            )
+    found.extend(
+        f"{where}rule {rule}: no host matches {selector}"
+        for selector in rule.host_selectors()
+        if not _hosts(cluster, selector)
+    )
+    return tuple(found)
+
+
+def _vms(cluster: Cluster, selector: Selector) -> list[Vm]:
+    value = selector.value.casefold()
+    match selector.by:
+        case SelectBy.EXACT:
+            by_id = [vm for vm in cluster.vms if vm.id.casefold() == value]
+            return by_id or [vm for vm in cluster.vms if vm.name.casefold() == value]
+        case SelectBy.GLOB:
+            return [vm for vm in cluster.vms if fnmatchcase(vm.name.casefold(), value)]
+        case SelectBy.TAG:
+            return [vm for vm in cluster.vms if value in (tag.casefold() for tag in vm.tags)]
+        case SelectBy.GROUP:
+            return [
+                vm
+                for vm in cluster.vms
+                if any(fnmatchcase(group.casefold(), value) for group in vm.groups)
+            ]
+        case SelectBy.PRIORITY:
+            return [vm for vm in cluster.vms if vm.priority.value == value]
+        case SelectBy.HOST:
+            return [vm for vm in cluster.vms if vm.host.casefold() == value]
+
+
+def _hosts(cluster: Cluster, selector: Selector) -> list[str]:
+    value = selector.value.casefold()
+    names = [host.name for host in cluster.hosts]
+    if selector.by is SelectBy.GLOB:
+        return [name for name in names if fnmatchcase(name.casefold(), value)]
+    if selector.by in (SelectBy.EXACT, SelectBy.HOST):
+        return [name for name in names if name.casefold() == value]
+    return []

@@ -1,0 +1,1 @@
+"""What must be remembered: journal, leases, history, plans; SQLAlchemy Core behind one door."""
