@@ -1,1 +1,109 @@
-"""The command line: one verb a file; printing and exit codes only."""
+"""The command line: one verb a file; printing and exit codes only.
+
+Verbs are imported when they are called, so that `balancer plan` does not pay for what only
+`balancer demo` needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+
+import click
+
+from balancer import __version__
+from balancer.errors import BalancerError, ExitCode
+
+VERBS = {
+    "apply": "Execute a plan that was made before.",
+    "check": "Tell whether the hosts can be reached, logged in to and driven.",
+    "demo": "Balance a simulated cluster before your eyes, over real WinRM.",
+    "explain": "Say why a plan does what it does, or why a VM stays where it is.",
+    "move": "Live migrate one VM, to a host or to the best one.",
+    "observe": "Read a cluster and show it, or write it down as a snapshot.",
+    "place": "Name the best host for a new VM.",
+    "plan": "Plan the migrations that bring a cluster within policy.",
+    "schema": "Print the JSON Schema of a document.",
+    "simulate": "Serve a simulated cluster over WinRM, to try things on.",
+    "status": "Show what runs, what ran last and who holds the cluster.",
+}
+
+
+class Verbs(click.Group):
+    """The verbs, each in the module of its name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in alphabetical order."""
+        del ctx
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the verb's command."""
+        del ctx
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"balancer.cli.{cmd_name}")
+        command = module.command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"balancer.cli.{cmd_name}.command is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(VERBS.items()))
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 our fault, 2 bad input, 3 the answer is no, 4 in part, "
+    "5 cannot reach, 6 held by another executor, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="balancer")
+def balancer() -> None:
+    """A load balancer for Hyper-V: plans live migrations, proves them safe, carries them out."""
+
+
+def main() -> None:
+    """Run the command line and leave with the exit code that the outcome has."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; every error becomes one message on stderr and its exit code."""
+    try:
+        result = balancer.main(args=arguments, prog_name="balancer", standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 -- the outermost edge
+        return int(_report(error))
+    return int(result) if isinstance(result, int) else int(ExitCode.DONE)
+
+
+def _report(error: BaseException) -> int:
+    """Say what went wrong, in one message, and return the exit code for it."""
+    match error:
+        case click.exceptions.Exit():
+            return error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            click.echo("interrupted", err=True)
+            return ExitCode.INTERRUPTED
+        case click.ClickException():
+            error.show()
+            return ExitCode.BAD_INPUT
+        case BalancerError():
+            click.echo(f"error: {error}", err=True)
+            return error.exit_code
+        case BrokenPipeError():
+            # The reader of our output has gone (`| head`): nothing is left to say to it, and
+            # the interpreter must not try to flush into the closed pipe on its way out.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.DONE
+    click.echo(f"error: internal error: {type(error).__name__}: {error}", err=True)
+    if os.environ.get("BALANCER_TRACEBACK"):
+        traceback.print_exception(error)
+    else:
+        click.echo("  remedy: report it; BALANCER_TRACEBACK=1 shows where it happened", err=True)
+    return ExitCode.OUR_FAULT

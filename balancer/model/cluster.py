@@ -6,7 +6,7 @@ in bytes, rates in bytes or bits per second. `None` means "not measured", never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -196,6 +196,13 @@ class ClusterSettings:
     functional_level: int | None = None
 
 
+def _by_word(pairs: Iterable[tuple[str, Vm]]) -> dict[str, tuple[Vm, ...]]:
+    found: dict[str, list[Vm]] = {}
+    for word, vm in pairs:
+        found.setdefault(word, []).append(vm)
+    return {word: tuple(vms) for word, vms in found.items()}
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A snapshot: hosts, VMs, the cluster's own rules and settings, at one moment.
@@ -221,6 +228,16 @@ class Cluster:
     def vm_by_id(self) -> Mapping[str, Vm]:
         """Map VM ids, exactly as given, to VMs."""
         return {vm.id: vm for vm in self.vms}
+
+    @cached_property
+    def vms_by_folded_id(self) -> Mapping[str, tuple[Vm, ...]]:
+        """Map ids without regard to case to VMs: thousands of rules name single VMs."""
+        return _by_word((vm.id.casefold(), vm) for vm in self.vms)
+
+    @cached_property
+    def vms_by_folded_name(self) -> Mapping[str, tuple[Vm, ...]]:
+        """Map names without regard to case to VMs, of which several may share one."""
+        return _by_word((vm.name.casefold(), vm) for vm in self.vms)
 
     @cached_property
     def vms_on(self) -> Mapping[str, tuple[Vm, ...]]:

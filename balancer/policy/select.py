@@ -45,8 +45,8 @@ def _vms(cluster: Cluster, selector: Selector) -> list[Vm]:
     value = selector.value.casefold()
     match selector.by:
         case SelectBy.EXACT:
-            by_id = [vm for vm in cluster.vms if vm.id.casefold() == value]
-            return by_id or [vm for vm in cluster.vms if vm.name.casefold() == value]
+            by_id = cluster.vms_by_folded_id.get(value)
+            return list(by_id or cluster.vms_by_folded_name.get(value, ()))
         case SelectBy.GLOB:
             return [vm for vm in cluster.vms if fnmatchcase(vm.name.casefold(), value)]
         case SelectBy.TAG:

@@ -1,0 +1,165 @@
+"""From a placement to a schedule that keeps every cap, giving up moves where it must.
+
+The searches know loads and rules; order, bytes and seconds are known only once scheduled. What
+then does not fit is given up again, the move that gains least first, and with it whatever
+would be illegal without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from balancer.model.cluster import Transport
+from balancer.model.plan import SettingChange
+from balancer.planner import transport
+from balancer.planner.explain import repairs
+from balancer.planner.ilp import Solver
+from balancer.planner.problem import GIB, Ints, Problem
+from balancer.planner.schedule import Schedule, schedule
+from balancer.planner.score import better, legal_end, measure, over_limit, overloaded
+from balancer.planner.timing import Timing
+from balancer.planner.work import Work
+from balancer.policy.policy import Prefer
+
+# Of the moves that stand in each other's way this many are weighed before one is given up.
+WEIGHED = 40
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A placement that can be reached, how, and what was given up for it."""
+
+    place: Ints
+    schedule: Schedule
+    settings: tuple[SettingChange, ...]
+    timing: Timing
+    dropped: dict[int, str] = field(default_factory=dict)
+
+
+def carry(
+    problem: Problem, place: Ints, work: Work, solver: Solver, *, asked_for: bool = False
+) -> Carried:
+    """Schedule the moves to `place`, a legal end, giving up what the caps do not allow.
+
+    What remains must better the placement, unless it was `asked_for`.
+    """
+    timing = Timing(problem)
+    goal = problem.policy.goal
+    nothing = measure(problem, problem.home).key(goal)
+    dropped: dict[int, str] = {}
+    place = place.copy()
+    while True:
+        found, settings = _fastest(timing, place, work, solver)
+        text, victims, count = _too_much(problem, found)
+        if not victims:
+            return Carried(place, found, settings, timing, dropped)
+        before = place
+        place = legalise(problem, _without(problem, place, victims, count))
+        if not asked_for and not better(measure(problem, place).key(goal), nothing):
+            place = problem.home.copy()
+        for vm in np.flatnonzero(place != before).tolist():
+            dropped[vm] = text
+
+
+def moves_of(problem: Problem, place: Ints) -> list[tuple[int, int, int]]:
+    """Return (VM, source, target) of every VM that is not at home."""
+    moved = np.flatnonzero(place != problem.home).tolist()
+    return [(vm, int(problem.home[vm]), int(place[vm])) for vm in moved]
+
+
+def _fastest(
+    timing: Timing, place: Ints, work: Work, solver: Solver
+) -> tuple[Schedule, tuple[SettingChange, ...]]:
+    """Schedule with the present settings and with those worth trying; take what pays."""
+    problem = timing.problem
+    moves = moves_of(problem, place)
+    urgent = _urgent(problem, place)
+    present = transport.as_set(problem)
+    best = schedule(timing, moves, present, urgent)
+    chosen: dict[int, Transport] = present
+    asked_for = problem.policy.transport.prefer is not Prefer.AUTO
+    usual_s = best.makespan_s
+    for settings in transport.candidates(timing, moves, work, solver):
+        tried = schedule(timing, moves, settings, urgent)
+        fewer_stuck = len(tried.stuck) < len(best.stuck)
+        worth = transport.pays(usual_s, tried.makespan_s)
+        faster = worth and tried.makespan_s < best.makespan_s - 1e-9
+        if asked_for or fewer_stuck or (faster and len(tried.stuck) <= len(best.stuck)):
+            best, chosen = tried, settings
+    return best, transport.changes(problem, chosen)
+
+
+def _urgent(problem: Problem, place: Ints) -> set[int]:
+    """Return the VMs whose migration evacuates, relieves or repairs."""
+    hot = np.asarray(overloaded(problem, problem.before).any(axis=0))
+    moved = np.flatnonzero(place != problem.home)
+    urgent = moved[problem.from_drain[moved] | hot[problem.home[moved]]]
+    return set(urgent.tolist()) | {vm for vm in moved.tolist() if repairs(problem, place, vm)}
+
+
+def _too_much(problem: Problem, found: Schedule) -> tuple[str, list[int], int]:
+    """Return the first cap that `found` does not keep, VMs to choose from, and how many to give up.
+
+    About half of what is too much goes at a time: what is left is scheduled anew and may fit.
+    """
+    caps = problem.caps
+    timed = [one.leg.vm for one in found.timed]
+    if found.stuck:
+        text = "its target has no room before others have left, and there is no way around"
+        return text, list(found.stuck[:WEIGHED]), 1
+    if len(timed) > problem.cap:
+        text = f"the cap of {problem.cap} migrations leaves no stop-over"
+        return text, sorted(set(timed)), 1
+    if caps.bytes is not None and found.bytes > caps.bytes:
+        text = f"the cap of {caps.bytes / GIB:.1f} GiB a run is used up"
+        excess = (found.bytes - caps.bytes) / found.bytes
+        return text, sorted(set(timed)), max(1, int(excess * len(timed) / 2))
+    if caps.duration_s is not None and found.makespan_s > caps.duration_s:
+        text = f"it would not end within {caps.duration_s:.0f} s"
+        late = {one.leg.vm for one in found.timed if one.end_s > caps.duration_s}
+        return text, sorted(late), max(1, len(late) // 2)
+    return "", [], 0
+
+
+def _without(problem: Problem, place: Ints, victims: list[int], count: int) -> Ints:
+    """Return `place` without those `count` of `victims` whose loss costs the tiers least."""
+    goal = problem.policy.goal
+    keys: list[tuple[tuple[float, ...], int]] = []
+    trial = place.copy()
+    for vm in victims:
+        if place[vm] == problem.home[vm]:
+            continue
+        trial[vm] = problem.home[vm]
+        keys.append((measure(problem, trial).key(goal), vm))
+        trial[vm] = place[vm]
+    for _, vm in sorted(keys)[:count]:
+        trial[vm] = problem.home[vm]
+    return trial
+
+
+def legalise(problem: Problem, place: Ints) -> Ints:
+    """Take moves back until the rest is a legal end; at worst none are left."""
+    place = place.copy()
+    while not legal_end(problem, place):
+        moved = np.flatnonzero(place != problem.home)
+        full = over_limit(problem, place)
+        guilty = moved[full[place[moved]]]
+        if len(guilty):
+            size = (problem.weight * problem.scale[:, [0]]).max(axis=0)
+            back = guilty[[int(np.argmin(size[guilty]))]]
+        else:
+            back = _in_broken_groups(problem, place, moved)
+        if not len(back):
+            back = moved
+        place[back] = problem.home[back]
+    return place
+
+
+def _in_broken_groups(problem: Problem, place: Ints, moved: Ints) -> Ints:
+    """Return the moved members of the first group that ends worse than it may."""
+    for group in problem.groups:
+        if not group.legal(group.counts(place)):
+            return np.intersect1d(group.members, moved)
+    return moved[:0]

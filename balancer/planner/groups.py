@@ -1,0 +1,130 @@
+"""Rules that count VMs over domains of hosts: caps and units, as arrays.
+
+A cap limits how many members each domain holds; a unit wants all members in one domain. Both
+need only the number of members in each domain, so both are kept as such counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from balancer.model.cluster import Host, Vm
+from balancer.model.rule import Cap, Unit
+from balancer.policy.said import Said
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One cap or unit over disjoint domains.
+
+    Attributes:
+        said: The rule and form behind it.
+        members: (M,) indices of its VMs, sorted.
+        domain: (H,) domain of each host, -1 for none.
+        before: (D,) members in each domain as they are.
+        limit: Of a cap; None for a unit.
+        fixed: A unit that cannot be counted over disjoint domains: its VMs stay.
+    """
+
+    said: Said
+    members: Ints
+    domain: Ints
+    before: Ints
+    limit: int | None
+    fixed: bool = False
+
+    @property
+    def hard(self) -> bool:
+        """Tell whether it binds."""
+        return self.said.hard
+
+    def counts(self, place: Ints) -> Ints:
+        """Return the (D,) members in each domain when VMs are at `place`."""
+        domains = self.domain[place[self.members]]
+        return np.bincount(domains[domains >= 0], minlength=len(self.before))
+
+    def broken(self, counts: Ints) -> int:
+        """Return how broken it is: the excess over a cap, or the extra domains of a unit."""
+        if self.limit is None:
+            return max(0, int((counts > 0).sum()) - 1)
+        return int(np.maximum(0, counts - self.limit).sum())
+
+    def legal(self, counts: Ints) -> bool:
+        """Tell whether a hard group ends no worse than it began, domain by domain."""
+        if not self.hard:
+            return True
+        if self.limit is None:
+            return bool((counts > 0).sum() <= (self.before > 0).sum())
+        return bool((counts <= np.maximum(self.limit, self.before)).all())
+
+    def change(self, counts: Ints, source: int) -> tuple[Ints, Bools]:
+        """Return for each target host the change in `broken`, and whether it stays legal.
+
+        Args:
+            counts: (D,) members in each domain now, the VM among them.
+            source: Host the VM is on now.
+        """
+        here = int(self.domain[source])
+        known = self.domain >= 0
+        there = np.where(known, self.domain, 0)
+        same = self.domain == here
+        if self.limit is None:
+            gain = (known & (counts[there] == 0)).astype(np.int64)
+            gain -= int(here >= 0 and counts[here] == 1)
+            occupied = int((counts > 0).sum())
+            after = np.where(same, occupied, occupied + gain)
+            change = np.maximum(0, after - 1) - max(0, occupied - 1)
+            return change, same | (after <= int((self.before > 0).sum())) | (not self.hard)
+        arrive = (known & (counts[there] >= self.limit)).astype(np.int64)
+        arrive -= int(here >= 0 and counts[here] > self.limit)
+        room = ~known | (counts[there] < np.maximum(self.limit, self.before[there]))
+        return np.where(same, 0, arrive), same | room | (not self.hard)
+
+    def restrict(self, allowed: Bools, home: Ints) -> None:
+        """Take out of `allowed` (N, H), in place, what this group rules out from the start.
+
+        A hard unit that holds during the moves may only gather where it is already: any other
+        domain would be one more while the VM is in flight.
+        """
+        if self.limit is not None or not self.hard:
+            return
+        if self.fixed:
+            allowed[self.members] = False
+        elif self.said.during:
+            occupied = np.append(self.before > 0, False)
+            allowed[self.members] &= occupied[self.domain]
+        allowed[self.members, home[self.members]] = True
+
+
+def groups_of(
+    said: Sequence[Said], hosts: Sequence[Host], vms: Sequence[Vm], home: Ints
+) -> tuple[Group, ...]:
+    """Return the caps and units among `said`, over disjoint domains each."""
+    index = {vm.id: at for at, vm in enumerate(vms)}
+    found: list[Group] = []
+    for one in said:
+        form = one.form
+        if not isinstance(form, (Cap, Unit)):
+            continue
+        members = np.array(sorted(index[vm] for vm in form.vms), dtype=np.int64)
+        limit = form.limit if isinstance(form, Cap) else None
+        disjoint = len(frozenset().union(*form.domains)) == sum(map(len, form.domains))
+        # A cap speaks of each domain by itself, so overlapping ones are as many caps.
+        parts = [form.domains] if disjoint or limit is None else [(d,) for d in form.domains]
+        for domains in parts:
+            domain = np.full(len(hosts), -1, dtype=np.int64)
+            for at, host in enumerate(hosts):
+                for number, names in enumerate(domains):
+                    if host.name in names:
+                        domain[at] = number
+            there = domain[home[members]]
+            before = np.bincount(there[there >= 0], minlength=len(domains)).astype(np.int64)
+            found.append(Group(one, members, domain, before, limit, fixed=not disjoint))
+    return tuple(found)

@@ -1,0 +1,237 @@
+"""The door to PuLP and its solvers: HiGHS in memory with a start solution, else CBC.
+
+PuLP 3's own in-memory HiGHS has no warm start, adds rows one by one and does not know the
+status of a solve that met its node limit; a subclass mends all three. A solver's word on
+optimality is not taken: the caller compares what it measured with the bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pulp
+
+from balancer.errors import InputError
+from balancer.planner.linear import INF, Linear
+from balancer.planner.problem import Floats
+
+highspy: Any
+try:
+    import highspy
+except ImportError:  # CBC comes with PuLP and solves the same model
+    highspy = None
+
+Solver = Literal["auto", "highs", "cbc"]
+
+GAP_RELATIVE = 5e-7  # half of what "optimal" promises
+SEED = 0  # of the solver's own choices: fixed, so that the same model gives the same answer
+# Rows and bounds of an answer hold to this; the default of 1e-7 is 100 KB of a 1 TB host.
+FEASIBILITY = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard to try: branch-and-bound nodes, and seconds where there is a time limit."""
+
+    nodes: int
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """An answer: values where a solution was found, and a proven lower bound where known."""
+
+    x: Floats | None
+    bound: float
+    iterations: int
+
+
+def highs_is_there() -> bool:
+    """Tell whether HiGHS can be used in this installation."""
+    return highspy is not None
+
+
+def quiet_highs() -> Any:
+    """Return a HiGHS that prints nothing.
+
+    The public class registers callbacks first of all, which prints a banner to standard output
+    before it can be told not to; its base has all that is needed.
+    """
+    engine = highspy._Highs()  # noqa: SLF001 -- the only way to set the flag in time
+    engine.setOptionValue("output_flag", False)
+    engine.setOptionValue("threads", 1)
+    engine.setOptionValue("random_seed", SEED)
+    return engine
+
+
+def solve(
+    linear: Linear,
+    cost: Floats,
+    constant: float,
+    start: Sequence[tuple[int, float]],
+    effort: Effort,
+    solver: Solver = "auto",
+) -> Solution:
+    """Minimise `cost` x + `constant`; `start` gives values of some variables to begin from.
+
+    Raises:
+        InputError: HiGHS was asked for by name and is not installed.
+    """
+    model, variables = _pulp_model(linear, cost, constant)
+    if solver == "highs" and not highs_is_there():
+        raise InputError(
+            "the solver HiGHS is not installed", remedy="pip install highspy, or use --solver cbc"
+        )
+    if solver != "cbc" and highs_is_there():
+        engine = _WarmHighs(start, effort)
+        model.solve(engine)
+        return Solution(engine.values(), engine.bound, engine.iterations)
+    return _solve_with_cbc(model, variables, start, effort)
+
+
+def _pulp_model(
+    linear: Linear, cost: Floats, constant: float
+) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
+    model = pulp.LpProblem("plan", pulp.LpMinimize)
+    variables = [
+        pulp.LpVariable(
+            f"x{at}",
+            None if lower == -INF else lower,
+            None if upper == INF else upper,
+            pulp.LpInteger if whole else pulp.LpContinuous,
+        )
+        for at, (lower, upper, whole) in enumerate(
+            zip(linear.lower, linear.upper, linear.integer, strict=True)
+        )
+    ]
+    model.addVariables(variables)
+    terms = [(variables[at], float(cost[at])) for at in np.flatnonzero(cost).tolist()]
+    model.setObjective(pulp.LpAffineExpression(terms, constant=constant))
+    for number, (low, high, index, value) in enumerate(
+        zip(linear.row_lower, linear.row_upper, linear.row_index, linear.row_value, strict=True)
+    ):
+        pairs = [(variables[v], c) for v, c in zip(index.tolist(), value.tolist(), strict=True)]
+        sense, side = _side(low, high)
+        row = pulp.LpConstraint(pulp.LpAffineExpression(pairs), sense, f"r{number}", side)
+        model.addConstraint(row)
+    return model, variables
+
+
+def _side(low: float, high: float) -> tuple[int, float]:
+    if low == high:
+        return pulp.LpConstraintEQ, low
+    return (pulp.LpConstraintLE, high) if low == -INF else (pulp.LpConstraintGE, low)
+
+
+def _solve_with_cbc(
+    model: pulp.LpProblem,
+    variables: list[pulp.LpVariable],
+    start: Sequence[tuple[int, float]],
+    effort: Effort,
+) -> Solution:
+    # CBC wants a value for every variable; those not given are set so that presolve repairs them.
+    for variable in variables:
+        low, high = variable.lowBound, variable.upBound
+        variable.setInitialValue(max(low or 0.0, min(0.0, high if high is not None else 0.0)))
+    for at, value in start:
+        variables[at].setInitialValue(value)
+    engine = pulp.PULP_CBC_CMD(
+        msg=False,
+        threads=1,
+        gapRel=GAP_RELATIVE,
+        timeLimit=effort.seconds,
+        warmStart=bool(start),
+        options=[f"maxNodes {effort.nodes}", f"randomSeed {SEED + 1}", "primalTolerance 1e-9"],
+    )
+    model.solve(engine)
+    if model.sol_status not in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):
+        return Solution(None, -INF, 0)
+    x = np.array([float(variable.value() or 0.0) for variable in variables])
+    proven = model.sol_status == pulp.LpSolutionOptimal
+    value = float(pulp.value(model.objective) or 0.0)
+    # CBC's bound does not come through PuLP; at a proven optimum the gap allowed gives one.
+    bound = value - GAP_RELATIVE * abs(value) if proven else -INF
+    return Solution(x, bound, 0)
+
+
+class _WarmHighs(pulp.HiGHS):  # type: ignore[misc]  # PuLP is untyped
+    """PuLP's in-memory HiGHS with arrays, a start solution, counted limits and the bound."""
+
+    def __init__(self, start: Sequence[tuple[int, float]], effort: Effort) -> None:
+        super().__init__(msg=False)
+        self.start = start
+        self.effort = effort
+        self.bound = -INF
+        self.iterations = 0
+        self.found: Floats | None = None
+        self.variables: list[Any] = []
+
+    def values(self) -> Floats | None:
+        """Return the solution in the order of the model's variables, or None."""
+        return self.found
+
+    def createAndConfigureSolver(self, lp: Any) -> None:  # noqa: N802 -- PuLP's name
+        """Make a silent solver with counted limits."""
+        lp.solverModel = quiet_highs()
+        options: dict[str, float | int] = {
+            "mip_rel_gap": GAP_RELATIVE,
+            "mip_max_nodes": self.effort.nodes,
+            "primal_feasibility_tolerance": FEASIBILITY,
+            "mip_feasibility_tolerance": FEASIBILITY,
+        }
+        if self.effort.seconds is not None:
+            options["time_limit"] = max(0.0, float(self.effort.seconds))
+        for name, value in options.items():
+            lp.solverModel.setOptionValue(name, value)
+
+    def buildSolverModel(self, lp: Any) -> None:  # noqa: N802 -- PuLP's name
+        """Hand the model over as arrays, and the start with it."""
+        # PuLP puts a dummy of its own into an objective that is constant.
+        ours = [variable for variable in lp.variables() if variable.name.startswith("x")]
+        variables = sorted(ours, key=lambda variable: int(variable.name[1:]))
+        self.variables = variables
+        for at, variable in enumerate(variables):
+            variable.index = at
+        rows = list(lp.constraints.values())
+        model = highspy.HighsLp()
+        model.num_col_, model.num_row_ = len(variables), len(rows)
+        model.offset_ = float(lp.objective.constant)
+        model.col_cost_ = np.array([lp.objective.get(v, 0.0) for v in variables], dtype=float)
+        model.col_lower_ = np.array([-INF if v.lowBound is None else v.lowBound for v in variables])
+        model.col_upper_ = np.array([INF if v.upBound is None else v.upBound for v in variables])
+        model.row_lower_ = np.array([-INF if r.getLb() is None else r.getLb() for r in rows])
+        model.row_upper_ = np.array([INF if r.getUb() is None else r.getUb() for r in rows])
+        starts = np.cumsum([0, *(len(row) for row in rows)])
+        model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+        model.a_matrix_.start_ = starts.astype(np.int32)
+        model.a_matrix_.index_ = np.array([v.index for row in rows for v in row], dtype=np.int32)
+        model.a_matrix_.value_ = np.array([c for row in rows for c in row.values()], dtype=float)
+        kinds = highspy.HighsVarType
+        model.integrality_ = [
+            kinds.kInteger if v.cat == pulp.LpInteger else kinds.kContinuous for v in variables
+        ]
+        lp.solverModel.passModel(model)
+        if self.start:
+            index = np.array([at for at, _ in self.start], dtype=np.int32)
+            value = np.array([value for _, value in self.start], dtype=float)
+            lp.solverModel.setSolution(len(index), index, value)
+
+    def findSolutionValues(self, lp: Any) -> tuple[int, int]:  # noqa: N802 -- PuLP's name
+        """Read the solution, the bound and the work, whatever the status is called."""
+        info = lp.solverModel.getInfo()
+        self.iterations = max(0, int(info.simplex_iteration_count))
+        status = lp.solverModel.getModelStatus()
+        self.bound = float(info.mip_dual_bound)
+        if not np.isfinite(self.bound):
+            self.bound = -INF
+        if int(info.primal_solution_status) == int(highspy.SolutionStatus.kSolutionStatusFeasible):
+            self.found = np.array(lp.solverModel.getSolution().col_value)
+            for variable in self.variables:
+                variable.varValue = float(self.found[variable.index])
+            if status == highspy.HighsModelStatus.kOptimal:
+                return pulp.LpStatusOptimal, pulp.LpSolutionOptimal
+            return pulp.LpStatusOptimal, pulp.LpSolutionIntegerFeasible
+        return pulp.LpStatusNotSolved, pulp.LpSolutionNoSolutionFound

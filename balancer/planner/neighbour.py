@@ -1,0 +1,134 @@
+"""The ILP at every size: exact where all columns fit, over the best columns, by neighbourhoods.
+
+A neighbourhood is a few hosts whose VMs may be placed anew among them while all else stays: an
+exact small model instead of a large one that never ends. Which hosts, is chosen by what they
+cost now, with a share of chance from the plan's seed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from balancer.planner.formulate import all_columns, formulate
+from balancer.planner.ilp import Solver
+from balancer.planner.problem import Bools, Floats, Ints, Problem
+from balancer.planner.score import OVERLOAD_WEIGHT, host_costs, means, measure
+from balancer.planner.state import State
+from balancer.planner.tiers import TierSolution, solve_tiers
+from balancer.planner.work import Work
+from balancer.policy.policy import Goal
+
+EXACT_COLUMNS = 700  # 4 x 60 has 180, 6 x 100 has 500: proven in a second or few
+EXACT_NODES = 4000
+# Measured at 16 x 400: the root takes nearly all of the time, so more nodes change nothing, and
+# 1,000 columns take 6 s of CPU where 300 take 2 and find more.
+POOL_COLUMNS = 300
+POOL_NODES = 20
+NEIGHBOUR_COLUMNS = 240  # beyond, three hosts instead of four, then VMs are left out
+NEIGHBOUR_NODES = 60
+STALE_MAX = 24  # neighbourhoods in a row without a gain before the search is over
+
+
+def exact(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolution | None:
+    """Solve the whole task if it is small enough; None if it is not."""
+    vm, host = all_columns(problem)
+    if not 0 < len(vm) <= EXACT_COLUMNS:
+        return None
+    return solve_tiers(formulate(problem, vm, host, place), place, work, EXACT_NODES, solver)
+
+
+def pool(problem: Problem, place: Ints, reduced_cost: Floats, work: Work, solver: Solver) -> Ints:
+    """Improve `place` by the ILP over the columns that a relaxation finds most useful.
+
+    Args:
+        problem: The task.
+        place: The best placement so far; its own columns are always in the pool.
+        reduced_cost: (C,) of `all_columns`, from the linear relaxation.
+        work: The budget.
+        solver: Which solver.
+    """
+    vm, host = all_columns(problem)
+    chosen = place[vm] == host
+    order = np.lexsort([np.arange(len(vm)), reduced_cost, ~chosen])
+    keep = np.sort(order[:POOL_COLUMNS])
+    formulation = formulate(problem, vm[keep], host[keep], place)
+    return solve_tiers(formulation, place, work, POOL_NODES, solver).place
+
+
+def neighbours(problem: Problem, place: Ints, work: Work, seed: int, solver: Solver) -> Ints:
+    """Improve `place` neighbourhood by neighbourhood until the work is done or nothing is won."""
+    rng = np.random.default_rng(seed)
+    stale = 0
+    goal = problem.policy.goal
+    key = measure(problem, place).key(goal)
+    tried: set[tuple[int, ...]] = set()
+    while stale < STALE_MAX and work.spend(1000):
+        hosts = _pick(problem, place, rng)
+        name = tuple(np.flatnonzero(hosts).tolist())
+        if name in tried:
+            stale += 1
+            continue
+        vm, host = _columns(problem, place, hosts, rng)
+        if not len(vm):
+            stale += 1
+            continue
+        formulation = formulate(problem, vm, host, place)
+        place = solve_tiers(formulation, place, work, NEIGHBOUR_NODES, solver).place
+        new = measure(problem, place).key(goal)
+        if new < key:
+            key, stale = new, 0
+            tried.clear()
+        else:
+            stale += 1
+            tried.add(name)
+    return place
+
+
+def _pick(problem: Problem, place: Ints, rng: np.random.Generator) -> Bools:
+    """Choose hosts: one that is costly (or stands in a tier's way), and others by chance."""
+    state = State(problem, place)
+    cost = host_costs(problem, state.used(), means(problem, place), OVERLOAD_WEIGHT).sum(axis=0)
+    cost = cost + problem.draining * np.bincount(
+        place, problem.from_drain.astype(float), minlength=len(cost)
+    )
+    if problem.policy.goal is not Goal.BALANCE:
+        cost = cost + state.received
+    for group, counts in zip(problem.groups, state.counts, strict=True):
+        if group.broken(counts):
+            cost[place[group.members]] += 1.0
+    chosen = np.zeros(len(cost), dtype=bool)
+    able = problem.play & (problem.up | (cost > 0))
+    weight = np.where(able, cost + 1e-9 + 0.2 * cost[able].mean() if able.any() else 0.0, 0.0)
+    size = _size(problem)
+    for _ in range(min(size, int(able.sum()))):
+        left = np.where(chosen, 0.0, weight)
+        if left.sum() <= 0:
+            break
+        chosen[int(rng.choice(len(cost), p=left / left.sum()))] = True
+        weight = np.where(able, 0.3 * weight + 0.7 * weight.mean(), 0.0)
+    return chosen
+
+
+def _size(problem: Problem) -> int:
+    """Return how many hosts make a neighbourhood here: as many as keep the model small."""
+    each = len(problem.movable) / max(1, int(problem.play.sum()))
+    return 4 if 4 * 3 * each <= NEIGHBOUR_COLUMNS else 3
+
+
+def _columns(
+    problem: Problem, place: Ints, hosts: Bools, rng: np.random.Generator
+) -> tuple[Ints, Ints]:
+    """Return the columns of the VMs that are on `hosts`, to `hosts`; some of them if too many."""
+    on = np.flatnonzero(hosts[place])
+    # A VM whose home is elsewhere may go home too: its place is one of `hosts`, so nothing else
+    # changes but its home, whose load the model then follows.
+    on = on[np.isin(on, problem.movable)]
+    most = NEIGHBOUR_COLUMNS // max(1, int(hosts.sum()) - 1)
+    if len(on) > most:
+        moved = on[(place[on] != problem.home[on]) | problem.draining[place[on]]]
+        rest = np.setdiff1d(on, moved)
+        taken = rng.permutation(len(rest))[: max(0, most - len(moved))]
+        on = np.sort(np.concatenate([moved[:most], rest[taken]]))
+    vm, host = all_columns(problem, on)
+    keep = hosts[host]
+    return vm[keep], host[keep]

@@ -1,0 +1,271 @@
+"""The planner's front: from a snapshot and a policy to a plan, or a refusal with its reason."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from balancer.errors import InputError, RefusedError
+from balancer.model.cluster import Cluster
+from balancer.model.plan import Migration, Plan, Score, Status, StoppedBy, Tier
+from balancer.planner import explain
+from balancer.planner.carry import Carried, carry
+from balancer.planner.ilp import Solver
+from balancer.planner.optimise import Found, balance_bound, optimise
+from balancer.planner.problem import Ints, Problem, build
+from balancer.planner.score import Measure, legal_end, measure
+from balancer.planner.state import State
+from balancer.planner.timing import makespan_bound
+from balancer.planner.work import Work
+from balancer.policy.policy import Goal, Policy
+
+UNLIMITED = float("inf")  # units of the outer budget: its parts have limits of their own
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """What a plan carries to say what it was made from, and when."""
+
+    now: datetime
+    snapshot_sha256: str
+
+
+def plan(
+    cluster: Cluster,
+    policy: Policy,
+    *,
+    now: datetime,
+    seed: int = 0,
+    max_migrations: int | None = None,
+    snapshot_sha256: str = "",
+    elapsed_s: Callable[[], float] | None = None,
+    time_limit_s: float | None = None,
+    interrupted: Callable[[], bool] | None = None,
+    solver: Solver = "auto",
+) -> Plan:
+    """Plan the migrations that bring `cluster` within `policy`, and prove how good they are.
+
+    Args:
+        cluster: The snapshot.
+        policy: Goals, thresholds, rules and caps.
+        now: When the plan is made; it expires after the policy's lifetime.
+        seed: Of the choice of neighbourhoods. Same input and seed, same plan, unless the time
+            limit or an interrupt ended the search.
+        max_migrations: The command line's cap; the lowest of all caps wins.
+        snapshot_sha256: Of the snapshot document, carried into the plan.
+        elapsed_s: Seconds since the command started; needed for a time limit.
+        time_limit_s: Seconds for the whole command.
+        interrupted: Asked now and then; the best plan so far is returned once it says yes.
+        solver: HiGHS, CBC, or whichever is installed.
+
+    Raises:
+        InputError: Rules contradict each other, or the goal cannot be planned.
+    """
+    problem = build(cluster, policy, max_migrations)
+    work = Work(UNLIMITED, elapsed_s, time_limit_s, interrupted)
+    found = optimise(problem, work, seed, solver)
+    carried = carry(problem, found.place, work, solver)
+    return _assemble(problem, found, carried, work, _Stamp(now, snapshot_sha256), solver)
+
+
+def move(
+    cluster: Cluster,
+    policy: Policy,
+    vm_id: str,
+    target: str | None,
+    *,
+    now: datetime,
+    max_migrations: int | None = None,
+    snapshot_sha256: str = "",
+    solver: Solver = "auto",
+) -> Plan:
+    """Plan the move of one VM to `target`, or to the best host where None.
+
+    Raises:
+        InputError: No such VM or host.
+        RefusedError: A fact or a rule stands against it; the message says which.
+    """
+    problem = build(cluster, policy, max_migrations)
+    vm = _index_of_vm(problem, vm_id)
+    state = State(problem)
+    name = problem.vms[vm].name
+    if problem.cap < 1:
+        raise RefusedError(f"cannot move {name}: the cap of {problem.cap} migrations forbids it")
+    if target is None:
+        host = _best_host(state, vm)
+    else:
+        host = _index_of_host(problem, target)
+        against = explain.obstacles(state, vm, host)
+        if against:
+            raise RefusedError(f"cannot move {name} to {target}: {'; '.join(against)}")
+    place = problem.home.copy()
+    place[vm] = host
+    if not legal_end(problem, place):
+        raise RefusedError(f"cannot move {name} to {problem.hosts[host].name}: a rule forbids it")
+    work = Work(UNLIMITED)
+    carried = carry(problem, place, work, solver, asked_for=True)
+    if carried.dropped:
+        raise RefusedError(f"cannot move {name}: {carried.dropped[vm]}")
+    stamp = _Stamp(now, snapshot_sha256)
+    return _assemble(problem, Found(place), carried, work, stamp, solver, asked_for=True)
+
+
+def _index_of_vm(problem: Problem, vm_id: str) -> int:
+    for at, vm in enumerate(problem.vms):
+        if vm.id == vm_id:
+            return at
+    raise InputError(f"no VM with id {vm_id!r}", remedy="give the id as the snapshot has it")
+
+
+def _index_of_host(problem: Problem, name: str) -> int:
+    for at, host in enumerate(problem.hosts):
+        if host.name == name:
+            return at
+    known = ", ".join(host.name for host in problem.hosts)
+    raise InputError(f"no host named {name!r}", remedy=f"the hosts are: {known}")
+
+
+def _best_host(state: State, vm: int) -> int:
+    problem = state.problem
+    ranked: list[tuple[tuple[float, ...], int]] = []
+    for host in range(len(problem.hosts)):
+        if not explain.obstacles(state, vm, host):
+            place = problem.home.copy()
+            place[vm] = host
+            ranked.append((measure(problem, place).key(Goal.BALANCE), host))
+    if not ranked:
+        name = problem.vms[vm].name
+        raise RefusedError(f"cannot move {name}: {explain.what_keeps(state, vm)}")
+    return min(ranked)[1]
+
+
+def _assemble(
+    problem: Problem,
+    found: Found,
+    carried: Carried,
+    work: Work,
+    stamp: _Stamp,
+    solver: Solver,
+    *,
+    asked_for: bool = False,
+) -> Plan:
+    place = carried.place
+    proven = found.proven and not carried.dropped
+    migrations = _migrations(problem, carried, asked_for=asked_for)
+    score = _score(problem, place, found if proven else Found(place), solver)
+    after = measure(problem, place)
+    if after.drain:
+        status = Status.INFEASIBLE
+    elif not migrations:
+        status = Status.NOTHING_TO_DO
+    else:
+        status = Status.OPTIMAL if proven else Status.FEASIBLE
+    stopped = StoppedBy.PROOF if proven or asked_for else StoppedBy.WORK
+    if not proven and work.stopped_by in (StoppedBy.TIME, StoppedBy.INTERRUPT):
+        stopped = work.stopped_by
+    legs = [one.leg for one in carried.schedule.timed]
+    makespan_s = carried.schedule.makespan_s
+    made = Plan(
+        cluster=problem.cluster.name,
+        id="",
+        created_at=stamp.now,
+        expires_at=stamp.now + timedelta(seconds=problem.policy.plan_lifetime_s),
+        snapshot_sha256=stamp.snapshot_sha256,
+        policy_sha256=problem.policy.sha256,
+        status=status,
+        stopped_by=stopped,
+        score=score,
+        makespan_s=makespan_s,
+        makespan_bound_s=min(makespan_s, round(makespan_bound(carried.timing, legs), 3))
+        if legs
+        else 0.0,
+        migrations=migrations,
+        settings=carried.settings,
+        not_moved=() if asked_for else explain.not_moved(problem, place, carried.dropped),
+        unresolved=explain.unresolved(problem, place),
+    )
+    return _named(made)
+
+
+def _named(made: Plan) -> Plan:
+    """Give the plan an id that follows from what it says and what it was made from."""
+    digest = hashlib.sha256(repr(made).encode()).hexdigest()
+    fields = {name: getattr(made, name) for name in made.__dataclass_fields__}
+    return Plan(**(fields | {"id": f"plan-{digest[:16]}"}))
+
+
+def _migrations(problem: Problem, carried: Carried, *, asked_for: bool) -> tuple[Migration, ...]:
+    story = explain.Story.of(problem, carried.place)
+    timed = carried.schedule.timed
+    width = len(str(len(timed)))
+    names = [f"m{number:0{width}}" for number in range(1, len(timed) + 1)]
+    made: list[Migration] = []
+    for name, one in zip(names, timed, strict=True):
+        vm = problem.vms[one.leg.vm]
+        if one.stopover:
+            reason = explain.stopover_reason(story, one.leg.vm)
+        else:
+            reason = "asked for" if asked_for else explain.reason(story, one.leg.vm)
+        made.append(
+            Migration(
+                id=name,
+                vm=vm.id,
+                name=vm.name,
+                source=problem.hosts[one.leg.source].name,
+                target=problem.hosts[one.leg.target].name,
+                transport=one.leg.transport,
+                bytes=one.bytes,
+                start_s=one.start_s,
+                duration_s=round(one.end_s - one.start_s, 3),
+                reason=reason,
+                after=tuple(names[at] for at in one.after),
+                stopover=one.stopover,
+            )
+        )
+    return tuple(made)
+
+
+def _score(problem: Problem, place: Ints, found: Found, solver: Solver) -> Score:
+    """Measure both ends and bound J from below; `found` has bounds only where they hold."""
+    before, after = measure(problem, problem.home), measure(problem, place)
+    bound = balance_bound(problem, after, solver)
+    value, kind = bound.value, bound.kind
+    exact = found.bounds is not None and problem.policy.goal is Goal.BALANCE
+    if exact and found.bounds is not None and found.bounds[-1] >= value:
+        value, kind = found.bounds[-1], "branch and bound"
+    value = min(value, after.balance)
+    # Doing nothing is legal too, so a bound of J alone is never above what J is.
+    floor = min(value, before.balance)
+    gap = before.balance - floor
+    closed = (before.balance - after.balance) / gap if gap > 0 else 1.0
+    return Score(
+        before=before.balance,
+        after=after.balance,
+        bound=floor,
+        bound_kind=kind,
+        closed=closed,
+        tiers=_tiers(problem.policy.goal, before, after, found, value),
+    )
+
+
+def _tiers(
+    goal: Goal, before: Measure, after: Measure, found: Found, balance: float
+) -> tuple[Tier, ...]:
+    """List the goal's tiers; a tier that ends at zero is its own bound."""
+    names = ["drain", "rules"]
+    if goal is not Goal.RULES_ONLY:
+        names.append("overload")
+    if goal is Goal.BALANCE:
+        names.append("soft")
+    tiers: list[Tier] = []
+    for at, name in enumerate(names):
+        start, end = float(getattr(before, name)), float(getattr(after, name))
+        bound: float | None = 0.0 if end == 0 else None
+        if bound is None and found.bounds is not None:
+            bound = min(end, found.bounds[at])
+        tiers.append(Tier("soft rules" if name == "soft" else name, start, end, bound))
+    if goal is Goal.BALANCE:
+        tiers.append(Tier("balance", before.balance, after.balance, balance))
+    return tuple(tiers)

@@ -1,0 +1,344 @@
+"""The nouns as arrays: what every part of the planner computes on.
+
+Hosts are sorted by name and VMs by id, so that the order of a document changes nothing. Rows
+of the two-row arrays are CPU and memory. CPU is counted as work (cores x speed of the host it
+was measured on), which is what stays the same when a VM moves between unequal hosts; a load
+times `scale` is a utilisation of the usable capacity. Shapes: N VMs, H hosts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from balancer.errors import InputError
+from balancer.migration.rates import common_network
+from balancer.model.cluster import Cluster, Host, HostState, Vm
+from balancer.model.rule import AllowedHosts, SoftCost
+from balancer.planner.groups import Group, groups_of
+from balancer.policy.capacity import (
+    Caps,
+    caps_in_force,
+    fixed_cores,
+    in_play,
+    usable,
+    why_immovable,
+    why_no_target,
+)
+from balancer.policy.policy import Goal, Policy
+from balancer.policy.said import Said, refuse_contradictions, what_is_said
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+CPU, MEMORY = 0, 1
+GIB = 2**30
+MOVE_COST = 0.04  # of J for each (GiB + 2) over the mean host's GiB: decision record 1
+# A reserve may leave a host nothing; its load must still be a finite utilisation.
+CAPACITY_FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One planning task.
+
+    Attributes:
+        home: (N,) host of each VM.
+        weight: (2, N) work in cores x speed, and bytes; zero for VMs that are not load.
+        fixed: (2, H) load that stays whatever moves.
+        scale: (2, H) utilisation per unit of weight.
+        up, draining, play: (H,) states; `play` hosts count for overload.
+        threshold: (2, 1) overload thresholds.
+        before: (2, H) utilisations as they are.
+        allowed: (N, H) where a VM may end: home always, elsewhere if facts and hard rules agree.
+        astray: (N,) hard host lists that the VM breaks at home; any legal move mends them all.
+        soft_row: (N,) row of `soft` for each VM; row 0 is free of cost.
+        soft: (S, H) broken soft host lists and soft costs on each host.
+        move_cost: (N,) what moving costs in J.
+        groups: caps and units over VMs.
+        connected: (H, H) hosts that share a migration network.
+    """
+
+    cluster: Cluster
+    policy: Policy
+    caps: Caps
+    hosts: tuple[Host, ...]
+    vms: tuple[Vm, ...]
+    said: tuple[Said, ...]
+    home: Ints
+    weight: Floats
+    fixed: Floats
+    scale: Floats
+    up: Bools
+    draining: Bools
+    play: Bools
+    threshold: Floats
+    before: Floats
+    allowed: Bools
+    astray: Ints
+    soft_row: Ints
+    soft: Floats
+    move_cost: Floats
+    groups: tuple[Group, ...]
+    connected: Bools
+
+    @cached_property
+    def movable(self) -> Ints:
+        """Indices of the VMs that have somewhere to go."""
+        return np.flatnonzero(self.allowed.sum(axis=1) > 1)
+
+    @cached_property
+    def groups_of_vm(self) -> dict[int, tuple[int, ...]]:
+        """Map each VM that is in any group to the indices of its groups."""
+        found: dict[int, list[int]] = {}
+        for index, group in enumerate(self.groups):
+            for vm in group.members.tolist():
+                found.setdefault(vm, []).append(index)
+        return {vm: tuple(groups) for vm, groups in found.items()}
+
+    @cached_property
+    def lists_of_vm(self) -> dict[str, tuple[Said, ...]]:
+        """Map the id of each VM under a host list, hard or soft, to what is said about it."""
+        found: dict[str, list[Said]] = {}
+        for one in self.said:
+            if isinstance(one.form, AllowedHosts):
+                for vm in sorted(one.form.vms):
+                    found.setdefault(vm, []).append(one)
+        return {vm: tuple(said) for vm, said in found.items()}
+
+    @cached_property
+    def ruled(self) -> Bools:
+        """(N,) VMs whose moves change a count of broken rules, hard or soft."""
+        ruled = (self.astray > 0) | (self.soft_row > 0)
+        ruled[list(self.groups_of_vm)] = True
+        return ruled
+
+    @cached_property
+    def limit(self) -> Floats:
+        """(2, H) the end utilisation no host may pass: its threshold, or what it was."""
+        return np.maximum(self.threshold, self.before)
+
+    @cached_property
+    def from_drain(self) -> Bools:
+        """(N,) load that sits on a draining host and so must leave."""
+        return self.draining[self.home] & self.is_load
+
+    @cached_property
+    def is_load(self) -> Bools:
+        """(N,) VMs that take capacity."""
+        return np.array([vm.is_load for vm in self.vms], dtype=bool)
+
+    @cached_property
+    def mean_is_constant(self) -> bool:
+        """Tell whether moving between up hosts leaves both mean utilisations alone."""
+        speeds = {host.cpu_speed for host in self.hosts if in_play(host)}
+        return len(speeds) <= 1 and not self.from_drain.any()
+
+    @property
+    def cap(self) -> int:
+        """The most migrations allowed; without a cap each VM may still move but twice."""
+        cap = self.caps.migrations
+        return 2 * len(self.vms) if cap is None else cap
+
+    def at(self, place: Ints) -> Problem:
+        """Return the same task seen from `place`, as if every VM were there already."""
+        vms = tuple(
+            vm if vm.host == self.hosts[at].name else _moved(vm, self, int(at))
+            for vm, at in zip(self.vms, place.tolist(), strict=True)
+        )
+        hosts = tuple(
+            host
+            if host.cpu_used_cores is None
+            else replace(host, cpu_used_cores=_measured(self, place, index))
+            for index, host in enumerate(self.hosts)
+        )
+        cluster = replace(self.cluster, hosts=hosts, vms=vms)
+        return build(cluster, self.policy, self.caps.migrations)
+
+
+def _moved(vm: Vm, problem: Problem, at: int) -> Vm:
+    source, target = problem.cluster.host_by_name[vm.host], problem.hosts[at]
+    cores = vm.cpu_used_cores * source.cpu_speed / target.cpu_speed
+    return replace(vm, host=target.name, cpu_used_cores=cores)
+
+
+def _measured(problem: Problem, place: Ints, host: int) -> float:
+    work = problem.fixed[CPU, host] + problem.weight[CPU, place == host].sum()
+    return float(work / problem.hosts[host].cpu_speed)
+
+
+def utilisation(problem: Problem, place: Ints) -> Floats:
+    """Return the (2, H) utilisations when each VM is at `place`."""
+    count = len(problem.hosts)
+    load = np.stack([np.bincount(place, row, minlength=count) for row in problem.weight])
+    scaled: Floats = (load + problem.fixed) * problem.scale
+    return scaled
+
+
+def build(cluster: Cluster, policy: Policy, max_migrations: int | None = None) -> Problem:
+    """Read a snapshot and a policy into arrays.
+
+    Raises:
+        InputError: Rules contradict each other, or the goal is not one that can be planned.
+    """
+    if policy.goal is Goal.CONSOLIDATE:
+        raise InputError(
+            "goal consolidate cannot be planned by this version",
+            remedy="use goal: rules-only, relieve or balance",
+        )
+    refuse_contradictions(cluster, policy)
+    hosts = tuple(sorted(cluster.hosts, key=lambda host: host.name))
+    vms = tuple(sorted(cluster.vms, key=lambda vm: vm.id))
+    index = {host.name: at for at, host in enumerate(hosts)}
+    home = np.array([index[vm.host] for vm in vms], dtype=np.int64)
+    caps = caps_in_force(cluster, policy, max_migrations)
+    said = tuple(sorted(what_is_said(cluster, policy), key=_said_order))
+    speed = np.array([host.cpu_speed for host in hosts])
+    weight = _weights(vms, speed, home)
+    fixed = np.stack([speed * [fixed_cores(cluster, host) for host in hosts], np.zeros(len(hosts))])
+    scale = _scale(hosts, policy)
+    count = len(hosts)
+    load = fixed + np.stack([np.bincount(home, row, minlength=count) for row in weight])
+    groups = groups_of(said, hosts, vms, home)
+    connected = _connected(hosts)
+    allowed, astray = _allowed(cluster, caps, hosts, vms, said, home, connected)
+    for group in groups:
+        group.restrict(allowed, home)
+    soft_row, soft = _soft(hosts, vms, said)
+    return Problem(
+        cluster=cluster,
+        policy=policy,
+        caps=caps,
+        hosts=hosts,
+        vms=vms,
+        said=said,
+        home=home,
+        weight=weight,
+        fixed=fixed,
+        scale=scale,
+        up=np.array([host.state is HostState.UP for host in hosts], dtype=bool),
+        draining=np.array([host.state is HostState.DRAINING for host in hosts], dtype=bool),
+        play=np.array([in_play(host) for host in hosts], dtype=bool),
+        threshold=np.array([[policy.thresholds.cpu], [policy.thresholds.memory]]),
+        before=load * scale,
+        allowed=allowed,
+        astray=astray,
+        soft_row=soft_row,
+        soft=soft,
+        move_cost=_move_cost(hosts, vms),
+        groups=groups,
+        connected=connected,
+    )
+
+
+def _said_order(one: Said) -> tuple[str, ...]:
+    """Order rules by what they say, so that the order they were written in changes nothing."""
+    form = one.form
+    return (one.rule.kind, str(one.rule), repr(one.rule), type(form).__name__, *sorted(form.vms))
+
+
+def _weights(vms: Sequence[Vm], speed: Floats, home: Ints) -> Floats:
+    used = np.array([vm.cpu_used_cores if vm.is_load else 0.0 for vm in vms], dtype=float)
+    memory = [float(vm.memory_assigned_bytes) if vm.is_load else 0.0 for vm in vms]
+    return np.stack([used * speed[home], np.array(memory, dtype=float)])
+
+
+def _scale(hosts: Sequence[Host], policy: Policy) -> Floats:
+    able = [usable(host, policy) for host in hosts]
+    cores = [
+        max(u.cpu_cores, CAPACITY_FLOOR * h.cpu_cores) for u, h in zip(able, hosts, strict=True)
+    ]
+    memory = [
+        max(u.memory_bytes, CAPACITY_FLOOR * h.memory_bytes, 1.0)
+        for u, h in zip(able, hosts, strict=True)
+    ]
+    speed = np.array([host.cpu_speed for host in hosts])
+    return np.stack([1.0 / (speed * np.array(cores)), 1.0 / np.array(memory)])
+
+
+def _move_cost(hosts: Sequence[Host], vms: Sequence[Vm]) -> Floats:
+    mean_gib = sum(host.memory_bytes for host in hosts) / max(1, len(hosts)) / GIB
+    gib = np.array([vm.memory_assigned_bytes / GIB for vm in vms], dtype=float)
+    return MOVE_COST * (gib + 2.0) / max(mean_gib, CAPACITY_FLOOR)
+
+
+def _connected(hosts: Sequence[Host]) -> Bools:
+    """Return which hosts share a migration network; by sets of names, of which there are few."""
+    sets = [frozenset(network.name for network in host.migration.networks) for host in hosts]
+    one_of = dict(zip(sets, hosts, strict=True))
+    kinds = sorted(one_of, key=sorted)
+    at = np.array([kinds.index(names) for names in sets], dtype=np.int64)
+    pairs = np.array(
+        [[common_network(one_of[a], one_of[b]) is not None for b in kinds] for a in kinds]
+    )
+    return np.asarray(pairs[np.ix_(at, at)], dtype=bool)
+
+
+def receivers(caps: Caps, hosts: Sequence[Host]) -> Bools:
+    """Return the (H,) hosts that may receive VMs at all."""
+    if caps.concurrent_per_cluster is not None and caps.concurrent_per_cluster < 1:
+        return np.zeros(len(hosts), dtype=bool)
+    return np.array(
+        [why_no_target(host) is None and caps.concurrent_per_host[host.name] > 0 for host in hosts],
+        dtype=bool,
+    )
+
+
+def _allowed(
+    cluster: Cluster,
+    caps: Caps,
+    hosts: Sequence[Host],
+    vms: Sequence[Vm],
+    said: Sequence[Said],
+    home: Ints,
+    connected: Bools,
+) -> tuple[Bools, Ints]:
+    able = np.array(
+        [
+            why_immovable(cluster, vm) is None and caps.concurrent_per_host[vm.host] > 0
+            for vm in vms
+        ],
+        dtype=bool,
+    )
+    allowed = connected[home] & receivers(caps, hosts)[None, :] & able[:, None]
+    astray = np.zeros(len(vms), dtype=np.int64)
+    index = {vm.id: at for at, vm in enumerate(vms)}
+    for one in said:
+        if one.hard and isinstance(one.form, AllowedHosts):
+            listed = np.array([host.name in one.form.hosts for host in hosts], dtype=bool)
+            rows = np.array(sorted(index[vm] for vm in one.form.vms), dtype=np.int64)
+            allowed[rows] &= listed
+            astray[rows] += ~listed[home[rows]]
+    allowed[np.arange(len(vms)), home] = True
+    return allowed, astray
+
+
+def _soft(hosts: Sequence[Host], vms: Sequence[Vm], said: Sequence[Said]) -> tuple[Ints, Floats]:
+    """Return the distinct rows of soft cost by host, and which one each VM has."""
+    index = {vm.id: at for at, vm in enumerate(vms)}
+    rows: dict[int, Floats] = {}
+    for one in said:
+        form = one.form
+        if isinstance(form, SoftCost):
+            cost = np.array([form.weight * (host.name in form.hosts) for host in hosts])
+        elif isinstance(form, AllowedHosts) and not one.hard:
+            cost = np.array([float(host.name not in form.hosts) for host in hosts])
+        else:
+            continue
+        for name in sorted(form.vms):
+            rows[index[name]] = rows.get(index[name], np.zeros(len(hosts))) + cost
+    table = [np.zeros(len(hosts))]
+    known: dict[bytes, int] = {}
+    of = np.zeros(len(vms), dtype=np.int64)
+    for vm, row in sorted(rows.items()):
+        key = row.tobytes()
+        if key not in known:
+            known[key] = len(table)
+            table.append(row)
+        of[vm] = known[key]
+    return of, np.array(table)

@@ -1,0 +1,178 @@
+"""How good a placement is: the tiers of decision record 1, computed from scratch.
+
+Search and solver keep running differences of their own; whatever they arrive at is measured
+here before it is believed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from balancer.planner.problem import CPU, MEMORY, Bools, Floats, Ints, Problem, utilisation
+from balancer.policy.policy import Goal
+
+TANGENTS = (0.02, 0.04, 0.08, 0.16, 0.32, 0.64)  # of phi; the one at 0 is phi >= 0
+OVERLOAD_WEIGHT = 10.0  # of overload within J
+# Below these differences two placements are equal in a tier: sums of thousands of floats differ
+# by 1e-13, and a solver's rows hold to 1e-7.
+TIER_TOLERANCE = 1e-7
+# A plan must better J by more than the solver's own gap (1e-6), or a second plan would find the
+# rest of the first one.
+GAIN_MIN_RELATIVE = 2e-6
+GAIN_MIN = 1e-9
+# Two roundings of a utilisation; far below one byte of the largest host.
+ROUNDING = 4e-15
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A placement, measured. `moves` counts VMs that are not at home."""
+
+    drain: int
+    rules: int
+    overload: float
+    soft: float
+    balance: float
+    cost: float
+    moves: int
+
+    def key(self, goal: Goal) -> tuple[float, ...]:
+        """Return the tiers in order, most important first.
+
+        Goals short of balance end with the cost of moving, so that nothing moves without
+        need; soft rules and J then only choose among equally cheap targets.
+        """
+        must = (float(self.drain), float(self.rules))
+        if goal is Goal.RULES_ONLY:
+            return (*must, self.cost, self.soft, self.balance)
+        if goal is Goal.RELIEVE:
+            return (*must, self.overload, self.cost, self.soft, self.balance)
+        return (*must, self.overload, self.soft, self.balance)
+
+
+def tier_names(goal: Goal) -> tuple[str, ...]:
+    """Return the names of the tiers that `Measure.key` gives for `goal`."""
+    if goal is Goal.RULES_ONLY:
+        return ("drain", "rules", "cost", "soft", "balance")
+    if goal is Goal.RELIEVE:
+        return ("drain", "rules", "overload", "cost", "soft", "balance")
+    return ("drain", "rules", "overload", "soft", "balance")
+
+
+def better(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Tell whether `one` beats `other` by a minimal gain, tier by tier."""
+    last = len(one) - 1
+    for tier, (a, b) in enumerate(zip(one, other, strict=True)):
+        least = GAIN_MIN + GAIN_MIN_RELATIVE * abs(b) if tier == last else TIER_TOLERANCE
+        if a < b - least:
+            return True
+        if a > b + (0.0 if tier == last else TIER_TOLERANCE):
+            return False
+    return False
+
+
+def phi(deviation: Floats) -> Floats:
+    """Return the convex piecewise-linear cost of a deviation from the mean, elementwise."""
+    size = np.abs(deviation)
+    cost = np.zeros_like(size)
+    for tangent in TANGENTS:
+        np.maximum(cost, 2.0 * tangent * size - tangent * tangent, out=cost)
+    return cost
+
+
+def means(problem: Problem, place: Ints) -> Floats:
+    """Return the (2, 1) mean utilisations of the up hosts when VMs are at `place`."""
+    load = utilisation(problem, place) / problem.scale
+    # Work over work capacity: cores of a host twice as fast count twice on both sides. The
+    # record counts cores, so each host's work is turned back into its own cores.
+    speed = np.stack([[h.cpu_speed for h in problem.hosts], np.ones(len(problem.hosts))])
+    total = (load / speed)[:, problem.up].sum(axis=1, keepdims=True)
+    capacity = (1.0 / (problem.scale * speed))[:, problem.up].sum(axis=1, keepdims=True)
+    mean: Floats = np.divide(total, capacity, out=np.zeros_like(total), where=capacity > 0)
+    return mean
+
+
+def host_costs(problem: Problem, used: Floats, mean: Floats, overload_weight: float) -> Floats:
+    """Return the (2, H) share of J that each host and resource has at utilisation `used`."""
+    over = np.maximum(0.0, used - problem.threshold) * problem.play
+    cost: Floats = phi(used - mean) * problem.up + overload_weight * over
+    return cost
+
+
+def measure(problem: Problem, place: Ints) -> Measure:
+    """Measure a placement from scratch."""
+    used = utilisation(problem, place)
+    moved = place != problem.home
+    over = float((np.maximum(0.0, used - problem.threshold) * problem.play).sum())
+    rules = int(problem.astray[~moved].sum())
+    soft = float(problem.soft[problem.soft_row, place].sum())
+    for group in problem.groups:
+        broken = group.broken(group.counts(place))
+        if group.hard:
+            rules += broken
+        else:
+            soft += broken
+    cost = float(problem.move_cost[moved].sum())
+    phis = float(phi((used - means(problem, place))[:, problem.up]).sum())
+    return Measure(
+        drain=int((problem.draining[place] & problem.is_load).sum()),
+        rules=rules,
+        overload=over,
+        soft=soft,
+        balance=phis + OVERLOAD_WEIGHT * over + cost,
+        cost=cost,
+        moves=int(moved.sum()),
+    )
+
+
+def over_limit(problem: Problem, place: Ints) -> Bools:
+    """Return the (H,) hosts that a plan ending at `place` may not leave like this.
+
+    Clauses 5 and 6 of the decision record: a receiver's memory is usable memory, and nobody
+    passes its threshold or what it was, except hosts that receive from a draining one.
+    """
+    moved = place != problem.home
+    hosts = len(problem.hosts)
+    used = utilisation(problem, place)
+    received = np.bincount(place[moved], minlength=hosts) > 0
+    excused = np.bincount(place[moved & problem.from_drain], minlength=hosts) > 0
+    worse = (used > problem.limit * (1 + ROUNDING) + 1e-12).any(axis=0) & ~excused
+    # Untouched hosts keep what they have, whatever rounding says.
+    touched = received | (np.bincount(problem.home[moved], minlength=hosts) > 0)
+    full = received & (used[MEMORY] > 1.0 + ROUNDING)
+    over: Bools = (worse & touched) | full
+    return over
+
+
+def legal_end(problem: Problem, place: Ints) -> bool:
+    """Tell whether a plan may end at `place`: hosts, rules and the number of moves."""
+    moved = np.flatnonzero(place != problem.home)
+    if len(moved) > problem.cap or not problem.allowed[moved, place[moved]].all():
+        return False
+    if over_limit(problem, place).any():
+        return False
+    return all(group.legal(group.counts(place)) for group in problem.groups)
+
+
+def overloaded(problem: Problem, used: Floats) -> Bools:
+    """Return the (2, H) hosts in play above their thresholds."""
+    over: Bools = (used > problem.threshold + 1e-12) & problem.play
+    return over
+
+
+__all__ = [
+    "CPU",
+    "MEMORY",
+    "Measure",
+    "better",
+    "host_costs",
+    "legal_end",
+    "means",
+    "measure",
+    "over_limit",
+    "overloaded",
+    "phi",
+    "tier_names",
+]

@@ -1,0 +1,128 @@
+"""A placement being worked on: loads, counts and caps kept up to date move by move.
+
+Every state the searches pass through is the legal end of a plan (decision record 1, clauses 5
+to 7), so that whatever stops them, the best state so far can be planned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from balancer.planner.problem import MEMORY, Bools, Floats, Ints, Problem
+from balancer.planner.score import ROUNDING
+
+
+@dataclass(frozen=True, slots=True)
+class RuleChange:
+    """What moving one VM to each host would change: (H,) arrays."""
+
+    hard: Ints
+    soft: Floats
+    legal: Bools
+
+
+class State:
+    """A mutable placement over a `Problem`.
+
+    Attributes:
+        place: (N,) host of each VM.
+        load: (2, H) work and bytes on each host.
+        counts: For each group, (D,) members in each domain.
+        moves: VMs that are not at home.
+        received: (H,) VMs on each host that were not there before.
+        excused: (H,) of those, VMs from draining hosts.
+    """
+
+    def __init__(self, problem: Problem, place: Ints | None = None) -> None:
+        self.problem = problem
+        self.place = problem.home.copy() if place is None else place.copy()
+        hosts = len(problem.hosts)
+        self.load = problem.fixed + np.stack(
+            [np.bincount(self.place, row, minlength=hosts) for row in problem.weight]
+        )
+        self.counts = [group.counts(self.place) for group in problem.groups]
+        moved = self.place != problem.home
+        self.moves = int(moved.sum())
+        self.received = np.bincount(self.place[moved], minlength=hosts)
+        self.excused = np.bincount(self.place[moved & problem.from_drain], minlength=hosts)
+
+    def move(self, vm: int, target: int) -> None:
+        """Put `vm` on `target`; whether that is legal is the caller's business."""
+        problem, source = self.problem, int(self.place[vm])
+        for host, sign in ((source, -1), (target, 1)):
+            self.load[:, host] += sign * problem.weight[:, vm]
+            if host != problem.home[vm]:
+                self.received[host] += sign
+                self.excused[host] += sign * int(problem.from_drain[vm])
+                self.moves += sign
+        for index in problem.groups_of_vm.get(vm, ()):
+            domain = problem.groups[index].domain
+            if domain[source] >= 0:
+                self.counts[index][domain[source]] -= 1
+            if domain[target] >= 0:
+                self.counts[index][domain[target]] += 1
+        self.place[vm] = target
+
+    def used(self) -> Floats:
+        """Return the (2, H) utilisations."""
+        scaled: Floats = self.load * self.problem.scale
+        return scaled
+
+    def rule_change(self, vm: int) -> RuleChange:
+        """Return what moving `vm` to each host would do to the counts of broken rules."""
+        problem, source = self.problem, int(self.place[vm])
+        hosts = len(problem.hosts)
+        hard = np.zeros(hosts, dtype=np.int64)
+        legal = problem.allowed[vm].copy()
+        home = int(problem.home[vm])
+        if problem.astray[vm]:
+            if source == home:
+                hard -= problem.astray[vm]
+                hard[home] = 0
+            else:
+                hard[home] = problem.astray[vm]
+        row = problem.soft[problem.soft_row[vm]]
+        soft = row - row[source]
+        for index in problem.groups_of_vm.get(vm, ()):
+            group = problem.groups[index]
+            change, stays = group.change(self.counts[index], source)
+            legal &= stays
+            if group.hard:
+                hard = hard + change
+            else:
+                soft = soft + change
+        legal[source] = False
+        return RuleChange(hard, soft, legal)
+
+    def ceiling(self) -> Floats:
+        """Return the (2, H) utilisation up to which a host takes VMs without being overloaded."""
+        top = np.broadcast_to(self.problem.threshold, self.load.shape).copy()
+        top[MEMORY] = np.minimum(top[MEMORY], 1.0)
+        return top
+
+    def fits(self, vm: int, *, even_overload: bool = False) -> Bools:
+        """Return the (H,) hosts that hold `vm` on top of what is there.
+
+        Args:
+            vm: The VM.
+            even_overload: Allow what only a VM off a draining host may do: fill a host past
+                its threshold, up to its memory. Home always takes what the end may leave there.
+        """
+        problem = self.problem
+        after = (self.load + problem.weight[:, [vm]]) * problem.scale
+        top = self.ceiling() * (1 + ROUNDING)
+        if even_overload and problem.from_drain[vm]:
+            top = np.full_like(top, np.inf)
+            top[MEMORY] = 1.0 + ROUNDING
+        home = int(problem.home[vm])
+        top[:, home] = self.home_ceiling(home)
+        return np.asarray((after <= top).all(axis=0))
+
+    def home_ceiling(self, host: int) -> Floats:
+        """Return the (2,) utilisation up to which VMs may come back to `host`."""
+        top = self.problem.limit[:, host] * (1 + ROUNDING) + 1e-12
+        if self.received[host]:
+            top[MEMORY] = min(top[MEMORY], 1.0 + ROUNDING)
+        return top

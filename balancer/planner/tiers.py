@@ -1,0 +1,73 @@
+"""Solve a formulation tier by tier: each minimised with those above it held.
+
+Strict tiers, not weights: a weight large enough to rank overload above balance ruins the
+numbers, one small enough trades them off. A tier that is at zero already needs no solve.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from balancer.planner.formulate import Formulation
+from balancer.planner.ilp import Effort, Solver, solve
+from balancer.planner.problem import Ints
+from balancer.planner.score import TIER_TOLERANCE, better, legal_end, measure
+from balancer.planner.work import Work
+
+PROVEN_RELATIVE = 1e-6  # the gap within which a plan is called optimal
+# Units of work (about microseconds) of a simplex iteration and of handing over one column.
+ITERATION_UNITS, COLUMN_UNITS, MODEL_UNITS = 150.0, 60.0, 8000.0
+
+
+@dataclass(frozen=True)
+class TierSolution:
+    """The best placement found and, for each tier, a bound that holds for this model's columns."""
+
+    place: Ints
+    bounds: tuple[float, ...]
+    proven: bool
+
+
+def solve_tiers(
+    formulation: Formulation, place: Ints, work: Work, nodes: int, solver: Solver
+) -> TierSolution:
+    """Improve `place`, tier by tier. `place` must be reachable with the model's columns."""
+    problem = formulation.problem
+    goal = problem.policy.goal
+    key = measure(problem, place).key(goal)
+    bounds: list[float] = []
+    for at, tier in enumerate(formulation.tiers):
+        last = at == len(formulation.tiers) - 1
+        bound = 0.0
+        if last or key[at] > TIER_TOLERANCE:
+            if not work.spend(MODEL_UNITS + COLUMN_UNITS * len(formulation.vm)):
+                bounds.extend([0.0] * (len(formulation.tiers) - at))
+                break
+            start = list(enumerate(formulation.columns_at(place).tolist()))
+            linear = formulation.linear
+            solution = solve(
+                linear,
+                linear.cost(tier),
+                tier.constant,
+                start,
+                Effort(nodes, work.seconds_left()),
+                solver,
+            )
+            work.spend(ITERATION_UNITS * solution.iterations)
+            bound = max(0.0, solution.bound)
+            if solution.x is not None:
+                found = formulation.placement(solution.x)
+                found_key = measure(problem, found).key(goal)
+                if better(found_key, key) and legal_end(problem, found):
+                    place, key = found, found_key
+        bounds.append(bound)
+        if not last:
+            slack = TIER_TOLERANCE / 10 if tier is formulation.tiers[-2] else 1e-8
+            formulation.linear.bound(tier, key[at] + slack)
+    proven = all(
+        value - bound <= PROVEN_RELATIVE * abs(value) + TIER_TOLERANCE / 10
+        for value, bound in zip(key, bounds, strict=True)
+    )
+    return TierSolution(place, tuple(bounds), proven and bool(np.isfinite(key).all()))

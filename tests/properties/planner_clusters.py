@@ -1,0 +1,113 @@
+"""Random small clusters with rules, for properties of the planner and the judge."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hypothesis import strategies as st
+
+from balancer.model.cluster import (
+    Cluster,
+    Host,
+    HostState,
+    ManagedBy,
+    MigrationSettings,
+    Transport,
+    Vm,
+    VmState,
+)
+from balancer.model.rule import Rule, SelectBy, Selector
+from balancer.policy.policy import Limits, Policy, Prefer, Reserve, TransportPolicy
+from balancer.policy.rules import Allow, Apart, Avoid, NeverMove, Pin, Together
+
+GIB = 2**30
+
+
+def pick(names: list[str]) -> tuple[Selector, ...]:
+    return tuple(Selector(SelectBy.EXACT, name) for name in names)
+
+
+@st.composite
+def hosts(draw: st.DrawFn, count: int) -> tuple[Host, ...]:
+    states = [HostState.UP] * 5 + [HostState.DRAINING, HostState.PAUSED, HostState.UNKNOWN]
+    return tuple(
+        Host(
+            name=f"h{at}",
+            cpu_cores=draw(st.sampled_from([8.0, 16.0])),
+            memory_bytes=draw(st.sampled_from([24, 32])) * GIB,
+            cpu_speed=draw(st.sampled_from([1.0, 1.0, 1.0, 1.5])),
+            state=draw(st.sampled_from(states)) if at else HostState.UP,
+            migration=MigrationSettings(
+                transport=draw(st.sampled_from(list(Transport))),
+                concurrent=draw(st.integers(1, 2)),
+                managed_by=draw(st.sampled_from([ManagedBy.NONE] * 3 + [ManagedBy.NETWORK_ATC])),
+            ),
+        )
+        for at in range(count)
+    )
+
+
+@st.composite
+def rules(draw: st.DrawFn, vms: list[str], names: list[str]) -> tuple[Rule, ...]:
+    some_vms = st.lists(st.sampled_from(vms), min_size=1, max_size=3, unique=True)
+    some_hosts = st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True)
+    made: list[Rule] = []
+    for number in range(draw(st.integers(0, 2))):
+        kind = draw(st.sampled_from([Allow, Apart, Avoid, NeverMove, Pin, Together]))
+        who, hard, during = pick(draw(some_vms)), draw(st.booleans()), draw(st.booleans())
+        name, where = f"r{number}", pick(draw(some_hosts))
+        if kind is Together:
+            made.append(Together(vms=who, hard=hard, during=during, name=name))
+        elif kind is Apart:
+            made.append(Apart(vms=who, hard=hard, during=during, name=name))
+        elif kind is NeverMove:
+            made.append(NeverMove(vms=who, hard=hard, name=name))
+        elif kind is Pin:
+            made.append(Pin(vms=who, hosts=where, hard=hard, name=name))
+        elif kind is Allow:
+            made.append(Allow(vms=who, hosts=where, hard=hard, name=name))
+        else:
+            made.append(Avoid(vms=who, hosts=where, hard=hard, name=name))
+    return tuple(made)
+
+
+@st.composite
+def clusters(draw: st.DrawFn, hosts_max: int = 4, vms_max: int = 7) -> Cluster:
+    count = draw(st.integers(2, hosts_max))
+    all_hosts = draw(hosts(count))
+    names = [host.name for host in all_hosts]
+    vms: list[Vm] = []
+    for at in range(draw(st.integers(1, vms_max))):
+        cores = draw(st.sampled_from([0.5, 1.0, 2.0, 4.0, 6.0]))
+        vms.append(
+            Vm(
+                id=f"v{at}",
+                name=f"v{at}",
+                host=draw(st.sampled_from(names)),
+                cpu_used_cores=cores,
+                memory_assigned_bytes=draw(st.sampled_from([2, 4, 8, 12])) * GIB,
+                state=draw(st.sampled_from([VmState.RUNNING] * 9 + [VmState.OFF])),
+                blocked_by=draw(st.sampled_from([()] * 9 + [("assigned_device",)])),
+            )
+        )
+    ids = [vm.id for vm in vms]
+    return Cluster(name="random", hosts=all_hosts, vms=tuple(vms), rules=draw(rules(ids, names)))
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    policy = Policy(
+        reserve=Reserve(memory_fraction=draw(st.sampled_from([0.0, 0.0, 0.25]))),
+        limits=Limits(migrations_per_run=draw(st.sampled_from([None, None, 0, 1, 2, 4]))),
+        transport=TransportPolicy(
+            prefer=draw(st.sampled_from(list(Prefer))), write_settings=draw(st.booleans())
+        ),
+    )
+    if draw(st.integers(0, 5)) == 0:
+        limits = dataclasses.replace(
+            policy.limits,
+            bytes_per_run=draw(st.sampled_from([5, 20])) * GIB,
+            duration_per_run_s=draw(st.sampled_from([15.0, 60.0])),
+        )
+        policy = dataclasses.replace(policy, limits=limits)
+    return policy

@@ -1,0 +1,354 @@
+"""The decision record read a second time, in plain Python: what a plan must be, by brute force."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import product
+
+from balancer.migration.rates import common_network, effective_transport
+from balancer.model.cluster import Cluster, HostState, Transport
+from balancer.model.plan import Migration, Plan
+from balancer.model.rule import AllowedHosts, Cap, Form, SoftCost, Unit
+from balancer.policy.capacity import (
+    caps_in_force,
+    cores_on,
+    fixed_cores,
+    in_play,
+    usable,
+    why_immovable,
+    why_no_target,
+)
+from balancer.policy.policy import Goal, Policy
+from balancer.policy.said import what_is_said
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+GIB = 2**30
+TINY = 1e-9
+Place = Mapping[str, str]
+
+
+def start_of(cluster: Cluster) -> dict[str, str]:
+    return {vm.id: vm.host for vm in cluster.vms}
+
+
+def end_of(cluster: Cluster, plan: Plan) -> dict[str, str]:
+    place = start_of(cluster)
+    for one in sorted(plan.migrations, key=lambda m: m.start_s):
+        place[one.vm] = one.target
+    return place
+
+
+def moved_to(cluster: Cluster, place: Place) -> Cluster:
+    """The snapshot that a reading after the plan would give."""
+    by_name = cluster.host_by_name
+    vms = tuple(
+        dataclasses.replace(
+            vm,
+            host=place[vm.id],
+            cpu_used_cores=cores_on(vm, by_name[vm.host], by_name[place[vm.id]]),
+        )
+        for vm in cluster.vms
+    )
+    return dataclasses.replace(cluster, vms=vms)
+
+
+def loads(cluster: Cluster, place: Place) -> dict[str, tuple[float, float]]:
+    of = {host.name: [fixed_cores(cluster, host), 0.0] for host in cluster.hosts}
+    for vm in cluster.vms:
+        if vm.is_load:
+            at = place[vm.id]
+            by_name = cluster.host_by_name
+            of[at][0] += cores_on(vm, by_name[vm.host], by_name[at])
+            of[at][1] += vm.memory_assigned_bytes
+    return {name: (cpu, memory) for name, (cpu, memory) in of.items()}
+
+
+def utilisations(cluster: Cluster, policy: Policy, place: Place) -> dict[str, tuple[float, float]]:
+    able = {host.name: usable(host, policy) for host in cluster.hosts}
+    return {
+        name: (cpu / able[name].cpu_cores, memory / able[name].memory_bytes)
+        for name, (cpu, memory) in loads(cluster, place).items()
+    }
+
+
+def phi(d: float) -> float:
+    return max(2 * t * abs(d) - t * t for t in (0, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64))
+
+
+def broken(form: Form, place: Place) -> float:
+    if isinstance(form, AllowedHosts):
+        return sum(place[vm] not in form.hosts for vm in form.vms)
+    if isinstance(form, SoftCost):
+        return form.weight * sum(place[vm] in form.hosts for vm in form.vms)
+    counts = [sum(place[vm] in domain for vm in form.vms) for domain in form.domains]
+    if isinstance(form, Cap):
+        return sum(max(0, count - form.limit) for count in counts)
+    return max(0, sum(count > 0 for count in counts) - 1)
+
+
+def tiers(cluster: Cluster, policy: Policy, place: Place) -> tuple[float, ...]:
+    """Drain, rules, overload, soft, J."""
+    by_name = cluster.host_by_name
+    used = utilisations(cluster, policy, place)
+    limits = (policy.thresholds.cpu, policy.thresholds.memory)
+    over = sum(
+        max(0.0, used[host.name][r] - limits[r])
+        for host in cluster.hosts
+        if in_play(host)
+        for r in (0, 1)
+    )
+    drain = sum(
+        vm.is_load and by_name[place[vm.id]].state is HostState.DRAINING for vm in cluster.vms
+    )
+    hard = soft = 0.0
+    for said in what_is_said(cluster, policy):
+        count = broken(said.form, place)
+        if isinstance(said.form, SoftCost) or not said.hard:
+            soft += count
+        else:
+            hard += count
+    return drain, hard, over, soft, balance(cluster, policy, place) + 10 * over
+
+
+def balance(cluster: Cluster, policy: Policy, place: Place) -> float:
+    used, load = utilisations(cluster, policy, place), loads(cluster, place)
+    up = [host for host in cluster.hosts if host.state is HostState.UP]
+    total = 0.0
+    for r in (0, 1):
+        room = [usable(host, policy) for host in up]
+        capacity = sum(u.cpu_cores if r == 0 else u.memory_bytes for u in room)
+        mean = sum(load[host.name][r] for host in up) / capacity if capacity else 0.0
+        total += sum(phi(used[host.name][r] - mean) for host in up)
+    mean_gib = sum(host.memory_bytes for host in cluster.hosts) / len(cluster.hosts) / GIB
+    return total + sum(
+        0.04 * (vm.memory_assigned_bytes / GIB + 2) / mean_gib
+        for vm in cluster.vms
+        if place[vm.id] != vm.host
+    )
+
+
+def key(cluster: Cluster, policy: Policy, place: Place) -> tuple[float, ...]:
+    """The strict order of the goal, rounded so that noise does not decide."""
+    drain, hard, over, soft, j = tiers(cluster, policy, place)
+    assert policy.goal is Goal.BALANCE
+    return drain, hard, round(over, 7), round(soft, 7), j
+
+
+def end_faults(cluster: Cluster, policy: Policy, place: Place) -> list[str]:
+    """Clauses 1 (as far as ends go) and 5 to 7."""
+    found: list[str] = []
+    by_name, start = cluster.host_by_name, start_of(cluster)
+    before, after = (utilisations(cluster, policy, at) for at in (start, place))
+    moved = [vm for vm in cluster.vms if place[vm.id] != vm.host]
+    for vm in moved:
+        target = by_name[place[vm.id]]
+        if why_immovable(cluster, vm) or why_no_target(target):
+            found.append(f"{vm.id} cannot move to {target.name}")
+        if common_network(by_name[vm.host], target) is None:
+            found.append(f"{vm.id}: no network")
+    limits = (policy.thresholds.cpu, policy.thresholds.memory)
+    for host in cluster.hosts:
+        arrived = [vm for vm in moved if place[vm.id] == host.name]
+        drained = any(by_name[vm.host].state is HostState.DRAINING for vm in arrived)
+        if arrived and after[host.name][1] > 1 + 1e-12:
+            found.append(f"{host.name} is full")
+        found.extend(
+            f"{host.name} newly overloaded"
+            for r in (0, 1)
+            if not drained and after[host.name][r] > max(limits[r], before[host.name][r]) + TINY
+        )
+    for said in what_is_said(cluster, policy):
+        if said.hard and not isinstance(said.form, SoftCost):
+            found.extend(worse(said.form, start, place, {vm.id for vm in moved}))
+    return found
+
+
+def worse(form: Form, start: Place, place: Place, moved: set[str]) -> Iterator[str]:
+    if isinstance(form, AllowedHosts):
+        for vm in form.vms & moved:
+            if place[vm] not in form.hosts:
+                yield f"{vm} is not allowed there"
+    elif isinstance(form, Cap):
+        for domain in form.domains:
+            was, now = (sum(at[vm] in domain for vm in form.vms) for at in (start, place))
+            if now > max(form.limit, was):
+                yield f"cap {was} -> {now}"
+    elif isinstance(form, Unit) and broken(form, place) > broken(form, start):
+        yield "unit torn apart"
+
+
+def best_placements(
+    cluster: Cluster, policy: Policy, max_migrations: int | None
+) -> tuple[tuple[float, ...], dict[str, str]]:
+    """The best key over all legal ends, and one placement that has it."""
+    names = [host.name for host in cluster.hosts]
+    ids = [vm.id for vm in cluster.vms]
+    start = start_of(cluster)
+    best, best_place = key(cluster, policy, start), start
+    for hosts in product(names, repeat=len(ids)):
+        place = dict(zip(ids, hosts, strict=True))
+        moves = sum(place[vm] != start[vm] for vm in ids)
+        if max_migrations is not None and moves > max_migrations:
+            continue
+        if not end_faults(cluster, policy, place):
+            value = key(cluster, policy, place)
+            if value < best:
+                best, best_place = value, place
+    return best, best_place
+
+
+def states(migrations: tuple[Migration, ...]) -> Iterator[tuple[frozenset[str], frozenset[str]]]:
+    """Every reachable (started, completed)."""
+    seen = {(frozenset[str](), frozenset[str]())}
+    fringe = list(seen)
+    while fringe:
+        started, completed = fringe.pop()
+        yield started, completed
+        following = [
+            (started | {one.id}, completed)
+            for one in migrations
+            if one.id not in started and completed.issuperset(one.after)
+        ]
+        following += [(started, completed | {one}) for one in started - completed]
+        for state in following:
+            if state not in seen:
+                seen.add(state)
+                fringe.append(state)
+
+
+def faults(
+    cluster: Cluster, policy: Policy, plan: Plan, *, max_migrations: int | None = None
+) -> list[str]:
+    """Everything that is wrong with a plan; all orders, so for few migrations only."""
+    found = end_faults(cluster, policy, end_of(cluster, plan))
+    found += shape_faults(cluster, policy, plan, max_migrations)
+    said = [one for one in what_is_said(cluster, policy) if one.hard and one.during]
+    start = start_of(cluster)
+    room = {
+        host.name: max(usable(host, policy).memory_bytes, loads(cluster, start)[host.name][1])
+        for host in cluster.hosts
+    }
+    found += [
+        f"{one.id} passes a host that is not allowed"
+        for one, each in product(plan.migrations, said)
+        if isinstance(each.form, AllowedHosts)
+        and one.vm in each.form.vms
+        and one.target not in each.form.hosts
+    ]
+    if len(plan.migrations) > 8:
+        return found
+    for started, completed in states(plan.migrations):
+        at = whereabouts(start, plan.migrations, started, completed)
+        held = dict.fromkeys(room, 0)
+        for vm in cluster.vms:
+            for host in at[vm.id] if vm.is_load else ():
+                held[host] += vm.memory_assigned_bytes
+        found += [f"{host} overfull on the way" for host in room if held[host] > room[host]]
+        for each in said:
+            found += in_flight_faults(each.form, start, at)
+    return found
+
+
+def whereabouts(
+    start: Place,
+    migrations: tuple[Migration, ...],
+    started: frozenset[str],
+    completed: frozenset[str],
+) -> dict[str, set[str]]:
+    at = {vm: {host} for vm, host in start.items()}
+    for one in sorted(migrations, key=lambda m: m.start_s):
+        if one.id in completed:
+            at[one.vm] = {one.target}
+    for one in migrations:
+        if one.id in started - completed:
+            at[one.vm] = at[one.vm] | {one.target}
+    return at
+
+
+def in_flight_faults(form: Form, start: Place, at: Mapping[str, set[str]]) -> list[str]:
+    if isinstance(form, Cap):
+        return [
+            "cap broken on the way"
+            for domain in form.domains
+            if sum(bool(at[vm] & domain) for vm in form.vms)
+            > max(form.limit, sum(start[vm] in domain for vm in form.vms))
+        ]
+    if isinstance(form, Unit):
+        was = sum(any(start[vm] in domain for vm in form.vms) for domain in form.domains)
+        now = sum(any(at[vm] & domain for vm in form.vms) for domain in form.domains)
+        return ["unit torn apart on the way"] if now > was else []
+    return []
+
+
+def shape_faults(
+    cluster: Cluster, policy: Policy, plan: Plan, max_migrations: int | None
+) -> list[str]:
+    """Clauses 1 to 4 and the caps."""
+    return [
+        *setting_faults(cluster, policy, plan),
+        *migration_faults(cluster, plan),
+        *leg_faults(plan),
+        *cap_faults(cluster, policy, plan, max_migrations),
+    ]
+
+
+def setting_faults(cluster: Cluster, policy: Policy, plan: Plan) -> list[str]:
+    found: list[str] = []
+    for change in plan.settings:
+        if not policy.transport.write_settings:
+            found.append("settings may not be written")
+        if cluster.host_by_name[change.host].migration.managed_by != "none":
+            found.append("settings are managed by others")
+        if not any(change.host in (one.source, one.target) for one in plan.migrations):
+            found.append("settings of a host that takes no part")
+    return found
+
+
+def migration_faults(cluster: Cluster, plan: Plan) -> list[str]:
+    found: list[str] = []
+    settings = {host.name: host.migration.transport for host in cluster.hosts}
+    settings |= {change.host: Transport(change.during) for change in plan.settings}
+    at = start_of(cluster)
+    ends = {one.id: one.start_s + one.duration_s for one in plan.migrations}
+    for one in sorted(plan.migrations, key=lambda m: m.start_s):
+        if at[one.vm] != one.source or one.source == one.target:
+            found.append(f"{one.id} does not start where its VM is")
+        at[one.vm] = one.target
+        if one.transport is not effective_transport(settings[one.source], settings[one.target]):
+            found.append(f"{one.id}: {one.transport}")
+        if any(ends[other] > one.start_s + 1e-6 for other in one.after):
+            found.append(f"{one.id} starts too early")
+        if one.bytes <= 0 or not one.reason:
+            found.append(f"{one.id} without bytes or reason")
+    return found
+
+
+def leg_faults(plan: Plan) -> list[str]:
+    found: list[str] = []
+    legs: dict[str, list[Migration]] = {}
+    for one in sorted(plan.migrations, key=lambda m: m.start_s):
+        legs.setdefault(one.vm, []).append(one)
+    for vm, mine in legs.items():
+        if len(mine) > 2 or mine[-1].stopover:
+            found.append(f"{vm}: too many legs")
+        if len(mine) == 2 and not (mine[0].stopover and mine[0].id in mine[1].after):
+            found.append(f"{vm}: no stop-over")
+    return found
+
+
+def cap_faults(
+    cluster: Cluster, policy: Policy, plan: Plan, max_migrations: int | None
+) -> list[str]:
+    found: list[str] = []
+    caps = caps_in_force(cluster, policy, max_migrations)
+    ends = {one.id: one.start_s + one.duration_s for one in plan.migrations}
+    total = sum(one.bytes for one in plan.migrations)
+    if caps.migrations is not None and len(plan.migrations) > caps.migrations:
+        found.append("too many migrations")
+    if caps.bytes is not None and total > caps.bytes:
+        found.append("too many bytes")
+    if caps.duration_s is not None and max(ends.values(), default=0) > caps.duration_s + 1e-6:
+        found.append("too long")
+    return found
