@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from balancer.clock import Clock
+from balancer.errors import UnreachableError
 from balancer.execute.progress import News, NewsKind
-from balancer.gateway.port import Gateway
+from balancer.gateway.port import Gateway, MoveRefusedError, ReplyLostError
 from balancer.store.leases import Lease
 from balancer.store.store import Store
 
 RENEW_SHARE = 1 / 3  # of the lease's life after which it is renewed
+
+# A host that does not take note of our number is asked again this often: it may take a whole
+# request's time to fail, and others wait meanwhile.
+SHOW_AGAIN_S = 10.0
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -32,9 +42,12 @@ class Context:
     alarm: str = ""
     notes: list[str] = field(default_factory=list)
     _news: list[News] = field(default_factory=list)
+    _shown: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # fences, since when
+    _show_again_s: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.renewed_s = self.clock.monotonic_s()
+        # The lease may be minutes old: the cluster was read and planned on since it was taken.
+        self.renewed_s = -math.inf
 
     @property
     def now(self) -> datetime:
@@ -55,6 +68,47 @@ class Context:
         if self.now_s - self.renewed_s >= self.lease.ttl_s * RENEW_SHARE:
             self.lease = self.store.leases.renew(self.lease, self.now)
             self.renewed_s = self.now_s
+
+    def act(self, host: str, request: Callable[[int], T]) -> T:
+        """Send a request with our number to a host.
+
+        One whose reply gets lost may still lie there. So the number is raised at once: as soon as
+        the host has seen the new one it turns the old request away, whenever that is its turn.
+        """
+        fence = self.lease.fence
+        try:
+            answer = request(fence)
+        except ReplyLostError:
+            self.lease = self.store.leases.advance(self.lease)
+            raise
+        self._note_shown(host, fence)
+        return answer
+
+    def turned_away_since_s(self, host: str, fence: int) -> float | None:
+        """Return since when a host turns away requests with `fence`, having let it know ours.
+
+        None as long as it has not said that it took note: then such a request may still be
+        carried out. Writing the setting that is set changes nothing and is an act like any other.
+        """
+        if (since_s := self._known_since_s(host, fence)) is not None:
+            return since_s
+        if self.now_s < self._show_again_s.get(host, -math.inf):
+            return None
+        self.renew()
+        try:
+            present = self.gateway.read_transport(host)
+            self.act(host, lambda ours: self.gateway.write_transport(host, present, present, ours))
+        except (MoveRefusedError, ReplyLostError, UnreachableError):
+            self._show_again_s[host] = self.now_s + SHOW_AGAIN_S
+        return self._known_since_s(host, fence)
+
+    def _known_since_s(self, host: str, fence: int) -> float | None:
+        shown = self._shown.get(host, ())
+        return next((since_s for seen, since_s in shown if seen > fence), None)
+
+    def _note_shown(self, host: str, fence: int) -> None:
+        if self._known_since_s(host, fence - 1) is None:
+            self._shown.setdefault(host, []).append((fence, self.now_s))
 
     def tell(self, kind: NewsKind, subject: str, text: str, *, note: bool = False) -> None:
         """Pass on a piece of news; with `note` the report keeps it too."""

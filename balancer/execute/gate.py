@@ -40,7 +40,7 @@ def check_plan(plan: Plan, cluster: str, now: datetime) -> None:
     Raises:
         InputError: It is.
     """
-    if plan.cluster != cluster:
+    if plan.cluster.casefold() != cluster.casefold():
         raise InputError(
             f"plan {plan.id} is for cluster {plan.cluster!r}, not for {cluster!r}",
             remedy="name the plan's cluster, or plan for this one",

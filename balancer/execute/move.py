@@ -2,7 +2,8 @@
 
 The journal is written before the act it announces, so whatever happens in between, the next
 start knows that it may have happened. What is asked for once is never asked for again until a
-look has shown the VM at rest on its source.
+look has shown the VM at rest on its source, and, where the reply was lost, the source has taken
+note of a newer number of ours: from then on it turns the lost request away, however late it is.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Move:
         not_before_s: No start before this second: back-off, or held by the judge.
         held_since_s: Since when it would have had its turn and was not let start.
         sight: What looks have shown since `sight_since_s`.
+        doubt: The number with which a request was sent of which we do not know whether it still
+            lies at the source; None when there is no such request.
     """
 
     record: int
@@ -62,6 +65,7 @@ class Move:
     held_since_s: float | None = None
     sight: Sight | None = None
     sight_since_s: float = 0.0
+    doubt: int | None = None
     percent: int = 0
     queued: bool = False
     code: int | None = None
@@ -121,7 +125,11 @@ class Move:
 
 
 def adopted(record: MoveRecord, context: Context) -> Move:
-    """Return a move that an earlier executor began, as the journal knows it."""
+    """Return a move that an earlier executor began, as the journal knows it.
+
+    Its time limits run anew: while nobody looked nothing could be concluded, and how long that was
+    only the wall clock knows, which may have been set meanwhile.
+    """
     ago_s = max(0.0, (context.now - record.since).total_seconds())
     migration = Migration(
         id=record.migration,
@@ -142,11 +150,12 @@ def adopted(record: MoveRecord, context: Context) -> Move:
         clustered=record.clustered,
         transport=record.transport,
         expected_s=record.expected_s,
-        since_s=context.now_s - ago_s,
+        since_s=context.now_s,
         state=record.state,
         asked_s=context.now_s - ago_s,
         started_at=record.started_at,
         percent=record.percent,
+        doubt=context.lease.fence - 1,  # any earlier number
     )
 
 
@@ -163,18 +172,22 @@ class Mover:
         move.attempts += 1
         move.asked_s, move.queued_s, move.started_at = context.now_s, None, context.now
         move.code, move.held_since_s, move.percent = None, None, 0
+        move.doubt = context.lease.fence
         self._enter(move, Event.INTEND, "")
         request = MoveRequest(migration.vm, migration.source, migration.target, move.clustered)
         try:
-            context.gateway.start(request, context.lease.fence)
+            context.act(migration.source, lambda fence: context.gateway.start(request, fence))
         except MoveRefusedError as error:
+            move.doubt = None
             self._ended_badly(move, Event.REFUSED, error.code, error.message)
         except UnreachableError as error:
+            move.doubt = None
             self._not_sent(move, error.message)
         except ReplyLostError:
             self._enter(move, Event.LOST, "the reply to the request was lost")
             context.tell(NewsKind.LOST, move.id, f"{move.label}: {move.reason}; looking")
         else:
+            move.doubt = None
             self._enter(move, Event.ACCEPTED, "")
             context.tell(NewsKind.STARTED, move.id, f"{move.label} by {move.transport.value}")
 
@@ -191,18 +204,34 @@ class Mover:
             move.queued_s = now_s
         if sight is Sight.MOVING and sighting is not None:
             move.percent = sighting.percent
-        event = conclusion(move.state, sight, now_s - move.sight_since_s)
+        event = conclusion(move.state, sight, self._lasted_s(move, sight))
         if event is not None:
             self._conclude(move, event, sighting)
         elif self._is_overdue(move, now_s):
             self._overdue(move)
 
+    def _lasted_s(self, move: Move, sight: Sight) -> float:
+        """Return how long a look's showing can be counted on.
+
+        A VM at rest on its source is none while a lost request may still lie there.
+        """
+        context, since_s = self._context, move.sight_since_s
+        if sight is Sight.STAYED and move.doubt is not None:
+            away_s = context.turned_away_since_s(move.migration.source, move.doubt)
+            if away_s is None:
+                return 0.0
+            since_s = max(since_s, away_s)
+        return context.now_s - since_s
+
     def cancel(self, move: Move, why: str, event: Event = Event.CANCEL) -> None:
         """Announce the cancellation, then ask for it; only looking tells what came of it."""
-        context = self._context
+        context, migration = self._context, move.migration
         self._enter(move, event, why)
         try:
-            context.gateway.cancel(move.migration.vm, move.migration.source, context.lease.fence)
+            context.act(
+                migration.source,
+                lambda fence: context.gateway.cancel(migration.vm, migration.source, fence),
+            )
         except (MoveRefusedError, ReplyLostError, UnreachableError) as error:
             context.tell(NewsKind.NOTED, move.id, f"cancelling {move.label}: {error.message}")
 

@@ -1,8 +1,9 @@
 """After a crash, or a run cut short: what the journal left open is looked at and closed.
 
 Nothing is asked for again. A migration that was under way is waited for; one that perhaps was
-asked for is looked for until it shows or has had the time to; one that had not had its turn is
-over. Then hosts get their settings back. Every later start tries what could not be done yet.
+asked for is looked for until it shows, or its source turns away what was asked for earlier and it
+has had the time to; one that had not had its turn is over. Then hosts get their settings back.
+Every later start tries what could not be done yet.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from balancer.clock import Clock
-from balancer.errors import InternalError, UnreachableError
+from balancer.errors import InternalError, RefusedError, UnreachableError
 from balancer.execute.context import Context
 from balancer.execute.move import Move, Mover, adopted
 from balancer.execute.progress import NewsKind, OnProgress, Progress, never, silent
 from balancer.execute.settings import owed_text, pay_back
-from balancer.gateway.port import Gateway, MoveRefusedError, ReplyLostError, Sighting
+from balancer.gateway.port import Gateway, Sighting
 from balancer.model.outcome import MigrationState, RunEnd
 from balancer.store.leases import Lease
 from balancer.store.store import Store
@@ -38,12 +39,19 @@ def recover(
     interrupted it leaves the rest to the next start, which is as safe as a crash.
 
     Raises:
+        RefusedError: A VM went astray, or nobody can say what became of one. All else is closed,
+            and a later call does not tell it again: whoever starts next has been warned.
         LeaseLostError, FencedError: A newer executor has the cluster.
     """
     if lease.cluster != cluster:
         raise InternalError(f"the lease is for {lease.cluster!r}, not for {cluster!r}")
     context = Context(gateway, store, clock, lease)
     recover_into(context, interrupted=interrupted, on_progress=on_progress, poll_s=poll_s)
+    if context.alarm:
+        raise RefusedError(
+            f"an earlier run left this behind: {context.alarm}; nothing is moved for now",
+            remedy="look at that VM, then start again: `balancer status` tells the run",
+        )
     return tuple(context.notes)
 
 
@@ -56,13 +64,10 @@ def recover_into(
     moves = [adopted(record, context) for record in context.store.journal.open_moves(_of(context))]
     for move in moves:
         _adopt(move, mover, context)
-    doubtful = (MigrationState.INTENDED, MigrationState.UNKNOWN)
-    unfenced = {move.migration.source for move in moves if move.state in doubtful}
     while in_flight := [move for move in moves if not move.state.is_final]:
         if interrupted():
             return
         context.renew()
-        unfenced -= {host for host in sorted(unfenced) if _fence(host, context)}
         sightings = look(context, in_flight)
         for move in in_flight:
             mover.follow(move, sightings.get(move.migration.vm))
@@ -84,19 +89,6 @@ def look(context: Context, moves: Sequence[Move]) -> Mapping[str, Sighting]:
         return context.gateway.look(sorted({move.migration.vm for move in moves}))
     except UnreachableError:
         return {}
-
-
-def _fence(host: str, context: Context) -> bool:
-    """Let a host know our number, so that an executor that only slept cannot ask for it now.
-
-    Writing the setting that is set changes nothing and is an act like any other.
-    """
-    try:
-        present = context.gateway.read_transport(host)
-        context.gateway.write_transport(host, present, present, context.lease.fence)
-    except (MoveRefusedError, ReplyLostError, UnreachableError):
-        return False
-    return True
 
 
 def _of(context: Context) -> str:

@@ -40,6 +40,10 @@ HOLD_MAX_S = 300.0
 # at again and whoever watches is told.
 STARTS_PER_POLL = 16
 
+# What a look showed is acted on for so long: a host that is slow to take a request, or a process
+# that was stopped in between, must not have the rest begun on what was true minutes ago.
+LOOK_AGE_MAX_S = 10.0
+
 # Restoring settings at the end waits for others' migrations to leave the host, but not for ever:
 # the next start restores what is still owed.
 RESTORE_PATIENCE_S = 120.0
@@ -191,9 +195,12 @@ class Run:
         self._go_by_what_is_set(cluster)
         chosen = self._admitted(ready, cluster, self._readings.foreign(self.moves))
         sightings = look(self._context, chosen) if chosen else {}
+        looked_s = self._context.now_s
         cluster = brought_up_to_date(cluster, self._readings.taken_s, self.moves)
         for move in chosen[:STARTS_PER_POLL]:
             self._context.renew()
+            if self._context.now_s - looked_s > LOOK_AGE_MAX_S:
+                return  # the next poll looks again
             self._begin_if_safe(move, cluster, sightings)
 
     def _admitted(
@@ -281,6 +288,8 @@ class Run:
             ends = (now.get(move.migration.source), now.get(move.migration.target))
             if move.state is not MigrationState.PLANNED or ends[0] is None or ends[1] is None:
                 continue
+            if not {move.migration.source, move.migration.target} <= cluster.host_by_name.keys():
+                continue  # evicted meanwhile: the judge does not let it start
             transport = effective_transport(ends[0], ends[1])
             if transport is not move.transport:
                 move.transport, changed = transport, True

@@ -3,6 +3,8 @@
 The debt is written down before the setting is, and only two things cancel it: reading that the
 old value is back, or that somebody else has set a third one, which is theirs to keep. A debt that
 cannot be paid now (the host is away, or busy) stays in the journal and is tried at every start.
+Nothing is concluded while a request whose reply was lost may still lie at the host: first it must
+have taken note of a newer number of ours, which turns that request away.
 
 A setting that cannot be written does not end the run. Transport decides how fast a migration is,
 not whether it is legal: the moves of that host go on by what is set, with their forecasts made
@@ -38,6 +40,7 @@ class HostSetting:
         record: The journal's entry, once the intent is written.
         state: None before that and when nothing had to be written.
         settled: Moves of the host need not wait for it any longer.
+        doubt: The number of a request to write it whose reply was lost.
     """
 
     change: SettingChange
@@ -47,6 +50,7 @@ class HostSetting:
     reason: str = ""
     first_s: float | None = None
     again_s: float = 0.0
+    doubt: int | None = None
 
     @property
     def in_force(self) -> bool:
@@ -76,19 +80,38 @@ def write(setting: HostSetting, run: int, context: Context) -> None:
     host, before = setting.change.host, Transport(setting.change.before)
     during = Transport(setting.change.during)
     try:
-        present = context.gateway.read_transport(host)
+        present = _present(setting, context)
         if _needs_no_writing(setting, present, context):
             return
         if setting.record is None:
             _intend(setting, run, context)
-        answer = context.gateway.write_transport(host, before, during, context.lease.fence)
+        setting.doubt = context.lease.fence
+        answer = context.act(
+            host, lambda fence: context.gateway.write_transport(host, before, during, fence)
+        )
     except _ACT_ERRORS as error:
         if last_try:
             # Pending stays pending: if it was written after all, it is owed back.
             setting.settled = True
             _say_left(setting, context, error.message)
         return
+    setting.doubt = None
     _written(setting, answer, context, last_try=last_try)
+
+
+def _present(setting: HostSetting, context: Context) -> Transport:
+    """Return what the host is set to, once no lost request of ours can change that any more.
+
+    Raises:
+        UnreachableError: It does not say, or has not taken note of our newer number.
+    """
+    host, doubt = setting.change.host, setting.doubt
+    if doubt is not None and context.turned_away_since_s(host, doubt) is None:
+        raise UnreachableError(
+            f"the reply of {host} was lost, and it may still be written",
+            remedy="see whether the host answers: `balancer check`",
+        )
+    return context.gateway.read_transport(host)
 
 
 def _needs_no_writing(setting: HostSetting, present: Transport, context: Context) -> bool:
@@ -137,7 +160,10 @@ def pay_back(record: SettingRecord, state: SettingState, context: Context) -> Se
     ours, before = Transport(record.ours), Transport(record.before)
     name = f"{record.setting} of {record.host}"
     try:
-        answer = context.gateway.write_transport(record.host, ours, before, context.lease.fence)
+        answer = context.act(
+            record.host,
+            lambda fence: context.gateway.write_transport(record.host, ours, before, fence),
+        )
     except _ACT_ERRORS:
         return None
     match answer:

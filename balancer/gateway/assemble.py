@@ -10,27 +10,27 @@ readings are not of one instant); without one, the host is doubted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from balancer.gateway.cluster_rules import Seen, cluster_rules
-from balancer.gateway.doubt import failed_sections, why_doubt, why_doubt_clock
+from balancer.gateway.doubt import failed_sections, why_doubt_clock
 from balancer.gateway.flights import in_flight
-from balancer.gateway.load import vm_cores
+from balancer.gateway.heard import Heard
 from balancer.gateway.names import host_key, id_key
 from balancer.gateway.networks import ALONE, UNREAD, cluster_networks
 from balancer.gateway.observed import host_of, lost_host, lost_vms, vm_of
 from balancer.gateway.port import Observation
 from balancer.gateway.states import AUTO_BALANCER, node_state
 from balancer.gateway.whereabouts import Whereabouts, groups_by_vm, settle
-from balancer.gateway.wire import ClusterAnswer, HostAnswer, NodeRow
+from balancer.gateway.wire import ClusterAnswer, NodeRow
 from balancer.model.cluster import Cluster, ClusterSettings, Host, HostState, Vm
 
 
 def assemble(
     name: str,
     cluster: ClusterAnswer | None,
-    hosts: Mapping[str, HostAnswer | None],
+    hosts: Mapping[str, Heard | None],
     now: datetime,
     last: Cluster | None = None,
     silence: Mapping[str, str] | None = None,
@@ -50,7 +50,7 @@ def assemble(
     nodes, answers = _roster(cluster, hosts, notes)
     believed = _believe(cluster, answers, now, silence or {}, notes)
     groups = groups_by_vm(cluster)
-    where = settle(believed, groups, last, notes)
+    where = settle({name: heard.answer for name, heard in believed.items()}, groups, last, notes)
     for host in where.doubted:
         believed.pop(host, None)
     observed = _Assembly(name, cluster, nodes, believed, where, now, last)
@@ -58,8 +58,8 @@ def assemble(
 
 
 def _roster(
-    cluster: ClusterAnswer | None, hosts: Mapping[str, HostAnswer | None], notes: list[str]
-) -> tuple[dict[str, NodeRow | None], dict[str, HostAnswer | None]]:
+    cluster: ClusterAnswer | None, hosts: Mapping[str, Heard | None], notes: list[str]
+) -> tuple[dict[str, NodeRow | None], dict[str, Heard | None]]:
     """Return the hosts of the snapshot in order, and their answers by the same names."""
     if cluster is None:
         return dict.fromkeys(hosts), dict(hosts)
@@ -68,7 +68,7 @@ def _roster(
     if rows is None:
         return dict.fromkeys(hosts), dict(hosts)
     nodes: dict[str, NodeRow | None] = {}
-    answers: dict[str, HostAnswer | None] = {}
+    answers: dict[str, Heard | None] = {}
     for row in rows:
         nodes.setdefault(row.name, row)
         answers[row.name] = by_key.pop(host_key(row.name), (row.name, None))[1]
@@ -81,23 +81,24 @@ def _roster(
 
 def _believe(
     cluster: ClusterAnswer | None,
-    answers: Mapping[str, HostAnswer | None],
+    answers: Mapping[str, Heard | None],
     now: datetime,
     silence: Mapping[str, str],
     notes: list[str],
-) -> dict[str, HostAnswer]:
+) -> dict[str, Heard]:
     """Return the answers that can be planned on; a note says why each other cannot."""
-    came = {name: answer for name, answer in answers.items() if answer is not None}
+    came = {name: heard.answer for name, heard in answers.items() if heard is not None}
     clocks = why_doubt_clock(came, now)
     reasons = {host_key(name): reason for name, reason in silence.items()}
-    believed: dict[str, HostAnswer] = {}
+    believed: dict[str, Heard] = {}
     computers: dict[str, str] = {}
-    for name, answer in answers.items():
-        if answer is None:
+    for name, heard in answers.items():
+        if heard is None:
             notes.append(f"{name} is unknown: {reasons.get(host_key(name), 'no answer came')}")
             continue
+        answer = heard.answer
         computer = host_key(answer.computer)
-        doubt = why_doubt(answer) or clocks.get(name)
+        doubt = heard.doubt or clocks.get(name)
         if cluster is not None and computer != host_key(name):
             doubt = f"the computer that answered for it calls itself {answer.computer}"
         elif computer in computers:
@@ -106,7 +107,7 @@ def _believe(
             notes.append(f"{name} is unknown: {doubt}")
             continue
         computers[computer] = name
-        believed[name] = answer
+        believed[name] = heard
         failed = failed_sections(answer)
         notes.extend(f"{name}: its {part} section failed: {why}" for part, why in failed.items())
     return believed
@@ -120,7 +121,7 @@ class _Assembly:
         name: str,
         cluster: ClusterAnswer | None,
         nodes: Mapping[str, NodeRow | None],
-        believed: Mapping[str, HostAnswer],
+        believed: Mapping[str, Heard],
         where: Whereabouts,
         now: datetime,
         last: Cluster | None,
@@ -128,7 +129,8 @@ class _Assembly:
         self._name = name
         self._cluster = cluster
         self._nodes = nodes
-        self._believed = believed
+        self._heard = believed
+        self._believed = {name: heard.answer for name, heard in believed.items()}
         self._where = where
         self._now = now
         self._last = last
@@ -141,29 +143,28 @@ class _Assembly:
         """Put hosts, VMs, rules and movements together."""
         hosts = tuple(self._host(name) for name in self._nodes)
         paths = [row.path for row in (self._cluster.volumes.data or [])] if self._cluster else []
+        host_of, groups = self._where.host_of, self._where.groups
         seen = [
-            Seen(row, host, self._where.groups.get(id_key(row.id)))
-            for host, answer in self._believed.items()
-            for row in answer.vms.data or []
-            if self._where.host_of.get(id_key(row.id)) == host
+            Seen(vm, host, groups.get(vm.key))
+            for host, heard in self._heard.items()
+            for vm in heard.vms
+            if host_of.get(vm.key) == host
         ]
         locked = _rules_unknown(self._cluster)
-        cores = {host: vm_cores(answer) for host, answer in self._believed.items()}
         vms = [
             vm_of(
                 one,
-                cores[one.host],
                 csv_paths=paths,
                 node_of_cluster=self._cluster is not None,
-                moving=id_key(one.row.id) in self._where.moving,
+                moving=one.vm.key in self._where.moving,
                 locked=locked,
             )
             for one in seen
         ]
         names = {host_key(host.name): host.name for host in hosts}
-        vms.extend(lost_vms(self._where, names, self._last, {id_key(vm.id) for vm in vms}))
+        vms.extend(lost_vms(self._where, names, self._last, {one.vm.key for one in seen}))
         rules, said = cluster_rules(
-            hosts, self._believed, seen, self._cluster, self._ids_of_groups(vms_by_key(vms))
+            hosts, self._believed, seen, self._cluster, self._ids_of_groups(vms)
         )
         notes.extend(said)
         snapshot = Cluster(
@@ -193,8 +194,11 @@ class _Assembly:
             state = HostState.UP if self._cluster is None else HostState.UNKNOWN
         return host_of(name, answer, state, domain, self._offered, before)
 
-    def _ids_of_groups(self, ids: Mapping[str, str]) -> Mapping[str, str]:
-        """Map group names and ids, folded, to the ids of VMs that are in the snapshot."""
+    def _ids_of_groups(self, vms: Iterable[Vm]) -> Mapping[str, str]:
+        """Map group names and ids, folded, to the ids of VMs, where a rule may ask for them."""
+        if not _has_rules(self._cluster):
+            return {}
+        ids = {id_key(vm.id): vm.id for vm in vms}
         found: dict[str, str] = {}
         for vm, group in self._where.groups.items():
             if vm in ids:
@@ -202,9 +206,13 @@ class _Assembly:
         return found
 
 
-def vms_by_key(vms: list[Vm]) -> Mapping[str, str]:
-    """Map folded ids to ids as the snapshot writes them."""
-    return {id_key(vm.id): vm.id for vm in vms}
+def _has_rules(cluster: ClusterAnswer | None) -> bool:
+    """Tell whether the cluster holds any group to a rule of its own."""
+    if cluster is None:
+        return False
+    return bool(cluster.affinity.data) or any(
+        row.anti_affinity for row in cluster.groups.data or []
+    )
 
 
 def _rules_unknown(cluster: ClusterAnswer | None) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from balancer.gateway.states import (
     BUSY_STATUS,
@@ -30,7 +31,7 @@ _CSV = re.compile(r"[a-z]:\\clusterstorage\\", re.IGNORECASE)
 
 def is_moving(vm: VmRow | None, group: GroupRow | None) -> bool:
     """Tell whether a migration of the VM is queued or running, as host or cluster show it."""
-    if vm is not None and MIGRATING_STATUS.intersection(vm.status):
+    if vm is not None and not MIGRATING_STATUS.isdisjoint(vm.status):
         return True
     if group is None:
         return False
@@ -38,31 +39,56 @@ def is_moving(vm: VmRow | None, group: GroupRow | None) -> bool:
     return bool(queued) or group.migration_state in MIGRATION_STATES_MOVING
 
 
+class Standing(NamedTuple):
+    """What a VM's own host shows to block it.
+
+    Attributes:
+        words: What blocks it in any case.
+        local: Paths that only a cluster's volume mounted there can make reachable elsewhere, each
+            with the word for one that is not.
+    """
+
+    words: tuple[Blocker, ...]
+    local: tuple[tuple[Blocker, str], ...]
+
+
+def standing(vm: VmRow) -> Standing:
+    """Return what blocks `vm` as its host shows it."""
+    return Standing((*_devices(vm), *_state(vm)), tuple(_local_paths(vm)))
+
+
 def blocked_by(
-    vm: VmRow, group: GroupRow | None, *, csv_paths: Sequence[str], node_of_cluster: bool
+    vm: VmRow,
+    alone: Standing,
+    group: GroupRow | None,
+    *,
+    csv_paths: Sequence[str],
+    node_of_cluster: bool,
 ) -> tuple[str, ...]:
     """Return the words of all that blocks `vm`, sorted.
 
     Args:
         vm: As its host shows it.
+        alone: What that host shows to block it.
         group: Its cluster group; None when it has none, or none is known.
         csv_paths: Where the cluster's shared volumes are mounted.
         node_of_cluster: The host is read as a node of a cluster, not as one that stands alone.
     """
-    found = [
-        *_devices(vm),
-        *_state(vm, group),
-        *_storage(vm, csv_paths),
-        *_ownership(vm, group, node_of_cluster=node_of_cluster),
-    ]
-    return tuple(sorted({word.value for word in found}))
+    found = [*alone.words, *_ownership(vm, group, node_of_cluster=node_of_cluster)]
+    for word, path in alone.local:
+        if not (vm.clustered and any(below(path, mount) for mount in csv_paths)):
+            found.append(word)
+    if is_moving(None, group):
+        found.append(Blocker.MIGRATING)
+    return tuple(sorted({word.value for word in found})) if found else ()
 
 
 def _devices(vm: VmRow) -> Iterator[Blocker]:
-    if any(disk.pass_through for disk in vm.disks):
-        yield Blocker.PASS_THROUGH_DISK
-    if any(disk.shared for disk in vm.disks):
-        yield Blocker.SHARED_DISK
+    for disk in vm.disks:
+        if disk.pass_through:
+            yield Blocker.PASS_THROUGH_DISK
+        if disk.shared:
+            yield Blocker.SHARED_DISK
     if vm.assigned_devices:
         yield Blocker.ASSIGNED_DEVICE
     if vm.gpu_partitions:
@@ -75,25 +101,27 @@ def _devices(vm: VmRow) -> Iterator[Blocker]:
         yield Blocker.KEY_PROTECTOR  # works only where the target holds the guardian's keys
 
 
-def _state(vm: VmRow, group: GroupRow | None) -> Iterator[Blocker]:
+def _state(vm: VmRow) -> Iterator[Blocker]:
     if is_changing(vm.state):
         yield Blocker.NOT_RUNNING
-    if BUSY_STATUS.intersection(vm.status):
+    if not BUSY_STATUS.isdisjoint(vm.status):
         yield Blocker.OPERATION_RUNNING
-    if is_moving(vm, group):
+    if is_moving(vm, None):
         yield Blocker.MIGRATING
     if is_replica(vm):
         yield Blocker.REPLICA
 
 
-def _storage(vm: VmRow, csv_paths: Sequence[str]) -> Iterator[Blocker]:
-    def reachable(path: str) -> bool:
-        return is_share(path) or (vm.clustered and on_volume(path, csv_paths))
+def _local_paths(vm: VmRow) -> Iterator[tuple[Blocker, str]]:
+    def everywhere(path: str) -> bool:
+        return is_share(path) or (vm.clustered and bool(_CSV.match(path)))
 
-    if any(disk.path and not disk.pass_through and not reachable(disk.path) for disk in vm.disks):
-        yield Blocker.LOCAL_STORAGE
-    if any(not reachable(path) for path in vm.media if path):
-        yield Blocker.LOCAL_MEDIA
+    for disk in vm.disks:
+        if disk.path and not disk.pass_through and not everywhere(disk.path):
+            yield Blocker.LOCAL_STORAGE, disk.path
+    for path in vm.media:
+        if path and not everywhere(path):
+            yield Blocker.LOCAL_MEDIA, path
 
 
 def _ownership(vm: VmRow, group: GroupRow | None, *, node_of_cluster: bool) -> Iterator[Blocker]:
@@ -107,11 +135,6 @@ def _ownership(vm: VmRow, group: GroupRow | None, *, node_of_cluster: bool) -> I
 def is_share(path: str) -> bool:
     r"""Tell whether a path is on a file share; `\\?\` and `\\.\` name local devices."""
     return path.startswith("\\\\") and not path.startswith(("\\\\?\\", "\\\\.\\"))
-
-
-def on_volume(path: str, csv_paths: Sequence[str]) -> bool:
-    """Tell whether a path is on a cluster shared volume, all of which every node mounts alike."""
-    return bool(_CSV.match(path)) or any(below(path, mount) for mount in csv_paths)
 
 
 def below(path: str, mount: str) -> bool:

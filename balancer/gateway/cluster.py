@@ -1,8 +1,8 @@
 """The gateway proper: one cluster, or a set of stand-alone hosts, over any way to its hosts.
 
-Written once for real and simulated hosts. Hosts are read first; the cluster is then asked of a
-node that is known to be alive, of another when that one is silent, and believed only where a
-majority of votes stands behind it. No act is ever sent twice.
+Written once for real and simulated hosts. The cluster is asked of a node that is known to be
+alive, beside all hosts of the one that spoke for it the last time, of another when that one is
+silent, and believed only where a majority of votes stands behind it. No act is ever sent twice.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from balancer.clock import Clock
 from balancer.errors import UnreachableError
 from balancer.gateway.assemble import assemble
 from balancer.gateway.doubt import fault_text
-from balancer.gateway.gather import Failure, Gather
+from balancer.gateway.garbage import uncollected
+from balancer.gateway.gather import Failure, Gather, again
+from balancer.gateway.heard import Heard, hear
 from balancer.gateway.host import HostFunctions
-from balancer.gateway.names import id_key
+from balancer.gateway.names import host_key, id_key
 from balancer.gateway.port import (
     FencedError,
     InFlight,
@@ -28,15 +30,17 @@ from balancer.gateway.port import (
     SettingAnswer,
     Sighting,
 )
-from balancer.gateway.quorum import is_member, why_not_believed
+from balancer.gateway.quorum import is_dead, is_member, why_not_believed
 from balancer.gateway.roll import Roll
 from balancer.gateway.sighting import Look
 from balancer.gateway.states import OPTION_OF, TRANSPORTS
-from balancer.gateway.whereabouts import contested
-from balancer.gateway.wire import ActAnswer, ClusterAnswer, HostAnswer, MovesAnswer
+from balancer.gateway.whereabouts import contested, groups_by_vm
+from balancer.gateway.wire import ActAnswer, ClusterAnswer, MovesAnswer
 from balancer.model.cluster import Cluster, Transport
 
 T = TypeVar("T")
+
+_Told = Mapping[str, ClusterAnswer | Failure]
 
 
 class ClusterGateway:
@@ -74,6 +78,8 @@ class ClusterGateway:
         self._flights: tuple[InFlight, ...] = ()
         self._targets: dict[str, str] = {}  # where our own moves go, by folded VM id
         self._speaker = ""  # the node that last spoke for the cluster
+        self._seeds = tuple(seeds)
+        self._met = not clustered  # whether all hosts are known, by the names the cluster has
 
     def observe(self) -> Observation:
         """Read every host and the cluster.
@@ -81,14 +87,18 @@ class ClusterGateway:
         Raises:
             UnreachableError: No node that can be believed answered for the cluster.
         """
-        hosts = self._read_hosts(self._roll.names())
+        with uncollected:
+            return self._observe()
+
+    def _observe(self) -> Observation:
+        hosts, told = self._read_hosts_and_speaker()
         cluster: ClusterAnswer | None = None
         if self._clustered:
-            cluster = self._read_cluster(hosts)
+            cluster = self._read_cluster(hosts, told)
             found = [self._roll.rename(row.name) for row in cluster.nodes.data or []]
             hosts = {self._roll.known_as(name): answer for name, answer in hosts.items()}
             hosts |= self._read_hosts([name for name in found if name not in hosts])
-        came = {name: one for name, one in hosts.items() if not isinstance(one, Failure)}
+        came = {name: one.answer for name, one in hosts.items() if not isinstance(one, Failure)}
         if again := contested(came, cluster):
             hosts |= self._read_hosts(sorted(again))
             cluster = self._read_cluster(hosts) if self._clustered else None
@@ -101,18 +111,32 @@ class ClusterGateway:
             {name: one.message for name, one in hosts.items() if isinstance(one, Failure)},
         )
         self._last, self._flights = observation.cluster, observation.in_flight
+        self._met = True
         return observation
 
     def look(self, vms: Collection[str]) -> Mapping[str, Sighting]:
-        """Look at these VMs (ids) wherever they are; one sighting for each id asked."""
+        """Look at these VMs (ids) wherever they are; one sighting for each id asked.
+
+        Raises:
+            UnreachableError: Who the nodes are is not known yet, and nobody can be believed on it.
+        """
+        if not self._met:
+            self.observe()
         look = Look(vms, self._concerned(vms), self._roll.names())
+        heard: dict[str, MovesAnswer] = {}
         while questions := look.questions():
             calls = {
                 host: partial(self._ask, host, partial(_moves, ids))
                 for host, ids in questions.items()
             }
             for host, answer in self._gather(calls).items():
-                look.tell(host, None if isinstance(answer, Failure) else answer)
+                if isinstance(answer, Failure):
+                    look.tell(host, None)
+                else:
+                    heard[host] = answer
+                    look.tell(host, answer)
+        if self._clustered and look.is_in_doubt():
+            self._excuse_dead(look, heard)
         return look.sightings()
 
     def start(self, request: MoveRequest, fence: int) -> None:
@@ -169,24 +193,62 @@ class ClusterGateway:
         """Let go of connections; the gateway is not used afterwards."""
         self._gather({name: way.close for name, way in self._roll.open_ways().items()})
 
-    def _read_hosts(self, names: Iterable[str]) -> dict[str, HostAnswer | Failure]:
-        calls = {name: partial(self._ask, name, lambda way: way.read_host()) for name in names}
-        answers = dict(self._gather(calls))
-        for name, answer in answers.items():
-            if not isinstance(answer, Failure):
-                self._roll.identify(name, answer.computer)
+    def _excuse_dead(self, look: Look, heard: Mapping[str, MovesAnswer]) -> None:
+        """Let a majority of the cluster and a VM's owner speak for a node that has died."""
+        try:
+            cluster = self._read_cluster(heard)
+        except UnreachableError:
+            return
+        dead = [self._roll.known_as(row.name) for row in cluster.nodes.data or [] if is_dead(row)]
+        groups = groups_by_vm(cluster)
+        look.excuse(dead, {vm: self._roll.known_as(row.owner) for vm, row in groups.items()})
+
+    def _read_hosts_and_speaker(self) -> tuple[dict[str, Heard | Failure], _Told]:
+        """Read all hosts and, beside them, the cluster from the node that last spoke for it."""
+        names = self._roll.names()
+        speaker = self._roll.known_as(self._speaker)
+        if speaker not in names:
+            return self._read_hosts(names), {}
+        calls: dict[str, Callable[[], Heard | ClusterAnswer]] = {
+            speaker: partial(self._ask, speaker, _host),
+            again(speaker): partial(self._ask, speaker, _cluster),
+        }
+        calls |= {name: partial(self._ask, name, _host) for name in names if name != speaker}
+        outcomes = dict(self._gather(calls))
+        told = outcomes.pop(again(speaker))
+        hosts = {
+            name: one for name in names if not isinstance(one := outcomes[name], ClusterAnswer)
+        }
+        self._identify(hosts)
+        return hosts, {} if isinstance(told, Heard) else {speaker: told}
+
+    def _read_hosts(self, names: Iterable[str]) -> dict[str, Heard | Failure]:
+        answers = dict(self._gather({name: partial(self._ask, name, _host) for name in names}))
+        self._identify(answers)
         return answers
 
-    def _read_cluster(self, hosts: Mapping[str, HostAnswer | Failure]) -> ClusterAnswer:
-        """Return what the first node that can be believed says."""
+    def _identify(self, answers: Mapping[str, Heard | Failure]) -> None:
+        for name, one in answers.items():
+            if not isinstance(one, Failure):
+                self._roll.identify(name, one.answer.computer)
+
+    def _read_cluster(
+        self, hosts: Mapping[str, Heard | MovesAnswer | Failure], told: _Told | None = None
+    ) -> ClusterAnswer:
+        """Return what the first node that can be believed says; some may have said it already."""
+        known = told or {}
         alive = [name for name, answer in hosts.items() if not isinstance(answer, Failure)]
         alive.sort(key=lambda name: name != self._speaker)
         silent = [name for name in hosts if name not in alive]
         reasons: list[str] = []
         for names in (alive[:1], alive[1:], silent):
-            for name, answer in self._ask_cluster(names).items():
-                why = answer.message if isinstance(answer, Failure) else why_not_believed(answer)
-                if isinstance(answer, Failure) or why:
+            said = {name: known[name] for name in names if name in known}
+            said |= self._ask_cluster([name for name in names if name not in known])
+            for name, answer in said.items():
+                if isinstance(answer, Failure):
+                    reasons.append(f"{name}: {answer.message}")
+                    continue
+                if why := why_not_believed(answer) or self._why_not_ours(answer):
                     reasons.append(f"{name}: {why}")
                     continue
                 self._refuse_second_cluster(name, answer, alive)
@@ -196,6 +258,21 @@ class ClusterGateway:
             f"no node can be believed about cluster {self._name}: " + "; ".join(reasons),
             remedy="look at the cluster service and the quorum with Get-ClusterNode on a node",
         )
+
+    def _why_not_ours(self, answer: ClusterAnswer) -> str | None:
+        """Return why a node speaks for another cluster than was meant, or None.
+
+        Snapshots may call a cluster otherwise than it calls itself; but then every configured host
+        must be a node of it, or the silence of one would let the other one's cluster be taken.
+        """
+        told = answer.cluster.data.name if answer.cluster.data else ""
+        if host_key(told) == host_key(self._name):
+            return None
+        nodes = {self._roll.known_as(row.name) for row in answer.nodes.data or []}
+        strangers = [seed for seed in self._seeds if self._roll.known_as(seed) not in nodes]
+        if strangers:
+            return f"its cluster is {told!r}, and {', '.join(strangers)} is no node of it"
+        return None
 
     def _refuse_second_cluster(
         self, speaker: str, answer: ClusterAnswer, alive: Iterable[str]
@@ -213,9 +290,7 @@ class ClusterGateway:
                 )
 
     def _ask_cluster(self, names: Iterable[str]) -> Mapping[str, ClusterAnswer | Failure]:
-        return self._gather(
-            {name: partial(self._ask, name, lambda way: way.read_cluster()) for name in names}
-        )
+        return self._gather({name: partial(self._ask, name, _cluster) for name in names})
 
     def _concerned(self, vms: Collection[str]) -> dict[str, set[str]]:
         """Return for each VM the hosts it may be on as far as we know, by their names here."""
@@ -233,12 +308,22 @@ class ClusterGateway:
 
     def _call(self, host: str, question: Callable[[HostFunctions], T]) -> T:
         """Call one host under the same watchdog as all, and raise what failed."""
+        if not self._met and not self._roll.knows(host):
+            self.observe()
         way = self._roll.way(host)
         name = self._roll.known_as(host)
         outcome = self._gather({name: lambda: question(way)})[name]
         if isinstance(outcome, Failure):
             raise outcome
         return outcome
+
+
+def _host(way: HostFunctions) -> Heard:
+    return hear(way.read_host())  # in the thread that asks: while the others wait for their hosts
+
+
+def _cluster(way: HostFunctions) -> ClusterAnswer:
+    return way.read_cluster()
 
 
 def _moves(vms: Sequence[str], way: HostFunctions) -> MovesAnswer:

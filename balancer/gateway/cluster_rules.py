@@ -10,11 +10,19 @@ cluster impossible to plan.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from balancer.gateway.blockers import below
+from balancer.gateway.heard import HeardVm
 from balancer.gateway.names import host_key, id_key
-from balancer.gateway.wire import AffinityRow, ClusterAnswer, GroupRow, HostAnswer, VmRow
+from balancer.gateway.wire import (
+    EVERY_NODE,
+    AffinityRow,
+    ClusterAnswer,
+    GroupRow,
+    HostAnswer,
+    VmRow,
+)
 from balancer.model.cluster import Host
 from balancer.model.rule import Rule, SelectBy, Selector
 from balancer.policy.rules import Allow, Apart, Together
@@ -25,11 +33,10 @@ _SAME_DOMAIN, _SAME_NODE, _DIFFERENT_DOMAIN, _DIFFERENT_NODE = 1, 2, 3, 4
 _VOLUME_ACCESS_NONE = frozenset({0, 1})  # StateInfo Unavailable, Paused
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """A VM that a believed host shows, that host, and the VM's cluster group if it has one."""
 
-    row: VmRow
+    vm: HeardVm
     host: str
     group: GroupRow | None
 
@@ -55,11 +62,26 @@ def cluster_rules(
     reasons: dict[str, tuple[str, ...]] = {}
     facts = _Facts(hosts, answers, cluster)
     for seen in vms:
-        hosts_left, why = facts.targets(seen, confined=id_key(seen.row.id) in confined)
+        hosts_left, why = facts.targets(seen, confined=seen.vm.key in confined)
         if why:
-            allowed[seen.row.id], reasons[seen.row.id] = hosts_left, why
+            vm = seen.vm.row.id
+            allowed[vm], reasons[vm] = hosts_left, why
     rules = (*_allow_rules(allowed, reasons), *_anti_affinity(cluster, id_of_group), *affinity)
     return _without_contradiction(rules, allowed, frozenset(h.name for h in hosts)), notes
+
+
+class _Kind(NamedTuple):
+    """All that decides over a VM's targets: few VMs of a cluster differ in it."""
+
+    host: str
+    switches: tuple[str, ...]
+    version: str
+    volumes: tuple[str, ...]  # the paths of those it uses and not every host reaches
+    owners: tuple[str, ...]  # empty: every node
+    confined: bool
+
+
+_Targets = tuple[frozenset[str], tuple[str, ...]]
 
 
 class _Facts:
@@ -74,13 +96,13 @@ class _Facts:
         self._hosts = hosts
         self._names = frozenset(host.name for host in hosts)
         self._domain_of = {host.name: host.fault_domain for host in hosts}
-        self._volumes = (cluster.volumes.data or []) if cluster else []
         self._by_key = {host_key(host.name): host.name for host in hosts}
+        self._closed_volumes = _closed_volumes(cluster, self._by_key)
         self._switches = {
             name: {switch.casefold() for switch in answer.switches.data or []}
             for name, answer in answers.items()
         }
-        self._without: dict[frozenset[str], frozenset[str]] = {}  # hosts that lack some of these
+        self._found: dict[tuple[object, ...], _Targets] = {}  # by kind
         systems = {name: answer.os.data for name, answer in answers.items()}
         self._makes = {name: one.cpu_vendor.strip() if one else "" for name, one in systems.items()}
         self._domains = {
@@ -91,67 +113,83 @@ class _Facts:
             for name, answer in answers.items()
         }
 
-    def targets(self, seen: Seen, *, confined: bool) -> tuple[frozenset[str], tuple[str, ...]]:
+    def targets(self, seen: Seen, *, confined: bool) -> _Targets:
         """Return the hosts `seen` may be on, and why not the others; no reason, no limit."""
+        owners = seen.group.possible_owners if seen.group else []
+        key = (
+            seen.host,
+            seen.vm.switches,
+            seen.vm.row.version,
+            self._closed_volumes_of(seen.vm.row) if self._closed_volumes else (),
+            () if EVERY_NODE in owners else tuple(owners),
+            confined,
+        )
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._targets(_Kind(*key))
+        return found
+
+    def _targets(self, kind: _Kind) -> _Targets:
         left = set(self._names)
         why: list[str] = []
         for reason, out in (
-            ("virtual switch", self._without_switch(seen)),
-            ("processor make", self._other_make(seen)),
-            ("configuration version", self._without_version(seen)),
-            ("domain", self._other_domain(seen)),
-            ("shared volume", self._without_volume(seen)),
-            ("fault domain", self._other_fault_domain(seen) if confined else set()),
+            ("virtual switch", self._without_switch(kind.switches)),
+            ("processor make", _others(self._makes, kind.host)),
+            ("configuration version", self._without_version(kind.version)),
+            ("domain", _others(self._domains, kind.host)),
+            ("shared volume", self._without_volume(kind.volumes)),
+            ("fault domain", _others(self._domain_of, kind.host) if kind.confined else set()),
         ):
-            out.discard(seen.host)  # it runs there, whatever we think
+            out.discard(kind.host)  # it runs there, whatever we think
             if out:
                 left -= out
                 why.append(reason)
-        owners = self._possible_owners(seen)
+        owners = self._possible_owners(kind.owners)
         if owners is not None:
-            left = left & owners or {seen.host}
+            left = left & owners or {kind.host}
             why.append("possible owners")
         return frozenset(left), tuple(why)
 
-    def _without_switch(self, seen: Seen) -> set[str]:
-        needed = frozenset(switch.casefold() for switch in seen.row.switches if switch)
-        if needed not in self._without:
-            found = {name for name, have in self._switches.items() if not needed <= have}
-            self._without[needed] = frozenset(found)
-        return set(self._without[needed])
+    def _without_switch(self, switches: Iterable[str]) -> set[str]:
+        needed = {switch.casefold() for switch in switches if switch}
+        return {name for name, have in self._switches.items() if not needed <= have}
 
-    def _other_make(self, seen: Seen) -> set[str]:
-        here = self._makes[seen.host]
-        return {name for name, make in self._makes.items() if make != here}
+    def _without_version(self, version: str) -> set[str]:
+        return {name for name, have in self._versions.items() if version not in have}
 
-    def _other_domain(self, seen: Seen) -> set[str]:
-        here = self._domains[seen.host]
-        return {name for name, domain in self._domains.items() if domain != here}
+    def _without_volume(self, volumes: Iterable[str]) -> set[str]:
+        return set().union(*(self._closed_volumes[path] for path in volumes))
 
-    def _without_version(self, seen: Seen) -> set[str]:
-        return {name for name, have in self._versions.items() if seen.row.version not in have}
+    def _closed_volumes_of(self, row: VmRow) -> tuple[str, ...]:
+        paths = [disk.path for disk in row.disks if disk.path] + row.media
+        return tuple(
+            volume for volume in self._closed_volumes if any(below(path, volume) for path in paths)
+        )
 
-    def _without_volume(self, seen: Seen) -> set[str]:
-        paths = [disk.path for disk in seen.row.disks if disk.path] + seen.row.media
-        out: set[str] = set()
-        for volume in self._volumes:
-            if not any(below(path, volume.path) for path in paths):
-                continue
-            for node, access in volume.access.items():
-                if access in _VOLUME_ACCESS_NONE and host_key(node) in self._by_key:
-                    out.add(self._by_key[host_key(node)])
-        return out
-
-    def _other_fault_domain(self, seen: Seen) -> set[str]:
-        here = self._domain_of[seen.host]
-        return {name for name, domain in self._domain_of.items() if domain != here}
-
-    def _possible_owners(self, seen: Seen) -> set[str] | None:
-        if seen.group is None or not seen.group.possible_owners:
+    def _possible_owners(self, nodes: Iterable[str]) -> set[str] | None:
+        keys = {host_key(name) for name in nodes}
+        if not keys:
             return None
-        keys = {host_key(name) for name in seen.group.possible_owners}
         owners = {name for key, name in self._by_key.items() if key in keys}
         return None if owners == self._names else owners
+
+
+def _others(by_host: Mapping[str, object], host: str) -> set[str]:
+    """Return the hosts of which something else is known than of `host`."""
+    here = by_host[host]
+    return {name for name, there in by_host.items() if there != here}
+
+
+def _closed_volumes(
+    cluster: ClusterAnswer | None, names: Mapping[str, str]
+) -> Mapping[str, set[str]]:
+    """Return the hosts that cannot reach it for each volume that some cannot, by its path."""
+    found: dict[str, set[str]] = {}
+    for volume in (cluster.volumes.data or []) if cluster else []:
+        for node, access in volume.access.items():
+            if access in _VOLUME_ACCESS_NONE and host_key(node) in names:
+                found.setdefault(volume.path, set()).add(names[host_key(node)])
+    return found
 
 
 def _allow_rules(
@@ -176,7 +214,7 @@ def _anti_affinity(cluster: ClusterAnswer | None, id_of_group: Mapping[str, str]
         return
     classes: dict[str, tuple[str, list[str]]] = {}
     for group in cluster.groups.data or []:
-        vm = id_of_group.get(group.name.casefold())
+        vm = id_of_group.get(group.name.casefold()) if group.anti_affinity else None
         if vm is None:
             continue
         for word in dict.fromkeys(group.anti_affinity):

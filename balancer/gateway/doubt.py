@@ -83,8 +83,8 @@ def _doubt_load(answer: HostAnswer) -> str | None:
     if not 0 <= memory.available_bytes <= host.memory_capacity_bytes * MEMORY_SLACK:
         return f"it claims {memory.available_bytes} bytes of memory available"
     for vp in (answer.vps.data or []) if answer.vps.ok else []:
-        if not _within(vp.run_percent, VP_PERCENT_MAX):
-            return f"it claims {vp.run_percent} % for {vp.instance!r}"
+        if vp.count < 1 or not _within(vp.run_percent, VP_PERCENT_MAX * vp.count):
+            return f"it claims {vp.run_percent} % for {vp.count} processors of {vp.name!r}"
     return None
 
 

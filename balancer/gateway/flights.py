@@ -30,20 +30,20 @@ def in_flight(
         id_key(row.id)
         for answer in answers.values()
         for row in answer.vms.data or []
-        if MIGRATING_STATUS.intersection(row.status)
+        if not MIGRATING_STATUS.isdisjoint(row.status)
     }
+    astir = {key for key, group in groups.items() if _queued(group) or _moving(group)}
+    astir |= status | jobs.keys()
     found: list[InFlight] = []
-    for vm in cluster.vms:
+    for vm in cluster.vms if astir else ():
         key = id_key(vm.id)
-        group = groups.get(key)
-        queued = group is not None and bool(group.status & GROUP_QUEUED_FLAG)
-        moving = group is not None and group.migration_state in MIGRATION_STATES_MOVING
-        job = _best(jobs.get(key, []), vm.host)
-        if not (queued or moving or job or key in status):
+        if key not in astir:
             continue
+        group = groups.get(key)
+        job = _best(jobs[key], vm.host) if key in jobs else None
         percents = [
             job.percent if job else 0,
-            (group.migration_progress or 0) if moving and group else 0,
+            (group.migration_progress or 0) if group and _moving(group) else 0,
         ]
         found.append(
             InFlight(
@@ -51,10 +51,18 @@ def in_flight(
                 source=vm.host,
                 target=names.get(host_key(job.target)) if job else None,
                 percent=max(0, min(100, *[max(percents)])),
-                queued=queued and job is None,
+                queued=job is None and group is not None and _queued(group),
             )
         )
     return tuple(found)
+
+
+def _queued(group: GroupRow) -> bool:
+    return bool(group.status & GROUP_QUEUED_FLAG)
+
+
+def _moving(group: GroupRow) -> bool:
+    return group.migration_state in MIGRATION_STATES_MOVING
 
 
 def _jobs(answers: Mapping[str, HostAnswer]) -> Mapping[str, list[tuple[str, JobRow]]]:

@@ -24,12 +24,22 @@ Failure = UnreachableError | ReplyLostError
 Calls = Mapping[str, Callable[[], T]]
 Outcomes = Mapping[str, T | Failure]
 
+_AGAIN = "\0"  # in no host's name
+
+
+def again(host: str) -> str:
+    """Return the key for a second call to a host in one round; it begins after the first."""
+    return host + _AGAIN
+
 
 class Gather(Protocol):
-    """Calls hosts, each by one thread at a time. Any other exception than a failure is raised."""
+    """Calls hosts, each by one thread at a time. Any other exception than a failure is raised.
+
+    The key of a call is its host's name, or `again` of it.
+    """
 
     def __call__(self, calls: Calls[T]) -> Outcomes[T]:
-        """Return what each call returned, or how it failed, by host."""
+        """Return what each call returned, or how it failed, by its key."""
         ...
 
 
@@ -51,7 +61,6 @@ class _Ticket(Generic[T]):
     host: str
     call: Callable[[], T]
     started_s: float | None = None
-    ended: bool = False
     abandoned: bool = False
     result: list[T] | None = None
     failure: BaseException | None = None
@@ -65,8 +74,23 @@ class _Ticket(Generic[T]):
         raise self.failure
 
 
+@dataclass(eq=False, slots=True)
+class _Sweep(Generic[T]):
+    """The calls of one caller that are not over. Guarded by the lock of its `InParallel`."""
+
+    waiting: deque[_Ticket[T]]
+    pending: set[_Ticket[T]]  # those waiting as well
+
+    def running(self) -> int:
+        return sum(ticket.started_s is not None for ticket in self.pending)
+
+
 class InParallel:
-    """Calls hosts side by side in daemon threads; safe to use from several threads."""
+    """Calls hosts side by side in daemon threads; safe to use from several threads.
+
+    A thread that has ended one call begins the next by itself. The caller is not woken for
+    that: to wake it takes the interpreter's lock away from all that parse an answer.
+    """
 
     def __init__(self, threads: int, deadline_s: float, clock: Clock | None = None) -> None:
         """Describe how.
@@ -80,84 +104,89 @@ class InParallel:
         self._deadline_s = deadline_s
         self._clock = clock or SystemClock()
         self._changed = threading.Condition()
+        self._callers = 0
         self._at_work: dict[str, _Ticket[object]] = {}
 
     def __call__(self, calls: Calls[T]) -> Outcomes[T]:
-        """Return what each call returned, or how it failed, by host."""
-        tickets = [_Ticket(host, call) for host, call in calls.items()]
-        waiting = deque(tickets)
-        pending = set(tickets)
+        """Return what each call returned, or how it failed, by its key."""
+        tickets = [_Ticket(key.removesuffix(_AGAIN), call) for key, call in calls.items()]
+        sweep = _Sweep(deque(tickets), set(tickets))
         with self._changed:
-            while pending:
-                self._begin(waiting, pending)
-                for ticket in [one for one in pending if one.ended or self._overdue(one)]:
-                    pending.discard(ticket)
-                if pending and not self._can_begin(waiting, pending):
-                    self._changed.wait(self._patience_s(pending))
+            self._callers += 1
+            try:
+                self._see_through(sweep)
+            finally:
+                self._callers -= 1
+                sweep.waiting.clear()  # if we are interrupted, nothing more begins
         outcomes: dict[str, T | Failure] = {}
-        for ticket in tickets:
-            outcomes[ticket.host] = ticket.outcome()
+        for key, ticket in zip(calls, tickets, strict=True):
+            outcomes[key] = ticket.outcome()
         return outcomes
 
-    def _begin(self, waiting: deque[_Ticket[T]], pending: set[_Ticket[T]]) -> None:
-        """Start what can be started; a host whose last call still hangs is not called."""
-        for _ in range(len(waiting)):
-            ticket = waiting.popleft()
+    def _see_through(self, sweep: _Sweep[T]) -> None:
+        while True:
+            self._abandon_overdue(sweep)
+            while (ticket := self._next(sweep)) is not None:
+                threading.Thread(target=self._work, args=(sweep, ticket), daemon=True).start()
+            if not sweep.pending:
+                return
+            self._changed.wait(self._patience_s(sweep))
+
+    def _next(self, sweep: _Sweep[T]) -> _Ticket[T] | None:
+        """Take a call that can begin; to a host whose last call still hangs, none ever does."""
+        if sweep.running() >= self._threads:
+            return None
+        for ticket in list(sweep.waiting):
             other = self._at_work.get(ticket.host)
-            if other is not None and other.abandoned:
-                ticket.failure = _still_hangs(ticket.host)
-                ticket.ended = True
-            elif other is not None or self._running(pending) >= self._threads:
-                waiting.append(ticket)
-            else:
+            if other is not None and not other.abandoned:
+                continue
+            sweep.waiting.remove(ticket)
+            if other is None:
                 ticket.started_s = self._clock.monotonic_s()
                 self._at_work[ticket.host] = ticket  # type: ignore[assignment]
-                name = f"host {ticket.host}"
-                threading.Thread(target=self._work, args=(ticket,), name=name, daemon=True).start()
+                return ticket
+            ticket.failure = _still_hangs(ticket.host)
+            sweep.pending.discard(ticket)
+        return None
 
-    def _can_begin(self, waiting: deque[_Ticket[T]], pending: set[_Ticket[T]]) -> bool:
-        free = self._running(pending) < self._threads
-        return free and any(
-            ticket.host not in self._at_work or self._at_work[ticket.host].abandoned
-            for ticket in waiting
-        )
+    def _abandon_overdue(self, sweep: _Sweep[T]) -> None:
+        now = self._clock.monotonic_s()
+        for ticket in list(sweep.pending):
+            if ticket.started_s is None or now - ticket.started_s < self._deadline_s:
+                continue
+            ticket.abandoned = True
+            ticket.failure = _took_too_long(ticket.host, self._deadline_s)
+            sweep.pending.discard(ticket)
+            self._changed.notify_all()  # another caller may be waiting for this host
 
-    @staticmethod
-    def _running(pending: set[_Ticket[T]]) -> int:
-        return sum(ticket.started_s is not None for ticket in pending)
-
-    def _overdue(self, ticket: _Ticket[T]) -> bool:
-        if ticket.started_s is None:
-            return False
-        if self._clock.monotonic_s() - ticket.started_s < self._deadline_s:
-            return False
-        ticket.abandoned = True
-        ticket.failure = _took_too_long(ticket.host, self._deadline_s)
-        self._changed.notify_all()  # another caller may be waiting for this host
-        return True
-
-    def _patience_s(self, pending: set[_Ticket[T]]) -> float:
+    def _patience_s(self, sweep: _Sweep[T]) -> float:
         """Return how long nothing needs to be looked at unless somebody notifies."""
         now = self._clock.monotonic_s()
         left = [
             ticket.started_s + self._deadline_s - now
-            for ticket in pending
+            for ticket in sweep.pending
             if ticket.started_s is not None
         ]
         return max(0.001, min(left, default=self._deadline_s))
 
-    def _work(self, ticket: _Ticket[T]) -> None:
-        result: list[T] | None = None
-        failure: BaseException | None = None
-        try:
-            result = [ticket.call()]
-        except BaseException as error:  # noqa: BLE001 -- handed to the thread that asked
-            failure = error
-        with self._changed:
-            if not ticket.abandoned:
-                ticket.result, ticket.failure, ticket.ended = result, failure, True
-            del self._at_work[ticket.host]
-            self._changed.notify_all()
+    def _work(self, sweep: _Sweep[T], first: _Ticket[T]) -> None:
+        ticket: _Ticket[T] | None = first
+        while ticket is not None:
+            threading.current_thread().name = f"host {ticket.host}"
+            result: list[T] | None = None
+            failure: BaseException | None = None
+            try:
+                result = [ticket.call()]
+            except BaseException as error:  # noqa: BLE001 -- handed to the thread that asked
+                failure = error
+            with self._changed:
+                if not ticket.abandoned:
+                    ticket.result, ticket.failure = result, failure
+                    sweep.pending.discard(ticket)
+                del self._at_work[ticket.host]
+                ticket = self._next(sweep)
+                if not sweep.pending or self._callers > 1:  # others may wait for this host
+                    self._changed.notify_all()
 
 
 def _took_too_long(host: str, deadline_s: float) -> ReplyLostError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -10,27 +9,27 @@ from balancer.gateway.names import counter_key
 from balancer.gateway.states import vm_state
 from balancer.gateway.wire import HostAnswer, VmRow, VpRow
 
-_INSTANCE = re.compile(r"(?P<vm>.*):hv vp \d+", re.IGNORECASE | re.DOTALL)
+_NONE = (0.0, 0)
 
 
 def vm_cores(answer: HostAnswer) -> Mapping[str, float]:
     """Return the logical processors each VM of a host uses, by id.
 
-    The sum over a VM's virtual processors, found by name. Where names cannot tell (two VMs
-    have the same, or not every processor has a counter) the VM's own coarse percentage counts.
+    What the virtual processors of its name do. Where names cannot tell (two VMs have the same,
+    or not every processor has a counter) the VM's own coarse percentage counts.
     """
     rows = answer.vms.data or []
     processors = answer.cpu.data.lp_count if answer.cpu.data else 0
-    by_name = _by_vm_name(answer.vps.data or [] if answer.vps.ok else [])
-    bearers = Counter(counter_key(vm.name) for vm in rows)
+    counters = _counters(answer.vps.data or [] if answer.vps.ok else [])
+    keys = [counter_key(vm.name) for vm in rows]
+    bearers = Counter(keys)
     cores: dict[str, float] = {}
-    for vm in rows:
-        percents = by_name.get(counter_key(vm.name), ())
-        exact = bearers[counter_key(vm.name)] == 1 and percents and len(percents) == vm.vcpus
+    for vm, key in zip(rows, keys, strict=True):
+        percent, count = counters.get(key, _NONE)
         if not vm_state(vm.state).is_load:
             cores[vm.id] = 0.0
-        elif exact:
-            cores[vm.id] = sum(percents) / 100.0
+        elif bearers[key] == 1 and count and count == vm.vcpus:
+            cores[vm.id] = percent / 100.0
         else:
             cores[vm.id] = vm.cpu_percent_of_host / 100.0 * processors
     return cores
@@ -43,9 +42,11 @@ def usable_memory_bytes(available_bytes: int, vms: Sequence[VmRow]) -> int:
     )
 
 
-def _by_vm_name(rows: Sequence[VpRow]) -> Mapping[str, list[float]]:
-    found: dict[str, list[float]] = {}
+def _counters(rows: Sequence[VpRow]) -> Mapping[str, tuple[float, int]]:
+    """Return percent and number of the processors of each VM name; names may differ in case."""
+    found: dict[str, tuple[float, int]] = {}
     for row in rows:
-        if match := _INSTANCE.fullmatch(row.instance):
-            found.setdefault(counter_key(match["vm"]), []).append(row.run_percent)
+        key = counter_key(row.name)
+        percent, count = found.get(key, _NONE)
+        found[key] = (percent + row.run_percent, count + row.count)
     return found

@@ -19,11 +19,13 @@ def host_key(name: str) -> str:
         return folded.rstrip(".").partition(".")[0]
 
 
+@lru_cache(maxsize=65536)  # one sweep asks a dozen times for each VM
 def id_key(identifier: str) -> str:
     """Return a GUID without the braces that some classes write, in lower case."""
     return identifier.strip().strip("{}").casefold()
 
 
+@lru_cache(maxsize=65536)  # VMs and counters of the same names, sweep after sweep
 def counter_key(vm_name: str) -> str:
     """Return a VM's name as performance counters would show it, in lower case."""
     return vm_name.translate(_IN_COUNTERS).casefold()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from functools import lru_cache
 
 from balancer.gateway.names import id_key
 from balancer.gateway.states import TRANSPORTS
@@ -153,23 +154,27 @@ def _within(nic: NicRow, subnets: Iterable[_Network]) -> bool:
 
 
 def _addresses(nic: NicRow) -> list[_Interface]:
-    """Return a NIC's addresses; link-local ones connect nothing across hosts."""
-    found: list[_Interface] = []
-    for text in nic.addresses:
-        try:
-            address = ipaddress.ip_interface(text.partition("%")[0] if "%" in text else text)
-        except ValueError:
-            continue
-        if not address.ip.is_link_local and not address.ip.is_loopback:
-            found.append(address)
-    return found
+    return [found for text in nic.addresses if (found := _address(text)) is not None]
+
+
+@lru_cache(maxsize=4096)  # the same few hundred in every sweep, each asked for several times
+def _address(text: str) -> _Interface | None:
+    """Return an address as a number; link-local ones connect nothing across hosts."""
+    try:
+        found = ipaddress.ip_interface(text.partition("%")[0] if "%" in text else text)
+    except ValueError:
+        return None
+    return None if found.ip.is_link_local or found.ip.is_loopback else found
 
 
 def _parse_networks(texts: Iterable[str]) -> list[_Network]:
-    found: list[_Network] = []
-    for text in texts:
-        try:
-            found.append(ipaddress.ip_network(text, strict=False))
-        except ValueError:
-            continue  # a network without a subnet that we understand holds no adapter of ours
-    return found
+    # A network without a subnet that we understand holds no adapter of ours.
+    return [found for text in texts if (found := _parse_network(text)) is not None]
+
+
+@lru_cache(maxsize=1024)
+def _parse_network(text: str) -> _Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None

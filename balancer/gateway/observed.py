@@ -11,7 +11,7 @@ from balancer.gateway.cluster_rules import Seen
 from balancer.gateway.load import usable_memory_bytes
 from balancer.gateway.names import host_key, id_key
 from balancer.gateway.networks import Offered, migration_settings
-from balancer.gateway.states import GROUP_ONLINE, priority, tags, vm_state
+from balancer.gateway.states import GROUP_ONLINE, priority, vm_state
 from balancer.gateway.whereabouts import Whereabouts
 from balancer.gateway.wire import GroupRow, HostAnswer
 from balancer.model.cluster import (
@@ -61,7 +61,6 @@ def lost_host(
 
 def vm_of(
     seen: Seen,
-    cores: Mapping[str, float],
     *,
     csv_paths: Sequence[str],
     node_of_cluster: bool,
@@ -72,24 +71,25 @@ def vm_of(
 
     Args:
         seen: The VM, its host and its group.
-        cores: What each VM of the host uses, by id.
         csv_paths: Mount points of the cluster's shared volumes.
         node_of_cluster: Whether the host is read as a node of a cluster.
         moving: Its place may have changed while we read.
         locked: No clustered VM is to be moved.
     """
-    row, group = seen.row, seen.group
+    row, group = seen.vm.row, seen.group
     state = vm_state(row.state)
-    blocked = set(blocked_by(row, group, csv_paths=csv_paths, node_of_cluster=node_of_cluster))
+    blocked = blocked_by(
+        row, seen.vm.standing, group, csv_paths=csv_paths, node_of_cluster=node_of_cluster
+    )
     if moving:
-        blocked.add(Blocker.MIGRATING.value)
+        blocked = (*blocked, Blocker.MIGRATING.value)
     if locked and row.clustered:
-        blocked.add(Blocker.LOCKED.value)
+        blocked = (*blocked, Blocker.LOCKED.value)
     return Vm(
         id=row.id,
         name=row.name,
         host=seen.host,
-        cpu_used_cores=cores[row.id],
+        cpu_used_cores=seen.vm.cores,
         memory_assigned_bytes=row.memory_assigned_bytes,
         state=state,
         clustered=row.clustered,
@@ -97,9 +97,9 @@ def vm_of(
         memory_demand_bytes=row.memory_demand_bytes or None if state.is_load else None,
         memory_startup_bytes=row.memory_startup_bytes or None,
         priority=priority(group.priority) if group else Priority.MEDIUM,
-        tags=tags(row.notes),
+        tags=seen.vm.tags,
         groups=(group.name,) if group else (),
-        blocked_by=tuple(sorted(blocked)),
+        blocked_by=tuple(sorted(set(blocked))) if blocked else (),
     )
 
 
@@ -119,13 +119,16 @@ def lost_vms(
     """
     before = {id_key(vm.id): vm for vm in last.vms} if last else {}
     for key, group in where.groups.items():
-        host = names.get(host_key(group.owner))
-        if key in seen or host is None:
+        if key in seen:
             continue
-        yield _from_group(group, host, before.get(key), where, names)
+        host = names.get(host_key(group.owner))
+        if host is not None:
+            yield _from_group(group, host, before.get(key), where, names)
     for key, vm in before.items():
+        if key in seen or key in where.groups:
+            continue
         host = names.get(host_key(vm.host))
-        if key in seen or key in where.groups or host is None:
+        if host is None:
             continue
         if vm.clustered and where.groups:
             continue  # the cluster has no group for it any more: it was removed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from balancer.gateway.doubt import fault_text
 from balancer.gateway.names import host_key
-from balancer.gateway.states import NODE_PAUSED, NODE_UP
+from balancer.gateway.states import NODE_APART_FLAGS, NODE_DOWN, NODE_PAUSED, NODE_UP
 from balancer.gateway.wire import ClusterAnswer, NodeRow
 
 
@@ -31,6 +31,11 @@ def why_not_believed(answer: ClusterAnswer) -> str | None:
 def is_member(node: NodeRow) -> bool:
     """Tell whether a node takes part in the cluster; a paused one does, and votes."""
     return node.state in (NODE_UP, NODE_PAUSED)
+
+
+def is_dead(node: NodeRow) -> bool:
+    """Tell whether the cluster has given a node up; the VMs of one that is apart may run on."""
+    return node.state == NODE_DOWN and not node.status & NODE_APART_FLAGS
 
 
 def votes(nodes: list[NodeRow], *, witness_online: bool | None) -> tuple[int, int]:

@@ -53,6 +53,11 @@ class Roll:
             if alias and alias not in self._names:
                 self._alias.setdefault(alias, own)
 
+    def knows(self, name: str) -> bool:
+        """Tell whether a host is known by that name."""
+        with self._lock:
+            return self._key(name) in self._names
+
     def way(self, name: str) -> HostFunctions:
         """Return the way to a host that is known.
 

@@ -1,7 +1,8 @@
 """Looking at single VMs while they move: whom to ask, and what the answers show. Pure.
 
 The hosts concerned are asked first: where a VM was last seen, where it goes, and who the
-cluster says owns it. A VM that none of them has may be anywhere: then all are asked.
+cluster says owns it. A VM that none of them has may be anywhere: then all are asked. One that
+does not answer leaves in doubt what the others show, unless the cluster has given it up.
 """
 
 from __future__ import annotations
@@ -63,6 +64,25 @@ class Look:
             owner = self._names.get(host_key(row.owner)) if row.owner else None
             if owner is not None:
                 self._concerned[vm].add(owner)
+
+    def is_in_doubt(self) -> bool:
+        """Tell whether some VM is shown by one host while another that matters is silent."""
+        return any(
+            self._silent & self._concerned[vm] and len(self._hosts(vm)) == 1 for vm in self._vms
+        )
+
+    def excuse(self, dead: Collection[str], owners: Mapping[str, str]) -> None:
+        """Do without the word of dead nodes on VMs that their owner shows.
+
+        Args:
+            dead: Nodes that the cluster has given up, by name.
+            owners: Who owns the group of each VM by the cluster's word, by folded VM id.
+        """
+        gone = {host for name in dead if (host := self._names.get(host_key(name)))} & self._silent
+        for vm in self._vms:
+            owner = self._names.get(host_key(owners.get(id_key(vm), "")))
+            if owner is not None and self._hosts(vm) == [owner]:
+                self._concerned[vm] -= gone
 
     def sightings(self) -> Mapping[str, Sighting]:
         """Return what was seen, for each VM."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from balancer.gateway.wire import NodeRow, VmRow
 from balancer.model.cluster import AutoBalancer, HostState, Priority, Transport, VmState
@@ -27,7 +28,7 @@ BUSY_STATUS = frozenset({23769, 32768, 32770, 32772, 32773, 32776, 32777})
 GROUP_ONLINE, GROUP_PENDING = 0, 4
 GROUP_LOCKED_FLAG, GROUP_QUEUED_FLAG = 1, 4
 NODE_UP, NODE_DOWN, NODE_PAUSED = 0, 1, 2
-_NODE_APART_FLAGS = 1 | 2  # Isolated, Quarantined: its VMs run, the cluster does not trust it
+NODE_APART_FLAGS = 1 | 2  # Isolated, Quarantined: its VMs run, the cluster does not trust it
 _NODE_CLOSED_FLAGS = 4 | 8 | 16 | 32  # draining, drained, drain failed, AvoidPlacement
 _DRAIN_IN_PROGRESS = 1
 
@@ -42,6 +43,7 @@ AUTO_BALANCER = {0: AutoBalancer.OFF, 1: AutoBalancer.ON_JOIN, 2: AutoBalancer.A
 _REPLICA_MODES = frozenset({2, 3, 4})  # Replica, TestReplica, ExtendedReplica
 
 
+@lru_cache(maxsize=64)
 def vm_state(state: int) -> VmState:
     """Return the model's word for a VMState; one we have never heard of is unknown."""
     if state in _CHANGING:
@@ -68,12 +70,13 @@ def node_state(node: NodeRow) -> HostState:
     """
     if node.state == NODE_DOWN:
         return HostState.DOWN
-    if node.state not in (NODE_UP, NODE_PAUSED) or node.status & _NODE_APART_FLAGS:
+    if node.state not in (NODE_UP, NODE_PAUSED) or node.status & NODE_APART_FLAGS:
         return HostState.UNKNOWN
     closed = node.status & _NODE_CLOSED_FLAGS or node.drain == _DRAIN_IN_PROGRESS
     return HostState.PAUSED if node.state == NODE_PAUSED or closed else HostState.UP
 
 
+@lru_cache(maxsize=64)
 def priority(value: int) -> Priority:
     """Return the word for a group's Priority (3000, 2000, 1000, 0)."""
     for least, word in ((3000, Priority.HIGH), (2000, Priority.MEDIUM), (1000, Priority.LOW)):
@@ -91,6 +94,7 @@ def version_number(version: str) -> tuple[int, int] | None:
 _TAG = re.compile(r"(?:^|(?<=\s))#(\w[\w.:/-]*)")
 
 
+@lru_cache(maxsize=4096)  # VMs are made from templates, notes and all
 def tags(notes: str) -> tuple[str, ...]:
     """Return the words that a VM's notes mark with a hash, such as `prod` for `#prod`.
 

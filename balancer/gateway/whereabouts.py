@@ -53,7 +53,8 @@ def contested(answers: Mapping[str, HostAnswer], cluster: ClusterAnswer | None) 
     names = {host_key(answer.computer): name for name, answer in answers.items()}
     found: set[str] = set()
     groups = groups_by_vm(cluster)
-    for vm, rows in _unexplained(_claims(answers), groups, traces(answers)):
+    disputed = _disputed(_claims(answers), groups)
+    for vm, rows in _unexplained(disputed, groups, traces(answers)):
         found.update(rows)
         if vm in groups and host_key(groups[vm].owner) in names:
             found.add(names[host_key(groups[vm].owner)])
@@ -68,8 +69,8 @@ def settle(
 ) -> Whereabouts:
     """Decide where each VM is, and which hosts to doubt; notes say why."""
     claims, trails = _claims(believed), traces(believed)
-    before = {id_key(vm.id): vm.host for vm in last.vms} if last else {}
-    unexplained = dict(_unexplained(claims, groups, trails))
+    disputed = _disputed(claims, groups)
+    unexplained = dict(_unexplained(disputed, groups, trails))
     doubted: dict[str, str] = {}
     for vm, rows in unexplained.items():
         group = groups.get(vm)
@@ -77,15 +78,15 @@ def settle(
             if group is None or host_key(host) != host_key(group.owner):
                 doubted.setdefault(host, _contradiction(row, host, rows, group))
     notes.extend(f"{host} is unknown: {why}" for host, why in doubted.items())
-    host_of = {
-        vm: _choose([host for host in rows if host not in doubted], groups.get(vm), before.get(vm))
-        for vm, rows in claims.items()
-        if any(host not in doubted for host in rows)
-    }
-    moving = {vm for vm, rows in claims.items() if not _agreed(rows, groups.get(vm))}
+    before = _hosts_before(last, disputed)
+    host_of: dict[str, str] = {}
+    for vm, rows in claims.items():
+        hosts = [host for host in rows if host not in doubted]
+        if hosts:
+            host_of[vm] = _choose(hosts, groups.get(vm), before.get(vm))
     return Whereabouts(
         host_of=host_of,
-        moving=frozenset(moving - unexplained.keys()),
+        moving=frozenset(disputed.keys() - unexplained.keys()),
         groups=groups,
         doubted=frozenset(doubted),
         answered=frozenset(believed) - frozenset(doubted),
@@ -105,23 +106,35 @@ def _claims(answers: Mapping[str, HostAnswer]) -> Mapping[str, dict[str, VmRow]]
     return found
 
 
+def _disputed(claims: Mapping[str, _Rows], groups: Mapping[str, GroupRow]) -> Mapping[str, _Rows]:
+    """Return those of the claims about whose place witnesses disagree: few, if any."""
+    return {vm: rows for vm, rows in claims.items() if not _agreed(rows, groups.get(vm))}
+
+
 def _unexplained(
-    claims: Mapping[str, _Rows], groups: Mapping[str, GroupRow], trails: Mapping[str, str]
+    disputed: Mapping[str, _Rows], groups: Mapping[str, GroupRow], trails: Mapping[str, str]
 ) -> Iterator[tuple[str, _Rows]]:
-    """Yield the VMs about whose place witnesses disagree without a migration to explain it."""
-    for vm, rows in claims.items():
+    """Yield the disputed VMs that no migration explains."""
+    for vm, rows in disputed.items():
         group = groups.get(vm)
-        if _agreed(rows, group) or vm in trails:
-            continue
-        if not any(is_moving(row, group) for row in rows.values()):
+        if vm not in trails and not any(is_moving(row, group) for row in rows.values()):
             yield vm, rows
 
 
 def _agreed(rows: _Rows, group: GroupRow | None) -> bool:
     if len(rows) != 1:
         return False
-    owner = host_key(group.owner) if group else ""
+    if group is None or group.owner in rows:
+        return True
+    owner = host_key(group.owner)
     return not owner or owner in {host_key(host) for host in rows}
+
+
+def _hosts_before(last: Cluster | None, disputed: Mapping[str, _Rows]) -> Mapping[str, str]:
+    """Return where the VMs in dispute were in the snapshot before."""
+    if last is None or not disputed:
+        return {}
+    return {key: vm.host for vm in last.vms if (key := id_key(vm.id)) in disputed}
 
 
 def _contradiction(row: VmRow, host: str, rows: Mapping[str, VmRow], group: GroupRow | None) -> str:
@@ -134,6 +147,8 @@ def _contradiction(row: VmRow, host: str, rows: Mapping[str, VmRow], group: Grou
 
 def _choose(hosts: list[str], group: GroupRow | None, before: str | None) -> str:
     """Return where a VM shown by `hosts` most likely is: its owner, else where it was not."""
+    if len(hosts) == 1:
+        return hosts[0]
     if group is not None:
         for host in hosts:
             if host_key(host) == host_key(group.owner):

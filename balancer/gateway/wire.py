@@ -24,6 +24,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 MODULE_VERSION = 1
+EVERY_NODE = "*"  # no node can be called so; spares a large cluster a list in each of its groups
 
 
 class Wire(BaseModel):
@@ -104,11 +105,16 @@ class CpuPart(Wire):
 
 
 class VpRow(Wire):
-    """One virtual processor, by counter instance name (`<VM>:Hv VP <n>`, VM names repeat)."""
+    """The virtual processors of all VMs of one name on the host, summed up there.
 
-    instance: str
-    run_percent: float
-    wait_ns: float  # CPU wait time per dispatch
+    Counters know processors by VM name (`<VM>:Hv VP <n>`), which need not be unique. A row for
+    each processor would be a third of the answer of a host.
+    """
+
+    name: str  # of the VMs, as counters write it
+    run_percent: float  # sum over the processors, 100 for each that is busy all the time
+    count: int  # of processors
+    wait_ns: float  # CPU wait time per dispatch, of the processor that waits longest
 
 
 class MemoryPart(Wire):
@@ -256,7 +262,7 @@ class GroupRow(Wire):
     core: bool
     anti_affinity: list[str]  # AntiAffinityClassNames
     vm: str  # VM id, or ""
-    possible_owners: list[str]  # of both VM resources; empty means unread
+    possible_owners: list[str]  # of both VM resources, or `EVERY_NODE`; empty means unread
     preferred_owners: list[str]
     migration_state: int | None  # private property of the VM resource
     migration_progress: int | None

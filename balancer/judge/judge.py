@@ -31,7 +31,7 @@ def judge(
         max_migrations: The command line's cap, where one was given.
     """
     found: list[Finding] = []
-    if plan.cluster != cluster.name:
+    if plan.cluster.casefold() != cluster.name.casefold():
         text = f"the plan is for cluster {plan.cluster!r}, this is {cluster.name!r}"
         found.append(Finding(Code.WRONG_CLUSTER, plan.id, text))
     found += limit_faults(cluster, policy, plan, max_migrations)

@@ -13,6 +13,7 @@ SETUP_S = 4.0  # handshake, planned VM on the target, memory reservation: 2 to 5
 SWITCH_S = 0.5  # device state, MAC announcement: 0.3 to 1 s reported
 PASSES_MAX = 10  # pre-copy passes after which the guest is stopped whatever remains
 REMAINDER_BYTES = 64 * 2**20  # little enough to stop the guest for
+BYTES_MAX = 2**63 - 1  # what documents hold; eleven passes over 2^61 bytes are more
 DIRTY_SHARE_DEFAULT = 0.002  # of assigned memory dirtied each second where nothing was measured
 
 
@@ -58,5 +59,5 @@ def forecast(memory_bytes: int, dirty_bytes_per_s: float, rate_bytes_per_s: floa
         duration_s=SETUP_S + seconds + blackout,
         blackout_s=blackout,
         passes=passes,
-        bytes=round(copied + remaining),
+        bytes=min(BYTES_MAX, round(copied + remaining)),
     )

@@ -29,7 +29,7 @@ class PlacementAdvice:
 def place(
     cluster: Cluster, policy: Policy, cpu_cores: float, memory_bytes: int
 ) -> tuple[PlacementAdvice, ...]:
-    """Rank all hosts for a new VM: those that can take it by J, then the others by name.
+    """Rank all hosts for a new VM: those that can take it by J, then the others likewise.
 
     Args:
         cluster: The snapshot.
@@ -95,7 +95,7 @@ def _obstacle(problem: Problem, host: int, size: Floats, after: Floats, *, able:
     for at in (CPU, MEMORY):
         limit = float(problem.threshold[at, 0])
         if after[at] > limit:
-            share = f"{explain.percent(after[at])}, above {explain.percent(limit)}"
+            share = explain.beyond(after[at], limit, ", above ")
             return f"{target.name} would be overloaded: {explain.RESOURCES[at]} {share}"
     return ""
 

@@ -14,7 +14,7 @@ import numpy as np
 from balancer.model.cluster import Transport
 from balancer.model.plan import SettingChange
 from balancer.planner import transport
-from balancer.planner.explain import repairs
+from balancer.planner.explain import STUCK, repairs
 from balancer.planner.ilp import Solver
 from balancer.planner.problem import GIB, Ints, Problem
 from balancer.planner.schedule import Schedule, schedule
@@ -88,6 +88,7 @@ def _fastest(
         faster = worth and tried.makespan_s < best.makespan_s - 1e-9
         if asked_for or fewer_stuck or (faster and len(tried.stuck) <= len(best.stuck)):
             best, chosen = tried, settings
+    chosen = transport.needed(problem, dict(chosen), (one.leg for one in best.timed))
     return best, transport.changes(problem, chosen)
 
 
@@ -107,8 +108,7 @@ def _too_much(problem: Problem, found: Schedule) -> tuple[str, list[int], int]:
     caps = problem.caps
     timed = [one.leg.vm for one in found.timed]
     if found.stuck:
-        text = "its target has no room before others have left, and there is no way around"
-        return text, list(found.stuck[:WEIGHED]), 1
+        return STUCK, list(found.stuck[:WEIGHED]), 1
     if len(timed) > problem.cap:
         text = f"the cap of {problem.cap} migrations leaves no stop-over"
         return text, sorted(set(timed)), 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from balancer.model.plan import NotMoved, Unresolved
 from balancer.model.rule import AllowedHosts, Rule
 from balancer.planner.construct import suspects
+from balancer.planner.groups import Group
 from balancer.planner.problem import CPU, GIB, MEMORY, Floats, Ints, Problem, utilisation
 from balancer.planner.score import means, overloaded
 from balancer.planner.state import State
@@ -20,6 +22,10 @@ from balancer.policy.said import Said
 RESOURCES = {CPU: "CPU", MEMORY: "memory"}
 # Reasons name this many hosts before they count the rest.
 REASONS_SHOWN = 3
+# Beyond, a share says no more than that a capacity is next to nothing.
+PERCENT_MAX = 99_999
+DIGITS_MAX = 5
+STUCK = "its target has no room before others have left, and there is no way around"
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,26 @@ def hosts_of(one: Said) -> frozenset[str]:
     return one.form.hosts if isinstance(one.form, AllowedHosts) else frozenset()
 
 
-def percent(share: float) -> str:
-    """Return a share as whole percent; one more digit where a threshold would hide it."""
-    return f"{100 * share:.0f} %"
+def percent(share: float, digits: int = 0) -> str:
+    """Return a share as percent."""
+    if share > PERCENT_MAX / 100:
+        return f"over {PERCENT_MAX} %"
+    return f"{100 * share:.{digits}f} %"
+
+
+def beyond(share: float, limit: float, words: str) -> str:
+    """Return a share, `words` and the limit it is above, with digits enough to see that."""
+    least = round(100 * limit, DIGITS_MAX)
+    digits = next(
+        (n for n in range(DIGITS_MAX) if share > PERCENT_MAX or round(100 * share, n) > least),
+        DIGITS_MAX,
+    )
+    return f"{percent(share, digits)}{words}{least:g} %"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def reason(story: Story, vm: int) -> str:
@@ -64,8 +87,9 @@ def reason(story: Story, vm: int) -> str:
     for resource, label in RESOURCES.items():
         if overloaded(problem, story.before)[resource, source]:
             return f"relieves {name}: {label} {_change(story, resource, source)}"
-    if repaired := repairs(problem, story.place, vm, hard=False):
-        return "repairs " + ", ".join(repaired)
+    repaired = repairs(problem, story.place, vm, hard=False)
+    if ruled := "repairs " + ", ".join(repaired) if repaired else _follows(story, vm):
+        return ruled
     if problem.policy.goal is not Goal.BALANCE or _only_makes_room(story, source):
         return f"makes room on {name} for other migrations of this plan"
     resource = _evened(story, source, target)
@@ -84,7 +108,27 @@ def stopover_reason(story: Story, vm: int) -> str:
 
 def _change(story: Story, resource: int, host: int) -> str:
     before, after = story.before[resource, host], story.after[resource, host]
-    return f"{percent(before)} -> {percent(after)}"
+    digits = 0 if percent(before) != percent(after) else 1
+    return f"{percent(before, digits)} -> {percent(after, digits)}"
+
+
+def _follows(story: Story, vm: int) -> str:
+    """Return that `vm` stays with one that has to move, where a rule keeps them together."""
+    problem, place = story.problem, story.place
+    left_behind = place.copy()
+    left_behind[vm] = problem.home[vm]
+    for index in problem.groups_of_vm.get(vm, ()):
+        group = problem.groups[index]
+        if group.limit is not None:
+            continue
+        if group.broken(group.counts(left_behind)) <= group.broken(group.counts(place)):
+            continue
+        for other in group.members.tolist():
+            moves = other != vm and place[other] != problem.home[other]
+            if moves and (problem.from_drain[other] or repairs(problem, place, other)):
+                name = problem.vms[other].name
+                return f"stays with {name}, which has to move: {cite(group.said.rule)}"
+    return ""
 
 
 def repairs(problem: Problem, place: Ints, vm: int, *, hard: bool = True) -> tuple[str, ...]:
@@ -105,6 +149,8 @@ def repairs(problem: Problem, place: Ints, vm: int, *, hard: bool = True) -> tup
 
 def _only_makes_room(story: Story, source: int) -> bool:
     """Tell whether the source ends no better off: something else comes in its stead."""
+    if not ((story.place == source) & (story.problem.home != source)).any():
+        return False
     mean = means(story.problem, story.place)[:, 0]
     before = np.abs(story.before[:, source] - mean).max()
     return bool(np.abs(story.after[:, source] - mean).max() >= before)
@@ -159,30 +205,50 @@ def _capacity_obstacles(state: State, vm: int, host: int) -> tuple[str, ...]:
         needed = problem.weight[MEMORY, vm] / GIB
         return (f"{target} has {max(0.0, free):.1f} GiB of memory free, {needed:.1f} are needed",)
     return tuple(
-        f"{target} would be overloaded: {label} {percent(after[resource])}, "
-        f"above {percent(problem.threshold[resource, 0])}"
+        f"{target} would be overloaded: {label} "
+        + beyond(after[resource], problem.threshold[resource, 0], ", above ")
         for resource, label in RESOURCES.items()
         if after[resource] > problem.threshold[resource, 0]
     )
 
 
-def what_keeps(state: State, vm: int) -> str:
-    """Return the binding reason why `vm` stays where it is."""
+def curb(dropped: Mapping[int, str], *, cut_short: bool) -> str:
+    """Return what kept a plan from doing more, other than rules and capacity; empty if nothing."""
+    capped = [text for text in dropped.values() if text != STUCK]
+    if capped:
+        return capped[0]
+    return "the search was stopped before it got to it" if cut_short else ""
+
+
+def what_keeps(state: State, vm: int, curbed: str = "") -> str:
+    """Return the binding reason why `vm` stays; `curbed` is what kept the plan from doing more."""
     problem = state.problem
     one = problem.vms[vm]
     if (fact := why_immovable(problem.cluster, one)) is not None:
         return fact
     # In one sweep first: on a large cluster most VMs have somewhere to go, and words are slow.
-    open_hosts = int((state.rule_change(vm).legal & state.fits(vm, even_overload=True)).sum())
+    able = state.rule_change(vm).legal & state.fits(vm, even_overload=True)
+    able[problem.home[vm]] = False
+    open_hosts = int(able.sum())
     if open_hosts and state.moves >= problem.cap:
         return f"the cap of {problem.cap} migrations is used up"
     if open_hosts:
-        return f"no move of it betters the plan ({open_hosts} hosts could take it)"
+        could = f"no move of it betters the plan ({counted(open_hosts, 'host')} could take it)"
+        return curbed or could
+    return _what_keeps_from_all(state, vm)
+
+
+def _what_keeps_from_all(state: State, vm: int) -> str:
+    """Return why no host can take `vm`."""
+    problem = state.problem
     others = [at for at in range(len(problem.hosts)) if at != state.place[vm]]
     kept = {at: obstacles(state, vm, at) for at in others}
     if not others:
         return "there is no other host"
     # A rule that rules out every host is the reason, whatever else stands in the way.
+    for said in problem.lists_of_vm.get(problem.vms[vm].id, ()):
+        if said.hard and not any(problem.hosts[at].name in hosts_of(said) for at in others):
+            return f"{cite(said.rule)} allows it no other host"
     shared = [text for text in kept[others[0]] if all(text in kept[at] for at in others)]
     if shared:
         return shared[0]
@@ -193,7 +259,9 @@ def what_keeps(state: State, vm: int) -> str:
     return "no host can take it: " + "; ".join(shown[:REASONS_SHOWN]) + tail
 
 
-def not_moved(problem: Problem, place: Ints, dropped: dict[int, str]) -> tuple[NotMoved, ...]:
+def not_moved(
+    problem: Problem, place: Ints, dropped: Mapping[int, str], curbed: str = ""
+) -> tuple[NotMoved, ...]:
     """Return the VMs that a goal wanted elsewhere and that stayed, each with its reason."""
     state = State(problem, place)
     at_home = place == problem.home
@@ -213,13 +281,13 @@ def not_moved(problem: Problem, place: Ints, dropped: dict[int, str]) -> tuple[N
             vm=problem.vms[vm].id,
             name=problem.vms[vm].name,
             host=problem.vms[vm].host,
-            reason=dropped.get(vm) or what_keeps(state, vm),
+            reason=dropped.get(vm) or what_keeps(state, vm, curbed),
         )
         for vm in sorted(wanted)
     )
 
 
-def unresolved(problem: Problem, place: Ints) -> tuple[Unresolved, ...]:
+def unresolved(problem: Problem, place: Ints, curbed: str = "") -> tuple[Unresolved, ...]:
     """Return what stays wrong at the end: drains, broken hard rules, overload."""
     state = State(problem, place)
     used = state.used()
@@ -228,32 +296,44 @@ def unresolved(problem: Problem, place: Ints) -> tuple[Unresolved, ...]:
         left = np.flatnonzero((place == host) & problem.is_load).tolist()
         if left:
             names = ", ".join(problem.vms[vm].name for vm in left[:REASONS_SHOWN])
-            problem_text = f"{len(left)} VMs are still on it: {names}"
-            found.append(
-                Unresolved(problem.hosts[host].name, problem_text, what_keeps(state, left[0]))
-            )
-    found.extend(_rules_left(state))
+            are = "is" if len(left) == 1 else "are"
+            still = f"{counted(len(left), 'VM')} {are} still on it: {names}"
+            why = what_keeps(state, left[0], curbed)
+            found.append(Unresolved(problem.hosts[host].name, still, why))
+    found.extend(_rules_left(state, curbed))
     for resource, host in zip(*np.nonzero(overloaded(problem, used)), strict=True):
         share, limit = used[resource, host], problem.threshold[resource, 0]
-        movable = [vm for vm in np.flatnonzero(place == host).tolist() if problem.weight[1, vm] > 0]
         if problem.policy.goal is Goal.RULES_ONLY:
             why = "the goal rules-only does not relieve overload"
         else:
-            why = what_keeps(state, movable[0]) if movable else "the load is the host's own"
-        label = RESOURCES[int(resource)]
-        text = f"{label} {percent(share)} is above {percent(limit)}"
+            why = _why_overloaded(state, int(host), int(resource), curbed)
+        text = f"{RESOURCES[int(resource)]} {beyond(share, limit, ' is above ')}"
         found.append(Unresolved(problem.hosts[int(host)].name, text, why))
     return tuple(found)
 
 
-def _rules_left(state: State) -> list[Unresolved]:
+def _why_overloaded(state: State, host: int, resource: int, curbed: str) -> str:
+    """Return what keeps the load on `host`: of its VMs those that were there before answer."""
+    problem = state.problem
+    there = np.flatnonzero((state.place == host) & (problem.weight[resource] > 0))
+    if not len(there):
+        return "the load is the host's own"
+    stayed = there[problem.home[there] == host]
+    if len(stayed):
+        return what_keeps(state, int(stayed[0]), curbed)
+    if problem.from_drain[there].any():
+        return "it had to take VMs that leave a draining host"
+    return what_keeps(state, int(there[0]), curbed)
+
+
+def _rules_left(state: State, curbed: str) -> list[Unresolved]:
     problem, found = state.problem, []
     for vm in np.flatnonzero(problem.astray).tolist():
         there = problem.hosts[state.place[vm]].name
         for one in problem.lists_of_vm.get(problem.vms[vm].id, ()):
             if one.hard and there not in hosts_of(one):
                 text = f"{problem.vms[vm].name} is on {there}"
-                found.append(Unresolved(cite(one.rule), text, what_keeps(state, vm)))
+                found.append(Unresolved(cite(one.rule), text, what_keeps(state, vm, curbed)))
     for group, counts in zip(problem.groups, state.counts, strict=True):
         if group.hard and (broken := group.broken(counts)):
             text = (
@@ -261,7 +341,19 @@ def _rules_left(state: State) -> list[Unresolved]:
                 if group.limit is not None
                 else (f"spread over {broken + 1} places")
             )
-            found.append(
-                Unresolved(cite(group.said.rule), text, what_keeps(state, int(group.members[0])))
-            )
+            why = _why_broken(state, group, curbed)
+            found.append(Unresolved(cite(group.said.rule), text, why))
     return found
+
+
+def _why_broken(state: State, group: Group, curbed: str) -> str:
+    """Return what keeps a group broken: too few places, or what holds one of its VMs."""
+    members, places = group.members, len(group.before)
+    if group.limit is not None and len(members) > group.limit * places:
+        return f"{len(members)} VMs have {counted(group.limit * places, 'place')}"
+    stayed = members[state.place[members] == state.problem.home[members]]
+    if group.limit is not None and len(stayed):
+        counts = group.counts(state.place)
+        crowded = group.domain[state.place[stayed]]
+        stayed = stayed[(crowded >= 0) & (counts[crowded] > group.limit)]
+    return what_keeps(state, int((stayed if len(stayed) else members)[0]), curbed)

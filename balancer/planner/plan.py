@@ -14,13 +14,14 @@ from balancer.planner import explain
 from balancer.planner.carry import Carried, carry
 from balancer.planner.ilp import Solver
 from balancer.planner.optimise import Found, balance_bound, optimise
-from balancer.planner.problem import Ints, Problem, build
-from balancer.planner.score import Measure, content, legal_end, measure
+from balancer.planner.problem import Ints, Problem, build, utilisation
+from balancer.planner.score import Measure, content, legal_end, measure, overloaded
 from balancer.planner.state import State
 from balancer.planner.timing import makespan_bound
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Policy
 
+PROOF_GAP = 1e-6  # of J, the solver's own
 UNLIMITED = float("inf")  # units of the outer budget: its parts have limits of their own
 
 
@@ -152,19 +153,18 @@ def _assemble(
     asked_for: bool = False,
 ) -> Plan:
     place = carried.place
-    proven = found.proven and not carried.dropped
+    # Where nothing can move there is nothing to search: the present is its own proof.
+    still = problem.cap < 1 or not len(problem.movable)
+    proven = (found.proven or still) and not carried.dropped
     migrations = _migrations(problem, carried, asked_for=asked_for)
-    score = _score(problem, place, found if proven else Found(place), solver)
-    after = measure(problem, place)
-    if after.drain:
-        status = Status.INFEASIBLE
-    elif not migrations:
-        status = Status.NOTHING_TO_DO
-    else:
-        status = Status.OPTIMAL if proven else Status.FEASIBLE
+    if still:
+        found = Found(place, measure(problem, place).key(problem.policy.goal), proven=True)
+    score = _score(problem, place, found if proven else Found(place), solver, still=still)
     stopped = StoppedBy.PROOF if proven or asked_for else StoppedBy.WORK
     if not proven and work.stopped_by in (StoppedBy.TIME, StoppedBy.INTERRUPT):
         stopped = work.stopped_by
+    cut_short = stopped in (StoppedBy.TIME, StoppedBy.INTERRUPT)
+    curbed = explain.curb(carried.dropped, cut_short=cut_short)
     legs = [one.leg for one in carried.schedule.timed]
     makespan_s = carried.schedule.makespan_s
     made = Plan(
@@ -174,7 +174,7 @@ def _assemble(
         expires_at=stamp.now + timedelta(seconds=problem.policy.plan_lifetime_s),
         snapshot_sha256=stamp.snapshot_sha256,
         policy_sha256=problem.policy.sha256,
-        status=status,
+        status=_status(problem, place, proven=proven, moves=bool(migrations), cut_short=cut_short),
         stopped_by=stopped,
         score=score,
         makespan_s=makespan_s,
@@ -183,10 +183,24 @@ def _assemble(
         else 0.0,
         migrations=migrations,
         settings=carried.settings,
-        not_moved=() if asked_for else explain.not_moved(problem, place, carried.dropped),
-        unresolved=explain.unresolved(problem, place),
+        not_moved=() if asked_for else explain.not_moved(problem, place, carried.dropped, curbed),
+        unresolved=explain.unresolved(problem, place, curbed),
     )
     return _named(made)
+
+
+def _status(problem: Problem, place: Ints, *, proven: bool, moves: bool, cut_short: bool) -> Status:
+    """Return the answer: overload or a broken rule that stays is feasible, and no more."""
+    after = measure(problem, place)
+    hot = overloaded(problem, utilisation(problem, place)).any()
+    wrong = after.rules or (hot and problem.policy.goal is not Goal.RULES_ONLY)
+    if after.drain:
+        return Status.INFEASIBLE
+    if wrong or (cut_short and not moves):
+        return Status.FEASIBLE
+    if not moves:
+        return Status.NOTHING_TO_DO
+    return Status.OPTIMAL if proven else Status.FEASIBLE
 
 
 def _named(made: Plan) -> Plan:
@@ -227,7 +241,7 @@ def _migrations(problem: Problem, carried: Carried, *, asked_for: bool) -> tuple
     return tuple(made)
 
 
-def _score(problem: Problem, place: Ints, found: Found, solver: Solver) -> Score:
+def _score(problem: Problem, place: Ints, found: Found, solver: Solver, *, still: bool) -> Score:
     """Measure both ends and bound J from below; `found` has bounds only where they hold."""
     before, after = measure(problem, problem.home), measure(problem, place)
     bound = balance_bound(problem, after, solver)
@@ -236,6 +250,9 @@ def _score(problem: Problem, place: Ints, found: Found, solver: Solver) -> Score
     if exact and found.bounds is not None and found.bounds[-1] >= value:
         value, kind = found.bounds[-1], "branch and bound"
     value = min(value, after.balance)
+    # A proof holds up to the solver's gap; that is no gain still to be had.
+    if still or (exact and after.balance - value <= PROOF_GAP * max(1.0, after.balance)):
+        value = after.balance
     # Doing nothing is legal too, so a bound of J alone is never above what J is.
     floor = min(value, before.balance)
     gap = before.balance - floor

@@ -41,6 +41,8 @@ GIB = 2**30
 MOVE_COST = 0.04  # of J for each (GiB + 2) over the mean host's GiB: decision record 1
 # A reserve may leave a host nothing; its load must still be a finite utilisation.
 CAPACITY_FLOOR = 1e-3
+# Loads and utilisations beyond this overflow once they are weighted and summed.
+COMPUTABLE_MAX = 1e304
 
 
 @dataclass(frozen=True)
@@ -199,9 +201,12 @@ def build(cluster: Cluster, policy: Policy, max_migrations: int | None = None) -
     caps = caps_in_force(cluster, policy, max_migrations)
     said = tuple(sorted(what_is_said(cluster, policy), key=_said_order))
     speed = np.array([host.cpu_speed for host in hosts])
-    weight = _weights(vms, speed, home)
-    fixed = np.stack([speed * [fixed_cores(cluster, host) for host in hosts], np.zeros(len(hosts))])
-    scale = _scale(hosts, policy)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        weight = _weights(vms, speed, home)
+        own = [fixed_cores(cluster, host) for host in hosts]
+        fixed = np.stack([speed * own, np.zeros(len(hosts))])
+        scale = _scale(hosts, policy)
+        _refuse_overflow(weight, fixed, scale)
     count = len(hosts)
     load = fixed + np.stack([np.bincount(home, row, minlength=count) for row in weight])
     groups = groups_of(said, hosts, vms, home)
@@ -259,6 +264,17 @@ def _scale(hosts: Sequence[Host], policy: Policy) -> Floats:
     ]
     speed = np.array([host.cpu_speed for host in hosts])
     return np.stack([1.0 / (speed * np.array(cores)), 1.0 / np.array(memory)])
+
+
+def _refuse_overflow(weight: Floats, fixed: Floats, scale: Floats) -> None:
+    """Refuse loads and capacities so far apart that a utilisation is no finite number."""
+    load = weight.sum() + fixed.sum()
+    largest = np.array([load, (1.0 / scale).sum(), load * scale.max(initial=0.0), scale.sum()])
+    if not (largest < COMPUTABLE_MAX).all() or not (scale > 0).all():
+        raise InputError(
+            "cores, speeds and loads of this cluster are too far apart to compute with",
+            remedy="correct cpu_cores, cpu_speed and cpu_used_cores in the snapshot",
+        )
 
 
 def _move_cost(hosts: Sequence[Host], vms: Sequence[Vm]) -> Floats:

@@ -9,7 +9,7 @@ both ways.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -67,6 +67,31 @@ def candidates(timing: Timing, moves: Moves, work: Work, solver: Solver) -> list
         if settings != present and settings not in unique:
             unique.append(settings)
     return unique
+
+
+def needed(problem: Problem, settings: Settings, legs: Iterable[Leg]) -> Settings:
+    """Return `settings` without what changes nothing for these migrations.
+
+    Where only the source decides, its target is left alone; and a source that would be set to
+    SMB for the plain TCP that a mixed pair falls back to is set to TCP.
+    """
+    chosen = dict(settings)
+    of: dict[int, list[Leg]] = {}
+    for leg in legs:
+        of.setdefault(leg.source, []).append(leg)
+        of.setdefault(leg.target, []).append(leg)
+    plain = [Transport.TCP] if problem.policy.transport.prefer is Prefer.AUTO else []
+    for at, host in enumerate(problem.hosts):
+        present = host.migration.transport
+        for mode in () if chosen[at] is present else (present, *plain):
+            tried = chosen | {at: mode}
+            if all(
+                effective_transport(tried[leg.source], tried[leg.target]) is leg.transport
+                for leg in of.get(at, ())
+            ):
+                chosen = tried
+                break
+    return chosen
 
 
 def changes(problem: Problem, settings: Mapping[int, Transport]) -> tuple[SettingChange, ...]:

@@ -6,7 +6,7 @@ the stricter wins. Two that cannot both hold are an error that names both.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from balancer.errors import InputError
@@ -15,6 +15,8 @@ from balancer.model.rule import AllowedHosts, Cap, Form, Rule, Unit
 from balancer.policy.policy import Policy
 from balancer.policy.rules import NeverMove, Pin
 from balancer.policy.select import select_hosts, select_vms, warnings
+
+_Allowed = tuple[frozenset[str], Rule | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,11 @@ def refuse_contradictions(cluster: Cluster, policy: Policy) -> None:
         InputError: Names both rules, where they were written, and a VM they disagree on.
     """
     hard = [rule for rule in rules_in_force(cluster, policy) if rule.hard]
-    _refuse_disjoint_hosts(cluster, hard)
+    allowed = _refuse_disjoint_hosts(cluster, hard)
     said = [(rule, form) for rule in hard for form in rule.says(cluster)]
+    for rule, form in said:
+        if isinstance(form, Cap):
+            _refuse_crowds(cluster, rule, form, allowed)
     for unit_rule, unit in said:
         if not isinstance(unit, Unit):
             continue
@@ -72,10 +77,26 @@ def refuse_contradictions(cluster: Cluster, policy: Policy) -> None:
                 raise _contradiction(unit_rule, cap_rule, cluster, both[0])
 
 
-def _refuse_disjoint_hosts(cluster: Cluster, hard: Iterable[Rule]) -> None:
-    """Refuse a VM, or a unit of VMs, whose allowed hosts have none in common."""
+def _refuse_crowds(cluster: Cluster, rule: Rule, cap: Cap, allowed: Mapping[str, _Allowed]) -> None:
+    """Refuse a cap on VMs that other rules confine to fewer places than they need."""
+    confined = {vm: allowed[vm] for vm in sorted(cap.vms) if vm in allowed}
+    for hosts in dict.fromkeys(hosts for hosts, other in confined.values() if other and hosts):
+        crowd = [vm for vm, (where, other) in confined.items() if other and where <= hosts]
+        meeting = [domain for domain in cap.domains if domain & hosts]
+        counted = hosts <= frozenset().union(*meeting)
+        other = confined[crowd[-1]][1]
+        if counted and other is not None and len(crowd) > cap.limit * len(meeting):
+            raise _contradiction(rule, other, cluster, crowd[-1])
+
+
+def _refuse_disjoint_hosts(cluster: Cluster, hard: Iterable[Rule]) -> dict[str, _Allowed]:
+    """Refuse a VM, or a unit of VMs, whose allowed hosts have none in common.
+
+    Returns:
+        For each VM under a list of hosts, which all lists allow, and the last of those rules.
+    """
     all_hosts = frozenset(host.name for host in cluster.hosts)
-    allowed: dict[str, tuple[frozenset[str], Rule | None]] = {}
+    allowed: dict[str, _Allowed] = {}
     units: list[tuple[Rule, frozenset[str]]] = []
     for rule in hard:
         if isinstance(rule, NeverMove):
@@ -94,6 +115,7 @@ def _refuse_disjoint_hosts(cluster: Cluster, hard: Iterable[Rule]) -> None:
             if not common & hosts:
                 raise _contradiction(rule, other or last, cluster, vm)
             common, last = common & hosts, other or last
+    return allowed
 
 
 def _standing(cluster: Cluster, rule: Rule) -> list[tuple[frozenset[str], frozenset[str]]]:

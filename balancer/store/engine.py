@@ -12,6 +12,7 @@ block a writer nor wait for one.
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,11 +23,13 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event, inspect
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from balancer.clock import SystemClock
 from balancer.store.faults import UnusableStoreError, opening
 
 BUSY_TIMEOUT_MS = 30_000  # writers queue: the longest commit, a fleet's samples, takes under 1 s
+WAL_RETRY_S = 0.02
 READING = "balancer_reading"  # execution option of connections that only read
 
 
@@ -41,10 +44,12 @@ def where(location: str | Path) -> URL:
         return URL.create("sqlite", database=text)
     try:
         return make_url(text)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError):
+        # Neither the text nor the cause is shown: it may hold a password.
         raise UnusableStoreError(
-            f"{text!r} is no database URL", remedy="give a file, or postgresql+psycopg://..."
-        ) from error
+            f"the store {text.partition('://')[0]}://... is no database URL",
+            remedy="give a file, or postgresql+psycopg://USER@HOST:PORT/DATABASE",
+        ) from None
 
 
 def open_engine(url: URL, location: str) -> Engine:
@@ -133,10 +138,25 @@ def _behave(engine: Engine, *, writing: bool) -> None:
 
 
 def _use_wal(engine: Engine) -> None:
-    """Keep readers and writers apart; the file remembers it, and cannot within a transaction."""
+    """Keep readers and writers apart; the file remembers it, and cannot within a transaction.
+
+    SQLite's own patience does not cover this switch: while another process makes it, or has only
+    just opened the file, it answers "busy" at once. So the patience is ours.
+    """
+    clock = SystemClock()
+    until_s = clock.monotonic_s() + BUSY_TIMEOUT_MS / 1000
     connection = engine.raw_connection()
     try:
-        connection.cursor().execute("PRAGMA journal_mode=WAL")
+        while True:
+            try:
+                connection.cursor().execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorname.startswith("SQLITE_BUSY")
+                if not busy or clock.monotonic_s() > until_s:
+                    raise DBAPIError("PRAGMA journal_mode=WAL", None, error) from error
+                clock.sleep(WAL_RETRY_S)
+            else:
+                return
     finally:
         connection.close()
 

@@ -18,7 +18,7 @@ from balancer.errors import InternalError
 from balancer.model.outcome import MigrationState, RunEnd
 from balancer.model.plan import Migration
 from balancer.store import tables
-from balancer.store.leases import Lease, require_fence
+from balancer.store.leases import Lease, require_held
 from balancer.store.records import JournalReader, SettingState, TransitionKind
 
 
@@ -49,7 +49,7 @@ class Journal(JournalReader):
     ) -> tuple[int, tuple[int, ...]]:
         """Enter a run and its migrations as planned; return its id and theirs, in order."""
         with self._writing() as connection:
-            require_fence(connection, lease.cluster, lease.fence)
+            require_held(connection, lease)
             run = _inserted(
                 connection,
                 tables.runs,
@@ -92,7 +92,7 @@ class Journal(JournalReader):
         if blackout_s is not None:
             more["blackout_s"] = blackout_s
         with self._writing() as connection:
-            require_fence(connection, lease.cluster, lease.fence)
+            require_held(connection, lease)
             _step(connection, tables.moves, move, change, more)
             _append(connection, lease.fence, run, TransitionKind.MOVE, move, change)
 
@@ -102,7 +102,7 @@ class Journal(JournalReader):
         """Announce that a host setting goes from the first of `values` to the second."""
         before, ours = values
         with self._writing() as connection:
-            require_fence(connection, lease.cluster, lease.fence)
+            require_held(connection, lease)
             record = _inserted(
                 connection,
                 tables.settings,
@@ -128,7 +128,7 @@ class Journal(JournalReader):
             InternalError: The setting does not stand where `change` begins.
         """
         with self._writing() as connection:
-            require_fence(connection, lease.cluster, lease.fence)
+            require_held(connection, lease)
             _step(connection, tables.settings, setting, change, {})
             _append(connection, lease.fence, run, TransitionKind.SETTING, setting, change)
 
@@ -139,7 +139,7 @@ class Journal(JournalReader):
             LeaseLostError: A newer executor has the cluster, and closes it itself.
         """
         with self._writing() as connection:
-            require_fence(connection, lease.cluster, lease.fence)
+            require_held(connection, lease)
             connection.execute(
                 update(tables.runs).where(tables.runs.c.id == run).values(ended_at=at, end=end)
             )

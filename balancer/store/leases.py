@@ -3,6 +3,8 @@
 A lease keeps honest executors apart. The number (the fence) keeps a stale one out, say one whose
 machine slept through its lease: it travels with every act, and a host that has seen a higher one
 refuses. So safety never rests on clocks agreeing; expiry only decides how soon another may try.
+The holder raises the number itself when it must shut out a request of its own that got lost.
+A holder that certainly is dead is not waited for, and neither is a clock that was set back.
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from balancer.clock import Clock
@@ -23,9 +25,12 @@ from balancer.errors import HeldError
 from balancer.store import tables
 from balancer.store.faults import StoreError, working
 from balancer.store.part import Part
+from balancer.store.process import identity, is_gone
 
-# Renewed every third of it at the latest, by an executor whose longest blocking call (reading a
-# cluster with silent hosts) is well below; a crashed one keeps others waiting no longer than this.
+# Renewed every third of it where the executor is not waiting for hosts. A cluster with silent hosts
+# can take longer to read: then the lease is kept only if nobody wanted it meanwhile, and whoever
+# took it has the higher number. One whose process cannot be told to be dead, say in a container
+# that is gone, keeps others waiting no longer than this.
 LEASE_TTL_S = 60.0
 
 # Fences start from the seconds since then, not from one: hosts remember the highest they saw, and
@@ -40,13 +45,19 @@ class LeaseLostError(HeldError):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to act on one cluster until `expires_at`, unless renewed."""
+    """The right to act on one cluster until `expires_at`, unless renewed.
+
+    `process` is the identity of the process that holds it, empty where that cannot be told.
+    `tenure` is the fence it began with: the same through renewals and advances, never another's.
+    """
 
     cluster: str
     holder: str
     fence: int
     ttl_s: float
     expires_at: datetime
+    process: str = ""
+    tenure: int = 0
 
 
 def holder_name() -> str:
@@ -60,31 +71,28 @@ class Leases(Part):
     def acquire(self, cluster: str, holder: str, ttl_s: float, now: datetime) -> Lease:
         """Take the cluster for `ttl_s` seconds, with a fence above every earlier one.
 
+        A lease whose holder was a process of this machine and boot that has ended is free.
+
         Raises:
             HeldError: Somebody holds it; the message says who and until when.
         """
         self._ensure_row(cluster, now)
+        mine = identity()
         with self._writing() as connection:
             row = connection.execute(_row_of(cluster).with_for_update()).one()
-            if row.holder and row.expires_at > now:
-                seconds = (row.expires_at - now).total_seconds()
-                raise HeldError(
-                    f"cluster {cluster} is held by {row.holder}",
-                    remedy=f"wait for it to end; if it died, its hold ends in {seconds:.0f} s",
-                )
-            by_time = (now - _FENCE_ORIGIN) // timedelta(seconds=1)
-            lease = Lease(
-                cluster=cluster,
-                holder=holder,
-                fence=max(row.fence + 1, by_time),
-                ttl_s=ttl_s,
-                expires_at=now + timedelta(seconds=ttl_s),
-            )
-            connection.execute(
-                update(tables.leases)
-                .where(tables.leases.c.cluster == cluster)
-                .values(fence=lease.fence, holder=holder, ttl_s=ttl_s, expires_at=lease.expires_at)
-            )
+            refusal = _refusal(row, now)
+            if refusal is None:
+                by_time = (now - _FENCE_ORIGIN) // timedelta(seconds=1)
+                expires_at = now + timedelta(seconds=ttl_s)
+                fence = max(row.fence + 1, by_time)
+                lease = Lease(cluster, holder, fence, ttl_s, expires_at, mine, tenure=fence)
+                _change(connection, cluster, asdict(lease))
+            elif row.expires_at > (latest := now + timedelta(seconds=row.ttl_s)):
+                # A clock was set back. Whoever lives renews it; a dead holder must not keep the
+                # cluster for as many hours more.
+                _change(connection, cluster, {"expires_at": latest})
+        if refusal is not None:
+            raise refusal
         return lease
 
     def _ensure_row(self, cluster: str, now: datetime) -> None:
@@ -101,18 +109,30 @@ class Leases(Part):
     def renew(self, lease: Lease, now: datetime) -> Lease:
         """Hold on for another `ttl_s`, even when expired, as long as nobody else took over.
 
+        A copy from before an advance comes back with the fence of now.
+
         Raises:
             LeaseLostError: Somebody did.
         """
-        renewed = replace(lease, expires_at=now + timedelta(seconds=lease.ttl_s))
+        expires_at = now + timedelta(seconds=lease.ttl_s)
         with self._writing() as connection:
-            require_fence(connection, lease.cluster, lease.fence)
-            connection.execute(
-                update(tables.leases)
-                .where(tables.leases.c.cluster == lease.cluster)
-                .values(expires_at=renewed.expires_at)
-            )
-        return renewed
+            fence = require_held(connection, lease)
+            _change(connection, lease.cluster, {"expires_at": expires_at})
+        return replace(lease, fence=fence, expires_at=expires_at)
+
+    def advance(self, lease: Lease) -> Lease:
+        """Return the same lease with a higher fence, by which what it sent before is turned away.
+
+        By one, never up to the present second: who took the cluster by another store meanwhile
+        must stay ahead.
+
+        Raises:
+            LeaseLostError: Somebody else took over.
+        """
+        with self._writing() as connection:
+            fence = require_held(connection, lease) + 1
+            _change(connection, lease.cluster, {"fence": fence})
+        return replace(lease, fence=fence)
 
     def release(self, lease: Lease) -> None:
         """Let go; a lease that has passed to another is left alone."""
@@ -120,7 +140,7 @@ class Leases(Part):
             connection.execute(
                 update(tables.leases)
                 .where(tables.leases.c.cluster == lease.cluster)
-                .where(tables.leases.c.fence == lease.fence)
+                .where(tables.leases.c.tenure == lease.tenure)
                 .values(holder="")
             )
 
@@ -154,20 +174,40 @@ def _row_of(cluster: str) -> Select[Any]:
     return select(tables.leases).where(tables.leases.c.cluster == cluster)
 
 
-def require_fence(connection: Connection, cluster: str, fence: int) -> None:
+def _refusal(row: Row[Any], now: datetime) -> HeldError | None:
+    """Return why a lease cannot be taken, or None when it can."""
+    if not row.holder or row.expires_at <= now or is_gone(row.process):
+        return None
+    seconds = min(row.ttl_s, (row.expires_at - now).total_seconds())
+    return HeldError(
+        f"cluster {row.cluster} is held by {row.holder}",
+        remedy=f"wait for it to end; if it died, its hold ends in {seconds:.0f} s",
+    )
+
+
+def _change(connection: Connection, cluster: str, values: dict[str, Any]) -> None:
+    connection.execute(
+        update(tables.leases).where(tables.leases.c.cluster == cluster).values(**values)
+    )
+
+
+def require_held(connection: Connection, lease: Lease) -> int:
     """Refuse, within the transaction at hand, a write by an executor that is not the newest.
 
+    Returns the fence of now.
+
     Raises:
-        LeaseLostError: The cluster's fence is not `fence`, or nobody holds it with that number.
+        LeaseLostError: Somebody took the cluster since, or nobody holds it.
     """
     row = connection.execute(
-        select(tables.leases.c.fence, tables.leases.c.holder)
-        .where(tables.leases.c.cluster == cluster)
+        select(tables.leases.c.fence, tables.leases.c.tenure, tables.leases.c.holder)
+        .where(tables.leases.c.cluster == lease.cluster)
         .with_for_update()
     ).one_or_none()
-    if row is None or row.fence != fence or not row.holder:
+    if row is None or row.tenure != lease.tenure or not row.holder:
         holder = row.holder if row is not None and row.holder else "nobody"
         raise LeaseLostError(
-            f"cluster {cluster} is no longer ours: {holder} holds it now",
+            f"cluster {lease.cluster} is no longer ours: {holder} holds it now",
             remedy="nothing is lost: the newer executor finishes what was begun",
         )
+    return int(row.fence)

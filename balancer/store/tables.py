@@ -67,6 +67,8 @@ leases = Table(
     Column("holder", String, nullable=False),  # empty: nobody
     Column("ttl_s", Float, nullable=False),
     Column("expires_at", Instant, nullable=False),
+    Column("process", String, nullable=False, server_default=""),  # empty: cannot be told
+    Column("tenure", BigInteger, nullable=False, server_default="0"),  # the fence it began with
 )
 
 runs = Table(

@@ -505,3 +505,37 @@ def test_a_dripping_host_is_abandoned_and_not_called_twice(
     assert "still hangs" in again.message
     assert threading.active_count() <= before + 2
     server.stop()  # ends the drip, and with it the thread
+
+
+class Ahead(SystemClock):
+    """A clock that can be put ahead: time passes where nobody notices."""
+
+    ahead_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() + self.ahead_s
+
+
+def test_an_act_does_not_follow_after_everybody_has_given_up_on_it(
+    serve: Callable[..., WinRmServer],
+    authority: Authority,
+    module: Module,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A host that drips its answer defeats timeouts: the watchdog leaves, the thread comes back."""
+    clock = Ahead()
+    host = HyperVHost("HV01", connection(serve(), authority), clock)
+    host.version()
+    clock.ahead_s += 6.0  # so that the channel is tried before the act
+    call = host._session.call
+
+    def late(function: str, parameters: Mapping[str, Any], end_s: float) -> str:
+        answer = call(function, parameters, end_s)
+        clock.ahead_s += 600.0
+        return answer
+
+    monkeypatch.setattr(host._session, "call", late)
+    with pytest.raises(UnreachableError, match="was not sent"):
+        host.start("aaaaaaaa-0000-0000-0000-000000000001", "HV02", clustered=True, fence=1)
+    assert module.count("Start-LbMigration") == 0
+    host.close()

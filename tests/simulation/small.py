@@ -37,6 +37,7 @@ class Small:
     hosts: int = 4
     each: int = 4
     slots: int = 2
+    clustered: bool = True
     clock: VirtualClock = field(default_factory=VirtualClock)
 
     def __post_init__(self) -> None:
@@ -50,7 +51,15 @@ class Small:
             for n in range(1, self.hosts + 1)
         ]
         guests = [
-            Guest(self.vm(f"v{h}{n}"), f"v{h}{n}", f"h{h}", 2, 4 * GIB, Load(base_cores=0.5))
+            Guest(
+                self.vm(f"v{h}{n}"),
+                f"v{h}{n}",
+                f"h{h}",
+                2,
+                4 * GIB,
+                Load(base_cores=0.5),
+                clustered=self.clustered,
+            )
             for h in range(1, self.hosts + 1)
             for n in range(1, self.each + 1)
         ]
@@ -60,7 +69,7 @@ class Small:
             migrations_max=self.slots,
             volumes=(Volume("Volume1", "h1", r"C:\ClusterStorage\Volume1"),),
         )
-        self.world = World(self.clock, machines, guests, forms)
+        self.world = World(self.clock, machines, guests, forms if self.clustered else None)
         self.gateway = self.new_gateway()
 
     @staticmethod
@@ -76,6 +85,7 @@ class Small:
             lambda name: hosts[name],
             in_turn,
             self.clock,
+            clustered=self.clustered,
         )
 
     def host_of(self, name: str) -> str:

@@ -209,8 +209,11 @@ def test_a_vm_that_ends_up_elsewhere_stops_the_run() -> None:
     bench = Bench()
     small = bench.small
     bench.later(3.0, lambda: inject(small.world, Fault(FaultKind.HOST_DIES, host="h1")))
-    plan = small.plan([*TWO, ("m3", "v32", "h4")], after={"m3": ("m1", "m2")})
+    # The cluster restarts h1's VMs on h2: not where the plan sends this one.
+    elsewhere = [("m1", "v11", "h3"), ("m2", "v31", "h4"), ("m3", "v32", "h4")]
+    plan = small.plan(elsewhere, after={"m3": ("m1", "m2")})
     report = bench.run(plan)
+    assert small.host_of("v11") not in ("h1", "h3")
     assert report.end is RunEnd.IN_PART
     assert report.migrations[0].state is FAILED
     assert report.migrations[2].state is SKIPPED
@@ -340,6 +343,7 @@ def test_plans_that_are_not_for_here_and_now_are_refused_before_anything() -> No
     plan = small.plan(TWO)
     bad: Sequence[tuple[Plan, Policy, type[Exception], str]] = [
         (dataclasses.replace(plan, cluster="other"), WRITING, InputError, "other"),
+        (dataclasses.replace(plan, cluster="smal"), WRITING, InputError, "smal"),
         (dataclasses.replace(plan, expires_at=plan.created_at), WRITING, InputError, "expired"),
         (
             plan,
@@ -357,6 +361,12 @@ def test_plans_that_are_not_for_here_and_now_are_refused_before_anything() -> No
         bench.run(plan)
     assert not bench.trap.acts
     assert not bench.store.journal.runs("small")
+
+
+def test_a_plan_names_its_cluster_in_any_case() -> None:
+    bench = Bench()
+    plan = dataclasses.replace(bench.small.plan(TWO), cluster="SMALL")
+    assert bench.run(plan).end is RunEnd.DONE
 
 
 def test_too_much_silence_is_no_time_to_move_anything() -> None:

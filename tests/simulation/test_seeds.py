@@ -58,6 +58,7 @@ def random_faults(random: Random) -> list[Scheduled]:
                 FaultKind.SILENT,
                 FaultKind.GARBAGE,
                 FaultKind.REPLY_LOST,
+                FaultKind.LATE,
                 FaultKind.REQUEST_LOST,
                 FaultKind.MOVE_FAILS,
                 FaultKind.MOVE_HANGS,
@@ -76,6 +77,7 @@ def random_faults(random: Random) -> list[Scheduled]:
             percent=random.choice((5.0, 50.0, 95.0)),
             count=random.choice((1, 3)),
             lasts_s=random.choice((20.0, 120.0, 600.0)),
+            delay_s=random.choice((1.0, 90.0, 600.0)),
         )
         table.append(Scheduled(random.uniform(0.0, 60.0), fault))
     return table

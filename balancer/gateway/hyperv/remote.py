@@ -143,6 +143,13 @@ class HyperVHost:
                 self._read("Get-LbVersion", VersionAnswer, {}, end_s)
             except ReplyLostError as error:
                 raise UnreachableError(error.message, remedy=error.remedy) from error
+            if self._clock.monotonic_s() >= end_s:
+                # Whoever asked has given up waiting, and may have concluded that nothing came of
+                # it: an act must not follow after that.
+                raise UnreachableError(
+                    f"{self._name} was so slow to answer that {function} was not sent",
+                    remedy="look at the load of the host and at the network between",
+                )
         return self._ask(function, model, parameters, end_s)
 
     def _ask(

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import requests
-from pypsrp.complex_objects import PSInvocationState, RunspacePoolState
+from pypsrp.complex_objects import Command, PSInvocationState, RunspacePoolState
 from pypsrp.exceptions import WinRMError
 from pypsrp.powershell import PowerShell, RunspacePool
 from pypsrp.serializer import TaggedValue
@@ -59,6 +59,16 @@ class CommandError(Exception):
     def is_(self, fqid: str) -> bool:
         """Tell whether this is the error of that name; ids carry the command after a comma."""
         return self.fqid.split(",")[0] == fqid
+
+
+class _Command(Command):
+    """A pipeline's only command. pypsrp copies it in depth, twice for a call, to share no nodes.
+
+    There is nobody to share with, and the copies are a sixth of all the work of a call.
+    """
+
+    def __deepcopy__(self, memo: object) -> _Command:
+        return self
 
 
 class _WSMan(WSMan):
@@ -140,7 +150,8 @@ class Session:
             ReplyLostError: It may have been.
         """
         pipeline = self._new_pipeline()
-        pipeline.add_cmdlet(function)
+        version = pipeline.runspace_pool.protocol_version or ""
+        pipeline.commands.append(_Command(function, version, is_script=False, use_local_scope=None))
         for name, value in parameters.items():
             pipeline.add_parameter(name, _typed(value))
         output = self._run(pipeline, end_s)
@@ -282,7 +293,7 @@ def _new_wsman(host: str, connection: Connection) -> WSMan:
     }
     if connection.auth in (Auth.NEGOTIATE, Auth.KERBEROS) and _is_address(connection.address):
         options["negotiate_hostname_override"] = host  # tickets are for names
-    return _WSMan(
+    wsman = _WSMan(
         connection.address,
         port=connection.port,
         ssl=connection.tls,
@@ -293,6 +304,17 @@ def _new_wsman(host: str, connection: Connection) -> WSMan:
         reconnection_retries=0,
         **options,
     )
+    transport: Any = wsman.transport
+    build = transport._build_session  # noqa: SLF001 -- there is no other door to it
+
+    def deaf() -> requests.Session:
+        """Build a session that does not search the environment and .netrc for each request."""
+        session: requests.Session = build()
+        session.trust_env = False
+        return session
+
+    transport._build_session = deaf  # noqa: SLF001
+    return wsman
 
 
 def _typed(value: Parameter) -> Any:

@@ -72,10 +72,9 @@ class ClusterReader:
 
     def _groups(self, machine: Machine, now_s: float) -> list[wire.GroupRow]:
         moving = {m.guest.id: m for m in self._world.engine.migrations if m.phase is not Phase.OVER}
-        every_node = tuple(self._world.machines)
         rows = [_core_group(machine)]
         rows += [
-            self._rows[guest.id].group(moving.get(guest.id), now_s, every_node)
+            self._rows[guest.id].group(moving.get(guest.id), now_s)
             for guest in self._world.groups.values()
         ]
         return rows

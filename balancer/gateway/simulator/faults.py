@@ -26,6 +26,7 @@ class FaultKind(StrEnum):
     SILENT = "silent"  # what is sent is neither done nor answered
     GARBAGE = "garbage"  # not done, and answered with nonsense
     REPLY_LOST = "reply_lost"  # it is done, and the answer gets lost
+    LATE = "late"  # not answered, and done `delay_s` later, unless the host ends before
     REQUEST_LOST = "request_lost"  # it gets lost on the way there
     SECTION_FAILS = "section_fails"  # one section of a host's or its cluster's reading
     # Migrations.
@@ -46,6 +47,7 @@ CALL_KINDS = frozenset(
         FaultKind.SILENT,
         FaultKind.GARBAGE,
         FaultKind.REPLY_LOST,
+        FaultKind.LATE,
         FaultKind.REQUEST_LOST,
     }
 )
@@ -75,6 +77,7 @@ class Fault:
         percent: How far a migration comes.
         count: How many calls or migrations it befalls before it is over; None while it lasts.
         lasts_s: After how long it is over by itself; None when somebody must end it.
+        delay_s: Of a call that is late, how long it lies at the host.
     """
 
     kind: FaultKind
@@ -87,6 +90,7 @@ class Fault:
     percent: float = 50.0
     count: int | None = None
     lasts_s: float | None = None
+    delay_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +185,14 @@ class FaultBoard:
             None,
         )
 
-    def strike(self, host: str, function: str) -> FaultKind | None:
+    def strike(self, host: str, function: str) -> Fault | None:
         """Return what befalls this call, and count it."""
         for index in reversed(range(len(self._on))):
             now = self._on[index][1]
             hit = now.kind in CALL_KINDS and now.host in ("", host)
             if hit and now.function in ("", function):
                 self._use(index)
-                return now.kind
+                return now
         return None
 
     def failing(self, host: str) -> dict[str, int]:

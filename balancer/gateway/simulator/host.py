@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 from uuid import UUID
 
@@ -126,7 +127,8 @@ class SimulatedHost:
     def _call(self, function: str, run: Callable[[], T]) -> T:
         """Run a function unless something is the matter with the host or the way to it."""
         with self._world.present():
-            struck = self._world.faults.strike(self.name, function)
+            fault = self._world.faults.strike(self.name, function)
+            struck = fault.kind if fault else None
             if struck is FaultKind.UNREACHABLE or not self._functions.machine.powered:
                 raise UnreachableError(
                     f"{self.name} cannot be reached: nobody listens",
@@ -136,6 +138,8 @@ class SimulatedHost:
                 answer = self._run(run)
                 if struck is None:
                     return answer
+            if fault is not None and struck is FaultKind.LATE:
+                run_late(self._world, self._functions.machine, fault.delay_s, run)
             raise ReplyLostError(
                 f"{self.name} was sent {function} and gave no answer that can be understood",
                 remedy="look again before sending anything else",
@@ -146,6 +150,18 @@ class SimulatedHost:
             return run()
         except CommandFailed as error:
             raise ReplyLostError(f"{self.name} answered with an error: {error.message}") from error
+
+
+def run_late(world: World, machine: Machine, delay_s: float, run: Callable[[], object]) -> None:
+    """Let a request lie at a host and be carried out later; it ends together with the host."""
+    sent_s = world.now_s
+
+    def act(_now_s: float) -> None:
+        if machine.powered and machine.booted_s <= sent_s:
+            with suppress(CommandFailed):  # nobody waits for its answer any more
+                run()
+
+    world.at(sent_s + delay_s, act)
 
 
 def _guid(function: str, text: str) -> str:

@@ -136,13 +136,14 @@ class Reader:
         scale = min(1.0, (processors - root) / wanted) if wanted > 0 else 1.0
         busy = round(100 * min(1.0, (root + wanted * scale) / processors))
         wait = _WAIT_IDLE_NS + _WAIT_STEP_NS * max(0, busy - _WAIT_BEGINS_PERCENT)
-        vps: list[wire.VpRow] = []
+        vps: dict[str, wire.VpRow] = {}
         vms: list[wire.VmRow] = []
         for guest, want in zip(guests, wants, strict=True):
             rows = self._rows[guest.id]
             cores = min(want * scale, float(guest.vcpus))
             if guest.is_load:
-                vps += rows.vps(round(100 * cores), wait)
+                row = rows.vps(round(100 * cores), wait)
+                vps[row.name] = _together(vps[row.name], row) if row.name in vps else row
             size = guest.maximum_bytes or guest.assigned_bytes
             demand = guest.load.demand(at_s, size)
             vms.append(rows.vm(float(round(100 * cores / processors)), demand))
@@ -152,7 +153,7 @@ class Reader:
             root_run_percent=float(round(100 * root / machine.root_processors)),
             root_count=machine.root_processors,
         )
-        return cpu, vps, vms
+        return cpu, list(vps.values()), vms
 
     def _os(self, machine: Machine, now_s: float) -> wire.OsPart:
         return wire.OsPart.model_construct(
@@ -205,6 +206,16 @@ class Reader:
 def _round_trip(instant: datetime) -> str:
     """Return an instant as .NET's format "o" writes it: seven digits of a second and Z."""
     return f"{instant:%Y-%m-%dT%H:%M:%S.%f}0Z"
+
+
+def _together(one: wire.VpRow, other: wire.VpRow) -> wire.VpRow:
+    """Return the row of two VMs that have the same name."""
+    return wire.VpRow.model_construct(
+        name=one.name,
+        run_percent=one.run_percent + other.run_percent,
+        count=one.count + other.count,
+        wait_ns=max(one.wait_ns, other.wait_ns),
+    )
 
 
 def _pressure(vms: list[wire.VmRow]) -> float | None:

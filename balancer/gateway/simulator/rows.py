@@ -18,7 +18,7 @@ from balancer.gateway.simulator.windows import (
 
 HEARTBEAT_OK = 6
 _MIB = 2**20
-_VP_LISTS_KEPT = 256
+_VP_ROWS_KEPT = 256
 
 # Performance counters allow none of ()#/\ in an instance name.
 _IN_COUNTERS = str.maketrans({"(": "[", ")": "]", "#": "_", "/": "_", "\\": "_"})
@@ -30,28 +30,25 @@ class GuestRows:
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
         self._instance = guest.name.translate(_IN_COUNTERS)
-        self._vps: dict[tuple[int, float], list[wire.VpRow]] = {}
+        self._vps: dict[tuple[int, float], wire.VpRow] = {}
         self._vm_key: tuple[object, ...] = ()
         self._vm: wire.VmRow | None = None
         self._group_key: tuple[object, ...] = ()
         self._group: wire.GroupRow | None = None
 
-    def vps(self, percent: int, wait_ns: float) -> list[wire.VpRow]:
+    def vps(self, percent: int, wait_ns: float) -> wire.VpRow:
         """Return the virtual processors' counters, which sum up to `percent` of one processor."""
         key = (percent, wait_ns)
         found = self._vps.get(key)
         if found is None:
-            if len(self._vps) >= _VP_LISTS_KEPT:
+            if len(self._vps) >= _VP_ROWS_KEPT:
                 self._vps.clear()
-            each, over = divmod(percent, self._guest.vcpus)
-            found = self._vps[key] = [
-                wire.VpRow.model_construct(
-                    instance=f"{self._instance}:Hv VP {number}",
-                    run_percent=float(each + (number < over)),
-                    wait_ns=wait_ns,
-                )
-                for number in range(self._guest.vcpus)
-            ]
+            found = self._vps[key] = wire.VpRow.model_construct(
+                name=self._instance,
+                run_percent=float(percent),
+                count=self._guest.vcpus,
+                wait_ns=wait_ns,
+            )
         return found
 
     def vm(self, percent_of_host: float, demand_bytes: int) -> wire.VmRow:
@@ -79,9 +76,7 @@ class GuestRows:
             self._vm_key = key
         return self._vm
 
-    def group(
-        self, migration: Migration | None, now_s: float, every_node: tuple[str, ...]
-    ) -> wire.GroupRow:
+    def group(self, migration: Migration | None, now_s: float) -> wire.GroupRow:
         """Return what the cluster says of the guest's group."""
         guest = self._guest
         percent = migration.percent(now_s) if migration is not None else 0
@@ -94,7 +89,7 @@ class GuestRows:
             guest.migration_state,
             percent,
             guest.failure,
-            guest.possible_owners or every_node,
+            guest.possible_owners,
             guest.preferred_owners,
             guest.anti_affinity,
         )
@@ -111,7 +106,7 @@ class GuestRows:
                 core=False,
                 anti_affinity=list(guest.anti_affinity),
                 vm=guest.id,
-                possible_owners=list(guest.possible_owners or every_node),
+                possible_owners=list(guest.possible_owners or (wire.EVERY_NODE,)),
                 preferred_owners=list(guest.preferred_owners),
                 migration_state=int(guest.migration_state),
                 migration_progress=percent,

@@ -64,6 +64,7 @@ class FaultEntry(Document):
     percent: Percent = 0.5
     count: Count | None = None
     lasts: Duration | None = None
+    delay: Duration = 60.0
 
 
 class ChanceEntry(Document):
@@ -173,6 +174,7 @@ def _fault(world: World, entry: FaultEntry) -> Fault:
         percent=entry.percent * 100,
         count=entry.count,
         lasts_s=entry.lasts,
+        delay_s=entry.delay,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Final, Self
 
 from balancer.gateway.simulator.faults import Fault, FaultKind
 from balancer.gateway.simulator.handler import HostHandler
-from balancer.gateway.simulator.host import Functions
+from balancer.gateway.simulator.host import Functions, run_late
 from balancer.gateway.simulator.readings import Reader
 from balancer.gateway.simulator.winrm import Authority, EndpointKind, WinRmServer
 from balancer.gateway.simulator.winrm import Fault as WireFault
@@ -31,6 +31,7 @@ _WIRE_KIND: Final = {
     FaultKind.SILENT: Wire.SILENT,
     FaultKind.GARBAGE: Wire.GARBAGE,
     FaultKind.REPLY_LOST: Wire.LOST_REPLY,
+    FaultKind.LATE: Wire.LOST_REPLY,
     FaultKind.REQUEST_LOST: Wire.RESET,
 }
 
@@ -131,11 +132,17 @@ class SimulatedSite:
             self._losing.discard(name)
             self._show_faults()
             fault = self.world.faults.of_calls(name)
-            if fault is not None and fault.kind is FaultKind.REPLY_LOST:
+            if fault is not None and fault.kind in (FaultKind.REPLY_LOST, FaultKind.LATE):
                 self._losing.add(name)
-                self.world.faults.strike(name, function)
+                struck = self.world.faults.strike(name, function)
                 if self.world.faults.of_calls(name) is fault:
                     self._losing.discard(name)
+                if struck is not None and struck.kind is FaultKind.LATE:
+                    machine = self.world.machines[name]
+                    run_late(
+                        self.world, machine, struck.delay_s, lambda: handler(function, parameters)
+                    )
+                    return ""  # the wire loses it
         return handler(function, parameters)
 
     def _pump(self) -> None:

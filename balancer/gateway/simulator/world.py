@@ -56,6 +56,7 @@ class World:
         self.service_up = True  # the cluster service, on all nodes
         self._origin_s = clock.monotonic_s()
         self._epoch = clock.now()
+        self._catching_up = False
         self._counters_s = 0.0
         self._charged_s = 0.0
         self.machines = _by_key("host", ((m.name, m) for m in machines))
@@ -83,9 +84,17 @@ class World:
 
     @contextmanager
     def present(self) -> Iterator[float]:
-        """Hold the lock with everything done that was due; yields the time in seconds."""
+        """Hold the lock with everything done that was due; yields the time in seconds.
+
+        Within something that was due, the present is the instant at which it was.
+        """
         with self.lock:
-            self._catch_up(self.clock.monotonic_s() - self._origin_s)
+            if not self._catching_up:
+                self._catching_up = True
+                try:
+                    self._catch_up(self.clock.monotonic_s() - self._origin_s)
+                finally:
+                    self._catching_up = False
             yield self.now_s
 
     def advance(self) -> None:

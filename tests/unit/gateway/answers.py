@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from balancer.gateway import assemble as of_heard
+from balancer.gateway.heard import hear
+from balancer.gateway.port import Observation
 from balancer.gateway.wire import (
     AtcPart,
     ClusterAnswer,
@@ -29,6 +32,7 @@ from balancer.gateway.wire import (
     VmRow,
     VpRow,
 )
+from balancer.model.cluster import Cluster
 
 GIB = 2**30
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -86,11 +90,20 @@ def disk(path: str, *, pass_through: bool = False, shared: bool = False) -> Disk
     return DiskRow(path=path, pass_through=pass_through, shared=shared)
 
 
+def assemble(
+    name: str,
+    cluster_answer: ClusterAnswer | None,
+    hosts: Mapping[str, HostAnswer | None],
+    now: datetime,
+    last: Cluster | None = None,
+    silence: Mapping[str, str] | None = None,
+) -> Observation:
+    heard = {host: hear(answer) if answer else None for host, answer in hosts.items()}
+    return of_heard.assemble(name, cluster_answer, heard, now, last, silence)
+
+
 def vps(name: str, *percents: float) -> list[VpRow]:
-    return [
-        VpRow(instance=f"{name}:Hv VP {n}", run_percent=percent, wait_ns=0)
-        for n, percent in enumerate(percents)
-    ]
+    return [VpRow(name=name, run_percent=sum(percents), count=len(percents), wait_ns=0)]
 
 
 def job(vm_id: str, target: str, **values: Any) -> JobRow:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balancer.gateway.assemble import assemble
 from balancer.gateway.port import InFlight, Observation
 from balancer.gateway.wire import (
     AtcPart,
@@ -32,6 +31,7 @@ from balancer.model.cluster import (
 from tests.unit.gateway.answers import (
     GIB,
     NOW,
+    assemble,
     cluster,
     cluster_part,
     cpu_part,
@@ -104,7 +104,7 @@ def test_hosts_without_and_with_one_vm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "instance"),
+    ("name", "counted"),
     [
         ("a", "a"),
         ("Web-01", "WEB-01"),
@@ -115,17 +115,22 @@ def test_hosts_without_and_with_one_vm() -> None:
         ("zwei\nZeilen", "zwei\nZeilen"),
     ],
 )
-def test_processor_load_is_found_by_the_name_counters_give(name: str, instance: str) -> None:
-    assert only(observe(vm("a", name), vps=vps(instance, 30, 90))).cpu_used_cores == 1.2
+def test_processor_load_is_found_by_the_name_counters_give(name: str, counted: str) -> None:
+    assert only(observe(vm("a", name), vps=vps(counted, 30, 90))).cpu_used_cores == 1.2
 
 
 @pytest.mark.parametrize(
     "counters",
-    [[], vps("a", 30), vps("a", 30, 90, 10), [*vps("a", 1), *vps("a", 1), *vps("a", 1)], failed()],
-    ids=["none", "one of two", "three of two", "repeated", "failed"],
+    [[], vps("a", 30), vps("a", 30, 90, 10), [*vps("a", 1, 1), *vps("A", 1)], failed()],
+    ids=["none", "one of two", "three of two", "three of two, by two names", "failed"],
 )
 def test_where_counters_cannot_tell_the_coarse_percentage_counts(counters: Any) -> None:
     assert only(observe(vm("a"), vps=counters)).cpu_used_cores == pytest.approx(0.8)
+
+
+def test_names_that_differ_in_case_are_one_name() -> None:
+    counters = [*vps("a", 30), *vps("A", 90)]
+    assert only(observe(vm("a"), vps=counters)).cpu_used_cores == 1.2
 
 
 def test_vms_of_one_name_are_told_apart_by_id_and_measured_coarsely() -> None:
@@ -352,6 +357,8 @@ def test_without_an_address_to_listen_on_nothing_migrates() -> None:
         {"vms": [vm("a"), vm("A")]},
         {"vps": vps("a", float("nan"), 1)},
         {"vps": vps("a", -5.0, 1)},
+        {"vps": vps("a", 301.0, 0)},
+        {"vps": vps("a")},
         {"os": os_part(now_utc="2026-03-01T09:00:00Z")},
     ],
 )

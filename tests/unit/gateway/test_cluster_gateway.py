@@ -12,7 +12,13 @@ from balancer.clock import VirtualClock
 from balancer.errors import UnreachableError
 from balancer.gateway.cluster import ClusterGateway
 from balancer.gateway.gather import in_turn
-from balancer.gateway.port import FencedError, MoveRefusedError, MoveRequest, ReplyLostError
+from balancer.gateway.port import (
+    FencedError,
+    MoveRefusedError,
+    MoveRequest,
+    ReplyLostError,
+    SettingAnswer,
+)
 from balancer.gateway.quorum import why_not_believed
 from balancer.gateway.wire import (
     ActAnswer,
@@ -300,6 +306,35 @@ def test_a_vm_that_is_nowhere_expected_is_looked_for_everywhere() -> None:
     assert (lost.hosts, lost.answered, lost.state) == ((), False, VmState.UNKNOWN)
 
 
+@pytest.mark.parametrize(
+    ("of_dead", "owner", "votes", "answered"),
+    [
+        ({"state": 1}, "H2", 0, True),
+        ({"state": 1}, "H3", 0, False),  # the owner does not show it
+        ({"state": 1}, "H1", 0, False),
+        ({"state": 1}, "H2", 9, False),  # no majority behind who says so
+        ({"state": 1, "status": 1}, "H2", 0, False),  # isolated: its VMs run on
+        ({"state": 1, "status": 2}, "H2", 0, False),  # quarantined
+        ({"state": 0}, "H2", 0, False),  # silent to us only
+        ({"state": 2}, "H2", 0, False),
+    ],
+)
+def test_a_cluster_and_the_owner_speak_for_a_node_that_died(
+    of_dead: dict[str, Any], owner: str, votes: int, *, answered: bool
+) -> None:
+    hosts = three()
+    one = gateway(hosts)
+    one.observe()
+    one.start(MoveRequest("a", "H1", "H2", clustered=True), 1)
+    hosts["H1"].host = None
+    hosts["H2"].rows["a"] = moved("a", owner=owner)
+    nodes = [node("H1", weight=max(1, votes), **of_dead), node("H2"), node("H3")]
+    for name in ("H2", "H3"):
+        hosts[name].cluster = cluster(nodes, [group("a", owner)], cluster=cluster_part(name))
+    seen = one.look(["a"])["a"]
+    assert (seen.hosts, seen.answered) == (("H2",), answered)
+
+
 def test_a_look_that_misses_the_target_says_so() -> None:
     hosts = three()
     one = gateway(hosts)
@@ -395,3 +430,62 @@ def test_a_snapshot_from_before_a_restart_is_remembered() -> None:
     hosts["H1"].host = hosts["H1"].cluster = None
     seen = gateway(hosts, last=last).observe().cluster
     assert seen.vm_by_id["a"].memory_assigned_bytes == last.vm_by_id["a"].memory_assigned_bytes > 0
+
+
+def test_a_program_that_has_just_started_knows_all_nodes_by_their_own_names() -> None:
+    """Recovery looks and writes before anything was observed, and knows only what is configured."""
+    hosts = three()
+    hosts["H2"].rows["a"] = moved("a", owner="H2")
+    hosts["H2"].setting = SettingWriteAnswer(module=1, result="written", value=1)
+    hosts["h1.corp.example"] = hosts["H1"]
+    hosts["10.0.0.1"] = hosts["H1"]
+    for seed in ("H1", "h1.corp.example", "10.0.0.1"):
+        sighting = gateway(hosts, seed).look(["a"])["a"]
+        assert (sighting.hosts, sighting.answered) == (("H2",), True)
+        written = gateway(hosts, seed).write_transport("H2", Transport.SMB, Transport.TCP, 1)
+        assert written is SettingAnswer.WRITTEN
+    hosts["H2"].rows.clear()
+    hosts["H1"].rows["a"] = moved("a", owner="H1")
+    assert gateway(hosts, "h1.corp.example").look(["a"])["a"].hosts == ("H1",)
+    for one in hosts.values():
+        one.host = one.cluster = None
+    with pytest.raises(UnreachableError, match="no node can be believed"):
+        gateway(hosts, "H1").look(["a"])
+
+
+def test_the_silence_of_one_host_does_not_lead_to_the_cluster_of_another() -> None:
+    hosts = three()
+    mine = cluster([node("H9")], [], cluster=cluster_part("H9", name="PROD"))
+    hosts["H9"] = Host("H9", host("H9", []), mine)
+    for name in ("H1", "H2", "H3"):
+        part = cluster_part(name, name="TEST")
+        hosts[name].cluster = cluster([node(f"H{n}") for n in (1, 2, 3)], [], cluster=part)
+    both = gateway(hosts, "H1", "H9")
+    assert up(both) == {"H9"}  # the configured name decides, not who answers first
+    hosts["H9"].host = hosts["H9"].cluster = None
+    with pytest.raises(UnreachableError, match="its cluster is 'TEST', and H9 is no node of it"):
+        both.observe()
+    assert up(gateway(hosts, "H1")) == {"H1", "H2", "H3"}  # called otherwise here, but not mixed up
+
+
+def test_who_spoke_the_last_time_is_asked_beside_the_hosts_and_only_once() -> None:
+    hosts = three()
+    one = gateway(hosts)
+    for _ in range(3):
+        assert up(one) == {"H1", "H2", "H3"}
+    assert hosts["H1"].asked == ["host", "cluster"] * 3
+    assert hosts["H2"].asked == ["host"] * 3
+
+
+def test_who_spoke_the_last_time_is_doubted_as_anybody_else() -> None:
+    hosts = three()
+    one = gateway(hosts)
+    assert up(one) == {"H1", "H2", "H3"}
+    hosts["H1"].cluster = view("H1", (0, 1, 1))
+    hosts["H2"].cluster = view("H2", (1, 0, 0))
+    hosts["H3"].cluster = view("H3", (1, 0, 0))
+    assert up(one) == {"H2", "H3"}
+    assert hosts["H1"].asked == ["host", "cluster"] * 2 + ["cluster"]
+    hosts["H2"].host = hosts["H2"].cluster = None
+    hosts["H1"].cluster = hosts["H3"].cluster = view("H3", (0, 1, 0))
+    assert up(one) == {"H1", "H3"}

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from balancer.gateway.assemble import assemble
 from balancer.gateway.port import Observation
-from balancer.gateway.wire import AffinityRow, GroupRow, HostAnswer, VmRow, VolumeRow
+from balancer.gateway.wire import EVERY_NODE, AffinityRow, GroupRow, HostAnswer, VmRow, VolumeRow
 from balancer.model.cluster import Cluster
 from balancer.model.rule import AllowedHosts, Rule
 from balancer.policy.policy import Policy
@@ -17,6 +16,7 @@ from balancer.policy.said import refuse_contradictions
 from tests.unit.gateway.answers import (
     GIB,
     NOW,
+    assemble,
     cluster,
     cluster_part,
     disk,
@@ -110,8 +110,9 @@ def test_possible_owners_bind() -> None:
         group("c", "H1", possible_owners=[]),
         group("d", "H1", possible_owners=["H2"]),
         group("e", "H1", possible_owners=["H9"]),
+        group("f", "H1", possible_owners=[EVERY_NODE]),
     ]
-    seen = observe(*(vm(one) for one in "abcde"), groups=groups)
+    seen = observe(*(vm(one) for one in "abcdef"), groups=groups)
     assert allowed(seen.cluster) == {"a": {"H1", "H3"}, "d": {"H2"}, "e": {"H1"}}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from balancer.errors import UnreachableError
-from balancer.gateway.gather import Gather, InParallel, in_turn
+from balancer.gateway.gather import Gather, InParallel, again, in_turn
 from balancer.gateway.port import ReplyLostError
 
 
@@ -133,3 +133,34 @@ def test_who_waits_for_a_host_that_is_given_up_is_told(never: threading.Event) -
     caller.join(5)
     assert isinstance(first[0], ReplyLostError)
     assert isinstance(outcome, UnreachableError)
+
+
+@pytest.mark.parametrize("gather", [in_turn, InParallel(2, 5.0)], ids=["in turn", "in parallel"])
+def test_a_host_called_twice_in_a_round_is_called_once_at_a_time_and_in_order(
+    gather: Gather,
+) -> None:
+    inside, order = threading.Lock(), []
+
+    def call(word: str) -> str:
+        assert inside.acquire(blocking=False)
+        order.append(word)
+        time.sleep(0.02)
+        inside.release()
+        return word
+
+    calls = {"a": lambda: call("first"), again("a"): lambda: call("second"), "b": lambda: "other"}
+    assert gather(calls) == {"a": "first", again("a"): "second", "b": "other"}
+    assert order == ["first", "second"]
+
+
+def test_one_thread_carries_on_with_the_next_call_and_all_are_made() -> None:
+    calls = {str(n): (lambda n=n: n) for n in range(200)}
+    assert InParallel(3, 5.0)(calls) == {str(n): n for n in range(200)}
+
+
+def test_a_call_that_hangs_gives_its_place_to_those_that_wait(never: threading.Event) -> None:
+    gather = InParallel(1, 0.2)
+    outcomes = gather({"a": never.wait, again("a"): lambda: True, "b": lambda: True})
+    assert isinstance(outcomes["a"], ReplyLostError)
+    assert isinstance(outcomes[again("a")], UnreachableError)
+    assert outcomes["b"] is True

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from balancer.gateway.assemble import assemble
 from balancer.gateway.networks import ALONE, cluster_networks, migration_settings
 from balancer.gateway.wire import LmNetworkRow, NicRow, VmResourceTypePart
 from balancer.model.cluster import MigrationNetwork
 from tests.unit.gateway.answers import (
     NOW,
+    assemble,
     cluster,
     failed,
     host,

@@ -145,8 +145,8 @@ def test_what_stays_broken_is_named_with_the_binding_rule() -> None:
     made = plan(seen, Policy(), now=NOW)
     assert made.migrations == ()
     assert {one.vm: one.reason for one in made.not_moved} == {
-        "a": "never_move [a] (p:1) does not allow h2",
-        "b": "never_move [b] (p:2) does not allow h2",
+        "a": "never_move [a] (p:1) allows it no other host",
+        "b": "never_move [b] (p:2) allows it no other host",
     }
     assert [one.subject for one in made.unresolved] == ["apart [a, b] (p:3)"]
 

@@ -58,9 +58,11 @@ OWN = {
     "$logical",
     "$match",
     "$own",
+    "$pair",
     "$parsed",
     "$root",
     "$security",
+    "$sums",
     "$there",
     "@(NetworkATC\\Get-NetIntent -ErrorAction Stop)",
 }

@@ -30,6 +30,7 @@ def gateway(world: Small) -> ClusterGateway:
         (FaultKind.GARBAGE, ReplyLostError, False),
         (FaultKind.REQUEST_LOST, ReplyLostError, False),
         (FaultKind.REPLY_LOST, ReplyLostError, True),
+        (FaultKind.LATE, ReplyLostError, False),
     ],
 )
 def test_faults_of_a_call(kind: FaultKind, error: type[Exception], *, done: bool) -> None:
@@ -41,6 +42,34 @@ def test_faults_of_a_call(kind: FaultKind, error: type[Exception], *, done: bool
         world.start("vm0", "HV2")
     assert bool(world.world.engine.migrations) is done
     assert world.start("vm1", "HV2").accepted  # it was to hit once
+
+
+@pytest.mark.parametrize("reboots", [False, True])
+def test_a_late_request_lies_at_the_host_until_its_time_or_the_hosts_end(*, reboots: bool) -> None:
+    world = small()
+    late = Fault(FaultKind.LATE, host="HV1", function="Start-LbMigration", count=1, delay_s=90.0)
+    inject(world.world, late)
+    with pytest.raises(ReplyLostError):
+        world.start("vm0", "HV2")
+    if reboots:
+        inject(world.world, Fault(FaultKind.HOST_REBOOTS, host="HV1", lasts_s=10.0))
+    world.clock.sleep(89.0)
+    world.world.advance()
+    assert not world.world.engine.migrations
+    world.clock.sleep(1.5)
+    world.world.advance()
+    assert bool(world.world.engine.migrations) is not reboots
+
+
+def test_a_late_request_is_turned_away_once_a_newer_number_is_known() -> None:
+    world = small()
+    inject(world.world, Fault(FaultKind.LATE, host="HV1", count=1, delay_s=90.0))
+    with pytest.raises(ReplyLostError):
+        world.start("vm0", "HV2", fence=5)
+    assert world.hosts["HV2"].set_transport(0, 0, 6).result == "written"  # the cluster knows it
+    world.clock.sleep(91.0)
+    world.world.advance()
+    assert not world.world.engine.migrations
 
 
 def test_a_fault_lasts_as_long_as_it_says_in_virtual_time() -> None:

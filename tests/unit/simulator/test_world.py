@@ -274,3 +274,15 @@ def test_two_days_of_a_small_world_cost_next_to_nothing() -> None:
         for host in hosts.values():
             host.read_host()
     assert time.process_time() - begun < 2.0  # measured: 0.2 s; a busy machine has its moods
+
+
+def test_processors_of_two_vms_of_one_name_are_counted_together() -> None:
+    twin = guest("db", vcpus=2, group="another role")
+    twin.name = "web"
+    twins = [guest("web", vcpus=4), twin, guest("sql(1)", vcpus=2)]
+    answer = Small([machine(1)], twins).hosts["HV1"].read_host()
+    assert answer.vps.data is not None
+    assert [(row.name, row.run_percent, row.count) for row in answer.vps.data] == [
+        ("web", 200.0, 6),
+        ("sql[1]", 100.0, 2),
+    ]

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +17,7 @@ import pytest
 from balancer.clock import VirtualClock
 from balancer.errors import ExitCode, HeldError
 from balancer.store.leases import LeaseLostError, holder_name
+from balancer.store.process import identity, is_gone
 from balancer.store.store import Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -63,6 +70,36 @@ def test_renewing_works_until_somebody_else_took_over() -> None:
             store.leases.renew(newer, later(1002))
 
 
+def test_the_holder_raises_its_number_and_keeps_the_lease() -> None:
+    clock = VirtualClock()
+    with Store.open("sqlite://") as store:
+        with store.leases.hold("c", "a", clock) as first:
+            second = store.leases.advance(first)
+            third = store.leases.advance(second)
+            assert first.fence < second.fence < third.fence
+            assert store.leases.current("c", clock.now()) == third
+            # A copy from before is the same lease, and comes back with the number of now.
+            assert store.leases.renew(first, clock.now()).fence == third.fence
+            assert store.leases.advance(first).fence > third.fence
+            run, _ = store.journal.begin_run(second, "p", [], clock.now())
+            assert store.journal.runs("c")[0].id == run
+        assert store.leases.current("c", clock.now()) is None  # let go by the first copy
+        newer = store.leases.acquire("c", "a", 60.0, clock.now())
+        assert newer.fence > third.fence
+        for stale in (first, third):
+            with pytest.raises(LeaseLostError, match="a holds it"):
+                store.leases.advance(stale)
+            store.leases.release(stale)
+        assert store.leases.current("c", clock.now()) == newer
+
+
+def test_raising_the_number_does_not_overtake_who_took_the_cluster_by_another_store() -> None:
+    with Store.open("sqlite://") as one, Store.open("sqlite://") as other:
+        lease = one.leases.acquire("c", "a", 60.0, NOW)
+        newer = other.leases.acquire("c", "b", 60.0, later(30))
+        assert one.leases.advance(lease).fence < newer.fence
+
+
 def test_holding_lets_go_whatever_happens() -> None:
     clock = VirtualClock()
     with Store.open("sqlite://") as store:
@@ -94,3 +131,93 @@ def test_of_many_who_want_it_at_once_one_gets_it(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert (len(won), len(lost)) == (1, 7)
+
+
+def test_a_clock_set_back_keeps_the_cluster_no_longer_than_a_lease_lasts() -> None:
+    with Store.open("sqlite://") as store:
+        first = store.leases.acquire("c", "a", 60.0, NOW)
+        with pytest.raises(HeldError) as caught:
+            store.leases.acquire("c", "b", 60.0, later(-3 * 3600))
+        assert "in 60 s" in caught.value.remedy
+        alive = store.leases.renew(first, later(-3 * 3600 + 20))
+        with pytest.raises(HeldError):  # it lives and has renewed
+            store.leases.acquire("c", "b", 60.0, later(-3 * 3600 + 70))
+        second = store.leases.acquire("c", "b", 60.0, later(-3 * 3600 + 81))
+        assert second.fence > alive.fence
+
+
+HOLD = """
+import sys, time
+from datetime import UTC, datetime
+from balancer.store.store import Store
+with Store.open(sys.argv[1]) as store:
+    store.leases.acquire("c", "the other", 60.0, datetime(2026, 1, 1, tzinfo=UTC))
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the cluster of the store `s.db`."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "s.db")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- our own
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_the_lease_of_a_killed_process_is_free_at_once(
+    tmp_path: Path, other: subprocess.Popen[str]
+) -> None:
+    with Store.open(tmp_path / "s.db") as store:
+        held = store.leases.current("c", later(1))
+        assert held is not None
+        with pytest.raises(HeldError, match="the other"):
+            store.leases.acquire("c", "me", 60.0, later(1))
+        other.send_signal(signal.SIGSTOP)  # asleep is not dead
+        with pytest.raises(HeldError, match="the other"):
+            store.leases.acquire("c", "me", 60.0, later(1))
+        other.send_signal(signal.SIGKILL)
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # dead, and still listed
+        mine = store.leases.acquire("c", "me", 60.0, later(1))
+        assert mine.fence > held.fence
+        with pytest.raises(LeaseLostError):
+            store.leases.renew(held, later(2))
+
+
+def test_a_process_is_gone_only_when_that_is_certain(other: subprocess.Popen[str]) -> None:
+    boot, pids, times, pid, started = identity().split(" ")
+    assert (pid, is_gone(identity())) == (str(os.getpid()), False)
+    other.kill()
+    other.wait()
+    dead = str(other.pid)
+    assert is_gone(f"{boot} {pids} {times} {dead} {started}")
+    assert is_gone(f"{boot} {pids} {times} {pid} 1")  # its id was given out again
+    for doubtful in (
+        "",
+        "nonsense",
+        f"other-boot {pids} {times} {dead} {started}",
+        f"{boot} pid:[1] {times} {dead} {started}",  # another container
+        f"{boot} {pids} time:[1] {dead} {started}",
+        f"{boot} {pids} {times} -1 {started}",
+        f"{boot} {pids} {times}  {started}",
+    ):
+        assert not is_gone(doubtful), doubtful
+
+
+def test_a_lease_from_before_they_told_their_process_is_waited_for(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s.db") as store:
+        store.leases.acquire("c", "old", 60.0, NOW)
+    with sqlite3.connect(tmp_path / "s.db") as connection:
+        connection.execute("ALTER TABLE leases DROP COLUMN process")
+        connection.execute("ALTER TABLE leases DROP COLUMN tenure")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.close()
+    with Store.open(tmp_path / "s.db") as store:
+        with pytest.raises(HeldError, match="held by old"):
+            store.leases.acquire("c", "new", 60.0, later(59))
+        assert store.leases.acquire("c", "new", 60.0, later(60)).fence

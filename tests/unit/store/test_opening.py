@@ -175,3 +175,13 @@ def test_somebody_who_may_not_write_there(tmp_path: Path) -> None:
     assert "UnusableStoreError" in try_it("write")
     assert "write" in try_it("write")
     assert try_it("read").strip() == "()"
+
+
+@pytest.mark.parametrize(
+    "location", ["postgresql+psycopg://u:geheim@h:port/d", "postgresql psycopg://u:geheim@h/d"]
+)
+def test_an_address_that_is_none_is_refused_without_its_password(location: str) -> None:
+    with pytest.raises(UnusableStoreError, match="no database URL") as caught:
+        Store.open(location)
+    assert "geheim" not in f"{caught.value!r} {caught.value.remedy}"
+    assert caught.value.__cause__ is None

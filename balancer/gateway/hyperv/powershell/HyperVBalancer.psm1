@@ -301,16 +301,35 @@ function Read-LbCpu {
     }
 }
 
+# Instances are called "<VM name>:Hv VP <number>", and a VM's name may hold anything, also that. A
+# dictionary tells names apart to the letter, unlike a hashtable. It is enumerated by a method: of a
+# dictionary with a VM called Keys in it, the property Keys would be that VM.
 function Read-LbVps {
     try {
+        $byName = [System.Collections.Generic.Dictionary[string, object]]::new()
         $processors = @(CimCmdlets\Get-CimInstance -Namespace 'root\cimv2' -ClassName Win32_PerfFormattedData_HvStats_HyperVHypervisorVirtualProcessor -Property 'Name', 'PercentTotalRunTime', 'CPUWaitTimePerDispatch' -ErrorAction Stop)
-        $rows = @(foreach ($processor in $processors) {
-            if ([string] $processor.Name -ne '_Total') {
-                [pscustomobject] @{
-                    instance = [string] $processor.Name
-                    run_percent = [double] $processor.PercentTotalRunTime
-                    wait_ns = [double] $processor.CPUWaitTimePerDispatch
+        foreach ($processor in $processors) {
+            $instance = [string] $processor.Name
+            $end = $instance.LastIndexOf(':Hv VP ', [System.StringComparison]::Ordinal)
+            if ($end -ge 0) {
+                $name = $instance.Substring(0, $end)
+                if (-not $byName.ContainsKey($name)) {
+                    $byName[$name] = @{ run = 0.0; processors = 0; wait = 0.0 }
                 }
+                $sums = $byName[$name]
+                $sums.run += [double] $processor.PercentTotalRunTime
+                $sums.processors += 1
+                if ([double] $processor.CPUWaitTimePerDispatch -gt $sums.wait) {
+                    $sums.wait = [double] $processor.CPUWaitTimePerDispatch
+                }
+            }
+        }
+        $rows = @(foreach ($pair in $byName.GetEnumerator()) {
+            [pscustomobject] @{
+                name = [string] $pair.Key
+                run_percent = [double] $pair.Value.run
+                count = [int] $pair.Value.processors
+                wait_ns = [double] $pair.Value.wait
             }
         })
         New-LbList -Rows $rows
@@ -705,21 +724,27 @@ function Get-LbOwners {
     }
 }
 
-# A VM runs only where both of its resources, the VM and its configuration, may.
+# A VM runs only where both of its resources, the VM and its configuration, may. Every node is
+# told as '*': in a cluster of 64 nodes the names would be most of the answer.
 function Get-LbPossibleOwners {
-    param([object[]] $Resources)
+    param([object[]] $Resources, [string[]] $Nodes)
     $owners = @(Get-LbOwners -ClusterObject $Resources[0])
     foreach ($resource in $Resources) {
         $allowed = @(Get-LbOwners -ClusterObject $resource)
         $owners = @(foreach ($owner in $owners) { if ($allowed -contains $owner) { $owner } })
     }
-    $owners
+    foreach ($node in $Nodes) {
+        if ($owners -notcontains $node) {
+            return $owners
+        }
+    }
+    '*'
 }
 
 # A role with several VMs cannot be moved by one VM's id without moving the others: it is
 # reported without a VM, and so is never moved.
 function New-LbGroupRow {
-    param([object] $Group, [AllowEmptyCollection()] [object[]] $Resources)
+    param([object] $Group, [AllowEmptyCollection()] [object[]] $Resources, [string[]] $Nodes)
     $machines = @(foreach ($resource in $Resources) { if ([string] $resource.ResourceType.Name -eq 'Virtual Machine') { $resource } })
     $vm = ''
     $values = @{}
@@ -728,7 +753,7 @@ function New-LbGroupRow {
     if ($machines.Count -eq 1) {
         $values = Get-LbParameters -ClusterObject $machines[0]
         $vm = ConvertTo-LbId -Text $values['VmId']
-        $possible = @(Get-LbPossibleOwners -Resources $Resources)
+        $possible = @(Get-LbPossibleOwners -Resources $Resources -Nodes $Nodes)
         $preferred = @(Get-LbOwners -ClusterObject $Group)
     }
     [pscustomobject] @{
@@ -759,8 +784,9 @@ function Get-LbGroupRows {
             Add-LbPart -Groups $byGroup -Key ([string] $resource.OwnerGroup.Id) -Part $resource
         }
     }
+    $nodes = @(foreach ($node in @(FailoverClusters\Get-ClusterNode -ErrorAction Stop)) { [string] $node.Name })
     foreach ($group in @(FailoverClusters\Get-ClusterGroup -ErrorAction Stop)) {
-        New-LbGroupRow -Group $group -Resources @(Select-LbPart -Groups $byGroup -Key ([string] $group.Id))
+        New-LbGroupRow -Group $group -Resources @(Select-LbPart -Groups $byGroup -Key ([string] $group.Id)) -Nodes $nodes
     }
 }
 
@@ -1067,8 +1093,11 @@ function Set-LbFence {
     }
 }
 
-# True when a newer executor has been here. Written before acting, and read back, so that of two
-# executors that write at the same moment the older one sees the newer.
+# True when a newer number has been here. Written before acting and read back. That is no atomic
+# exchange: an older writer that read before a newer one wrote can put its lower number over it for
+# a moment. So whoever acts asks twice, first of all and again right before the act: the newer one
+# puts its number back, and the older one sees it. A number that is there already is not written,
+# so a late request with one that was known here never lowers it.
 function Test-LbFenced {
     param([long] $Fence)
     $core = $null
@@ -1237,6 +1266,9 @@ function Set-LbTransportValue {
     if (Test-LbBusy) {
         return 'busy'
     }
+    if (Test-LbFenced -Fence $Fence) {
+        return 'fenced'
+    }
     $null = Hyper-V\Set-VMHost -VirtualMachineMigrationPerformanceOption $Value -Confirm:$false -ErrorAction Stop
     if ((Get-LbTransport) -eq $Value) {
         'written'
@@ -1346,6 +1378,8 @@ function Start-LbMigration {
         } elseif ((Hyper-V\Get-VM -Id $VmId -ErrorAction Stop).IsClustered -ne $Clustered) {
             # The wrong way of moving would tear a VM from its role, or find no role.
             $refusal = New-LbRefusal -Id 'LbClusteredDiffers' -Message 'whether the VM is clustered has changed since it was planned'
+        } elseif (Test-LbFenced -Fence $Fence) {
+            return New-LbAct -Accepted $false -Fenced $true
         } elseif ($Clustered) {
             $refusal = Start-LbClusterMove -VmId $VmId -Target $Target
         } else {

@@ -106,22 +106,16 @@ class FaultBoard:
 
     def wait_while_frozen(self) -> bool:
         """Block while the host is frozen; return whether the server still runs."""
-        self._wait_while(FaultKind.FROZEN)
-        return self._open
-
-    def wait_while_refusing(self) -> bool:
-        """Block while connections are refused; return whether the server still runs."""
-        self._wait_while(FaultKind.REFUSE_CONNECT)
-        return self._open
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._fault is None or self._fault.kind is not FaultKind.FROZEN
+            )
+            return self._open
 
     def wait_until_closed(self, timeout_s: float | None = None) -> bool:
         """Wait for the server to stop, at most `timeout_s`; return whether it has."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._open, timeout_s)
-
-    def _wait_while(self, kind: FaultKind) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._fault is None or self._fault.kind is not kind)
 
     def _use(self, fault: Fault) -> Fault:
         if fault.count is not None:

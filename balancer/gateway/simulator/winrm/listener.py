@@ -33,7 +33,7 @@ class Listener:
         Args:
             address: In 127.0.0.0/8, or ::1.
             port: 0 picks a free one.
-            board: Tells when connections are refused.
+            board: Tells when the server stops.
             wrap: Puts TLS around an accepted socket, without any traffic yet.
             serve: Serves a connection and closes its socket.
 
@@ -43,8 +43,9 @@ class Listener:
         self._board = board
         self._wrap = wrap
         self._serve = serve
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()  # guards what follows
         self._connections: dict[threading.Thread, socket.socket] = {}
+        self._refusing = False
         self._stopping = False
         self._socket = _bind(address, port)
         self.port: int = self._socket.getsockname()[1]
@@ -59,30 +60,45 @@ class Listener:
 
     def interrupt(self) -> None:
         """Stop listening and break every connection; `stop` must follow."""
-        self._stopping = True
-        self._interrupt()
-        self.break_connections()
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+            self._interrupt()
+            self._break_connections()
 
     def stop(self) -> None:
         """Wait for all threads; they end once nobody holds them on the board."""
         self._thread.join(_JOIN_S)
         self._socket.close()
         self.break_connections()
-        with self._lock:
+        with self._changed:
             threads = list(self._connections)
         for thread in threads:
             thread.join(_JOIN_S)
 
     def refuse(self) -> None:
-        """Refuse connections until the board says otherwise, and break the present ones."""
-        self._interrupt()
-        self.break_connections()
+        """Refuse connections until `admit`, and break the present ones; done when this returns."""
+        with self._changed:
+            self._refusing = True
+            self._interrupt()
+            self._break_connections()
+
+    def admit(self) -> None:
+        """Listen again after `refuse`; connections succeed when this returns."""
+        with self._changed:
+            if self._refusing and not self._stopping:
+                self._socket.listen(_BACKLOG)
+            self._refusing = False
+            self._changed.notify_all()
 
     def break_connections(self) -> None:
         """End every open connection; its thread wakes and closes it."""
-        with self._lock:
-            for connection in self._connections.values():
-                _shut_down(connection)
+        with self._changed:
+            self._break_connections()
+
+    def _break_connections(self) -> None:
+        for connection in self._connections.values():
+            _shut_down(connection)
 
     def _interrupt(self) -> None:
         # Ends listening and wakes accept(), while the port stays ours: no other process can
@@ -100,7 +116,10 @@ class Listener:
             thread = threading.Thread(
                 target=self._run, args=(connection,), name="connection", daemon=True
             )
-            with self._lock:
+            with self._changed:
+                if self._refusing:  # it came just before we stopped listening
+                    connection.close()
+                    continue
                 self._connections[thread] = connection
             thread.start()
 
@@ -108,17 +127,15 @@ class Listener:
         """Go on after accept() failed; return False when the server stops."""
         if error.errno != errno.EINVAL:
             return not self._board.wait_until_closed(_RETRY_S)
-        if not self._board.wait_while_refusing() or self._stopping:
-            return False
-        self._socket.listen(_BACKLOG)
-        return True
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping or not self._refusing)
+            return not self._stopping
 
     def _run(self, raw: socket.socket) -> None:
         me = threading.current_thread()
         try:
-            connection = self._wrap(raw)
-            with self._lock:
-                self._connections[me] = connection  # TLS has taken the socket over
+            with self._changed:  # TLS takes the socket over: it must not be shut down meanwhile
+                connection = self._connections[me] = self._wrap(raw)
             if self._stopping:
                 connection.close()
             else:
@@ -126,7 +143,7 @@ class Listener:
         except OSError:
             raw.close()  # gone before TLS began
         finally:
-            with self._lock:
+            with self._changed:
                 self._connections.pop(me, None)
 
 

@@ -112,13 +112,20 @@ class WinRmServer:
 
     def inject(self, fault: Fault) -> None:
         """Let a fault happen from now on, in place of the present one."""
-        self._board.set(fault)
-        if fault.kind is FaultKind.REFUSE_CONNECT and self._listener is not None:
-            self._listener.refuse()
+        self._set_fault(fault)
 
     def heal(self) -> None:
-        """End the present fault."""
-        self._board.set(None)
+        """End the present fault; connections succeed when this returns."""
+        self._set_fault(None)
+
+    def _set_fault(self, fault: Fault | None) -> None:
+        self._board.set(fault)
+        if self._listener is None:
+            return
+        if fault is not None and fault.kind is FaultKind.REFUSE_CONNECT:
+            self._listener.refuse()
+        else:
+            self._listener.admit()
 
     @property
     def fault(self) -> Fault | None:
