@@ -25,7 +25,7 @@ SWEEPS_MAX = 30
 TRADED = 32  # moves to undo, and to make instead, that are weighed when the cap is used up
 FIRST_SHARE = 0.5  # what a costly first move counts against a pair when pairs are ordered
 # Units of pricing one pair of hosts, and each of its chains.
-PAIR_UNITS, CHAIN_UNITS = 350.0, 0.09
+PAIR_UNITS, CHAIN_UNITS = 500.0, 0.12
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,10 @@ from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
 ROUNDS_MAX = 6
-# Shares of the work that is left: of the first round where a second has to follow, of the
-# relaxation, of ruining and recreating, and of chains; neighbourhoods get the rest.
-FIRST_ROUND, RELAXATION, SHAKING, CHAINING = 0.75, 0.6, 0.7, 0.5
+# Shares of the work that is left: of the first round where a second has to follow, and of the
+# relaxation; of each turn, that of ruining and recreating. The ILPs get as much as one turn.
+FIRST_ROUND, RELAXATION, SHAKING = 0.75, 0.6, 0.5
+TURNS = 3
 
 
 @dataclass(frozen=True)
@@ -83,18 +84,34 @@ def _once(
     rows = None
     if relaxed is not None:
         bounds, rows = (Bound(relaxed.bound, "assignment LP"),), focus(problem, place, relaxed)
-    if problem.mean_is_constant:
-        part = work.part(SHAKING * work.units)
-        place = shake(problem, place, relaxed.bound if relaxed else 0.0, part, seed, rows)
-        work.note(part)
-    part = work.part(CHAINING * work.units)
-    place = polish(problem, place, part, rows)
-    work.note(part)
+    place = _searched(problem, place, relaxed, rows, work, seed)
     solved = whole(problem, place, work, solver)
     if solved is not None:
         place, bounds = solved.place, (*bounds, Bound(solved.bounds[-1], "branch and bound"))
     place = trim(problem, neighbours(problem, place, work, seed, solver), work)
     return Found(place, balance=bounds, kept=kept)
+
+
+def _searched(
+    problem: Problem,
+    place: Ints,
+    relaxed: Relaxed | None,
+    rows: Ints | None,
+    work: Work,
+    seed: int,
+) -> Ints:
+    """Take turns at ruining and recreating and at chains; leave a share for the ILPs."""
+    bound = 0.0 if relaxed is None else relaxed.bound
+    for turn in range(TURNS):
+        units = work.units / (TURNS - turn + 1)
+        if problem.mean_is_constant:
+            part = work.part(SHAKING * units)
+            place = shake(problem, place, bound, part, seed + turn, rows)
+            work.note(part)
+        part = work.part((1 - SHAKING) * units)
+        place = polish(problem, place, part, rows)
+        work.note(part)
+    return place
 
 
 def _best_start(

@@ -13,10 +13,10 @@ from balancer.planner.descent import BALANCE_GAIN, Descent
 from balancer.planner.problem import Ints
 from balancer.planner.work import Work
 
-HOSTS = 3  # whose moves are undone
-UNDONE_SHARE, UNDONE_MAX = 0.75, 24  # of those moves
+HOSTS = 4  # whose moves are undone
+UNDONE_SHARE, UNDONE_MAX = 0.6, 24  # of those moves
 # How much worse is accepted at first, as a share of what the bound leaves to be won.
-WORSE_SHARE = 0.015
+WORSE_SHARE = 0.005
 TRIAL_UNITS, APPLY_UNITS, ROW_UNITS = 600.0, 250.0, 0.4
 
 
@@ -63,7 +63,7 @@ def _chosen(engine: Descent, rng: np.random.Generator) -> Ints:
     chosen[[home[first], place[first]]] = True
     chosen[rng.integers(count, size=HOSTS - 2)] = True
     near = moved[chosen[place[moved]] | chosen[home[moved]]]
-    near = near[rng.random(len(near)) < UNDONE_SHARE]
+    near = near[(rng.random(len(near)) < UNDONE_SHARE) | (near == first)]
     if len(near) > UNDONE_MAX:
         near = np.sort(rng.permutation(near)[:UNDONE_MAX])
     return engine.rows[near]
