@@ -125,7 +125,7 @@ def real(hosts: int, vms: int, seed: int) -> Cluster:
     at = _placed(rng, chosen, hosts, float(host_gib))
     drifted = rng.random(count) < 0.02
     at[drifted] = rng.integers(hosts, size=int(drifted.sum()))
-    made = [_vm(n, names[at[n]], min(cores[n], 0.5 * host_cores), gib[n]) for n in range(count)]
+    made = [_vm(n, names[at[n]], min(cores[n], 0.15 * host_cores), gib[n]) for n in range(count)]
     return Cluster(
         name=f"real {hosts}x{count}, seed {seed}",
         hosts=tuple(Host(name, float(host_cores), int(host_gib) * GIB) for name in names),

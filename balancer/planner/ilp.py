@@ -40,11 +40,13 @@ class Effort:
         nodes: Of branch and bound.
         seconds: Left on the clock, where there is a time limit.
         interrupted: Asked whether to stop with what there is; HiGHS only.
+        small: Leave out the solver's presolve, which takes longer than it saves.
     """
 
     nodes: int
     seconds: float | None = None
     interrupted: Callable[[], bool] | None = None
+    small: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,8 @@ class _WarmHighs(pulp.HiGHS):  # type: ignore[misc]  # PuLP is untyped
             "primal_feasibility_tolerance": FEASIBILITY,
             "mip_feasibility_tolerance": FEASIBILITY,
         }
+        if self.effort.small:
+            lp.solverModel.setOptionValue("presolve", "off")
         if self.effort.seconds is not None:
             options["time_limit"] = max(0.0, float(self.effort.seconds))
         for name, value in options.items():

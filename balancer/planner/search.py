@@ -18,6 +18,7 @@ from balancer.planner.problem import Ints, Problem
 from balancer.planner.ruin import ruin_and_recreate
 from balancer.planner.score import better, legal_end, means, measure
 from balancer.planner.state import State
+from balancer.planner.units import move_units
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
@@ -33,6 +34,8 @@ def local(problem: Problem, work: Work, start: Ints | None = None) -> Ints:
 def construct(problem: Problem, work: Work, start: Ints | None = None) -> Ints:
     """Return a placement that serves the tiers in their order, by single moves from `start`."""
     stages = [_upper]
+    if problem.policy.goal is not Goal.RULES_ONLY:
+        stages.append(move_units)
     if problem.policy.goal is Goal.BALANCE:
         stages.append(_balance)
     place = problem.home if start is None else start

@@ -21,6 +21,7 @@ PROVEN_RELATIVE = 1e-6  # the gap within which a plan is called optimal
 # handing over one column, and of a model.
 ITERATION_UNITS, ITERATION_UNITS_MIN = 0.12, 150.0
 COLUMN_UNITS, MODEL_UNITS = 100.0, 25_000.0
+SMALL_COLUMNS = 1000
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def solve_tiers(
     goal = problem.policy.goal
     key = measure(problem, place).key(goal)
     bounds: list[float] = []
+    small = len(formulation.vm) <= SMALL_COLUMNS
     each = max(ITERATION_UNITS_MIN, ITERATION_UNITS * len(formulation.vm))
     for at, tier in enumerate(formulation.tiers):
         last = at == len(formulation.tiers) - 1
@@ -55,7 +57,7 @@ def solve_tiers(
                 linear.cost(tier),
                 tier.constant,
                 start,
-                Effort(nodes, work.seconds_left(), work.interrupted),
+                Effort(nodes, work.seconds_left(), work.interrupted, small),
                 solver,
             )
             work.spend(each * solution.iterations)
