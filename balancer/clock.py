@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 
@@ -57,3 +59,44 @@ class VirtualClock:
     def sleep(self, seconds: float) -> None:
         """Advance the clock at once."""
         self._elapsed_s += max(0.0, seconds)
+
+
+class ScaledClock:
+    """Virtual time that runs `factor` times as fast as life; sleeping shortens accordingly."""
+
+    def __init__(self, factor: float, start: datetime | None = None) -> None:
+        """Start the clock now.
+
+        Raises:
+            ValueError: The factor is not above zero.
+        """
+        if not factor > 0:
+            raise ValueError(f"time must go forward: the factor is {factor}")
+        self.factor = factor
+        self._start = datetime.now(UTC) if start is None else start
+        self._origin_s = time.monotonic()
+
+    def now(self) -> datetime:
+        """Return the virtual time in UTC."""
+        return self._start + timedelta(seconds=self.monotonic_s())
+
+    def monotonic_s(self) -> float:
+        """Return virtual seconds since the clock was made."""
+        return (time.monotonic() - self._origin_s) * self.factor
+
+    def sleep(self, seconds: float) -> None:
+        """Block the calling thread until `seconds` of virtual time have passed."""
+        time.sleep(max(0.0, seconds) / self.factor)
+
+
+def process_age_s() -> float:
+    """Return how long ago the system started this process: the interpreter's start-up counts too.
+
+    Zero where the system does not tell.
+    """
+    try:
+        words = Path("/proc/self/stat").read_text("ascii").rpartition(")")[2].split()
+        started_s = int(words[19]) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started_s)
+    except (OSError, ValueError, IndexError, AttributeError):
+        return 0.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from balancer.errors import BalancerError
+from balancer.errors import BalancerError, HeldError
 from balancer.model.cluster import Cluster, Transport, VmState
 
 
@@ -25,7 +25,7 @@ class MoveRefusedError(BalancerError):
         self.code = code
 
 
-class FencedError(BalancerError):
+class FencedError(HeldError):
     """Somebody with a newer fencing number has acted: this executor must stop at once."""
 
 

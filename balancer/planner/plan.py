@@ -15,7 +15,7 @@ from balancer.planner.carry import Carried, carry
 from balancer.planner.ilp import Solver
 from balancer.planner.optimise import Found, balance_bound, optimise
 from balancer.planner.problem import Ints, Problem, build
-from balancer.planner.score import TIER_TOLERANCE, Measure, legal_end, measure
+from balancer.planner.score import TIER_TOLERANCE, Measure, content, legal_end, measure
 from balancer.planner.state import State
 from balancer.planner.timing import makespan_bound
 from balancer.planner.work import Work
@@ -72,7 +72,7 @@ def plan(
     Raises:
         InputError: Rules contradict each other, or the goal cannot be planned.
     """
-    problem = build(cluster, policy, max_migrations)
+    problem = content(build(cluster, policy, max_migrations))
     work = Work(effort, elapsed_s, time_limit_s, interrupted)
     work.reserve_s = RESERVE_SHARE * (time_limit_s or 0.0) + RESERVE_S * len(problem.vms)
     found = optimise(problem, work, seed, solver)

@@ -6,7 +6,7 @@ here before it is believed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -104,6 +104,21 @@ def means(problem: Problem, place: Ints) -> Floats:
     capacity = (1.0 / (problem.scale * speed))[:, problem.up].sum(axis=1, keepdims=True)
     mean: Floats = np.divide(total, capacity, out=np.zeros_like(total), where=capacity > 0)
     return mean
+
+
+def content(problem: Problem) -> Problem:
+    """Return the task without the goal of balance where the load is even enough as it is.
+
+    Within the policy's dead band only rules and overload are worth a migration: chasing the
+    drift of an even load would move VMs for ever. A broken soft rule still counts.
+    """
+    if problem.policy.goal is not Goal.BALANCE or not problem.up.any():
+        return problem
+    off_mean = np.abs(problem.before - means(problem, problem.home))[:, problem.up]
+    uneven = bool((off_mean > problem.policy.thresholds.imbalance).any())
+    if uneven or measure(problem, problem.home).soft > 0:
+        return problem
+    return replace(problem, policy=replace(problem.policy, goal=Goal.RELIEVE))
 
 
 def host_costs(problem: Problem, used: Floats, mean: Floats, overload_weight: float) -> Floats:

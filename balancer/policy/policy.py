@@ -41,10 +41,15 @@ class Prefer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """The share of a host's usable capacity above which it counts as overloaded, 0..1."""
+    """When there is something to do, as shares of a host's usable capacity, 0..1.
+
+    A host above `cpu` or `memory` is overloaded. While every host is within `imbalance` of the
+    mean, nothing moves for the sake of balance: even loads drift, and chasing them never ends.
+    """
 
     cpu: float = 0.80
     memory: float = 0.85
+    imbalance: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)

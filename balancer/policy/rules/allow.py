@@ -12,7 +12,11 @@ from balancer.policy.select import select_hosts, select_vms
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allow(Rule):
-    """Restricts VMs to hosts, for instance to those in one building."""
+    """Restricts VMs to hosts, for instance to those in one building.
+
+    Args:
+        hosts: The only hosts the VMs may be on.
+    """
 
     kind: ClassVar[str] = "allow"
 

@@ -16,6 +16,9 @@ class Apart(Rule):
     """Keeps VMs off each other's hosts, for instance the nodes of a guest cluster.
 
     With more VMs than hosts, say `max_per_host`.
+
+    Args:
+        max_per_host: How many of the VMs one host may have.
     """
 
     kind: ClassVar[str] = "apart"

@@ -12,7 +12,11 @@ from balancer.policy.select import select_hosts, select_vms
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Avoid(Rule):
-    """Keeps VMs off hosts, for instance off the oldest ones; often used with `hard: false`."""
+    """Keeps VMs off hosts, for instance off the oldest ones; often used with `hard: false`.
+
+    Args:
+        hosts: The hosts the VMs stay off.
+    """
 
     kind: ClassVar[str] = "avoid"
 

@@ -12,7 +12,11 @@ from balancer.policy.select import select_hosts, select_vms
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin(Rule):
-    """Brings VMs to hosts and holds them there: a VM on one of the hosts is not moved off it."""
+    """Brings VMs to hosts and holds them there: a VM on one of the hosts is not moved off it.
+
+    Args:
+        hosts: The hosts the VMs belong on; with several, a VM goes to one and stays there.
+    """
 
     kind: ClassVar[str] = "pin"
 

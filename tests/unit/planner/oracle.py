@@ -315,6 +315,8 @@ def migration_faults(cluster: Cluster, plan: Plan) -> list[str]:
     for one in sorted(plan.migrations, key=lambda m: m.start_s):
         if at[one.vm] != one.source or one.source == one.target:
             found.append(f"{one.id} does not start where its VM is")
+        if why_no_target(cluster.host_by_name[one.target]):
+            found.append(f"{one.id} goes where no VM can go")
         at[one.vm] = one.target
         if one.transport is not effective_transport(settings[one.source], settings[one.target]):
             found.append(f"{one.id}: {one.transport}")

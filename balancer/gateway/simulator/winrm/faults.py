@@ -63,6 +63,11 @@ class FaultBoard:
             self._fault = fault
             self._changed.notify_all()
 
+    @property
+    def present(self) -> Fault | None:
+        """The fault that is on."""
+        return self._fault
+
     def close(self) -> None:
         """Release everybody who waits here, for good."""
         with self._changed:

@@ -120,6 +120,11 @@ class WinRmServer:
         """End the present fault."""
         self._board.set(None)
 
+    @property
+    def fault(self) -> Fault | None:
+        """The present fault; None also once it has hit as often as it was to."""
+        return self._board.present
+
     def drop_shells(self) -> None:
         """Lose all shells while connections live on: the WinRM service was restarted."""
         self._service.drop_shells()

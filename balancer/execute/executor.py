@@ -1,0 +1,203 @@
+"""Carrying out a plan: what must hold before, the run itself, and what is said afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from balancer.clock import Clock
+from balancer.errors import ExitCode
+from balancer.execute.context import Context
+from balancer.execute.decide import within_cap
+from balancer.execute.eta import eta_s
+from balancer.execute.gate import check_health, check_legal, check_plan, restricted
+from balancer.execute.machine import IN_FLIGHT
+from balancer.execute.move import Move
+from balancer.execute.progress import NewsKind, OnInterrupt, OnProgress, Progress, silent
+from balancer.execute.readings import Readings
+from balancer.execute.recover import recover_into
+from balancer.execute.run import Run
+from balancer.gateway.port import FencedError, Gateway
+from balancer.model.cluster import Cluster
+from balancer.model.outcome import MigrationOutcome, MigrationState, RunEnd, RunReport
+from balancer.model.plan import Plan
+from balancer.policy.capacity import caps_in_force
+from balancer.policy.policy import Policy
+from balancer.store.journal import Entry
+from balancer.store.leases import Lease, LeaseLostError
+from balancer.store.store import Store
+
+_EXIT_CODES = {
+    RunEnd.DONE: ExitCode.DONE,
+    RunEnd.REFUSED: ExitCode.ANSWER_IS_NO,
+    RunEnd.IN_PART: ExitCode.EXECUTED_IN_PART,
+    RunEnd.CANCELLED: ExitCode.INTERRUPTED,
+}
+
+
+def exit_code(end: RunEnd) -> ExitCode:
+    """Return the process exit code that tells a script how a run ended."""
+    return _EXIT_CODES[end]
+
+
+def execute(
+    plan: Plan,
+    policy: Policy,
+    gateway: Gateway,
+    store: Store,
+    clock: Clock,
+    *,
+    lease: Lease,
+    interrupted: Callable[[], bool],
+    on_progress: OnProgress = silent,
+    max_migrations: int | None = None,
+    on_interrupt: OnInterrupt = OnInterrupt.FINISH,
+    poll_s: float = 2.0,
+) -> RunReport:
+    """Carry out `plan` on the cluster that `lease` is for, after closing what was left open.
+
+    Asked to stop, it begins nothing more, sees migrations in flight to their end (or cancels
+    them), and restores host settings. The lease is renewed while it works, and not released.
+
+    `interrupted` tells whether somebody asked to stop; `max_migrations` is the command line's cap,
+    of which the lowest wins; `poll_s` are the seconds between looks at what is in flight.
+
+    Raises:
+        InputError: The plan is for another cluster, has expired, or is out of date.
+        RefusedError: It is not safe now: the judge says no, or too many hosts are silent.
+        UnreachableError: The cluster cannot be read.
+        HeldError: Another executor took the cluster before anything was begun.
+        StoreError: The journal cannot be written. What is in flight is adopted at the next start.
+    """
+    check_plan(plan, lease.cluster, clock.now())
+    context = Context(gateway, store, clock, lease)
+    started_at = context.now
+    recover_into(context, interrupted=interrupted, on_progress=on_progress, poll_s=poll_s)
+    end, outcomes = RunEnd.CANCELLED, tuple(_left_out(plan, frozenset(), "asked to stop"))
+    if not interrupted():
+        readings = Readings(gateway, clock)
+        cluster = readings.latest().cluster
+        kept = _allowed(plan, policy, context, cluster, max_migrations)
+        records = _entered(context, restricted(plan, kept), cluster)
+        stream = Run(context, restricted(plan, kept), policy, readings, *records)
+        end = _carry_out(stream, context, interrupted, on_interrupt, on_progress, poll_s)
+        why = f"{len(kept)} migrations are allowed in one run"
+        outcomes = (*(move.outcome for move in stream.moves), *_left_out(plan, kept, why))
+        if end is RunEnd.DONE and len(kept) < len(plan.migrations):
+            end = RunEnd.IN_PART if kept else RunEnd.REFUSED
+    return RunReport(
+        cluster=plan.cluster,
+        plan=plan.id,
+        end=end,
+        started_at=started_at,
+        ended_at=context.now,
+        migrations=outcomes,
+        notes=tuple(context.notes),
+    )
+
+
+def _allowed(
+    plan: Plan, policy: Policy, context: Context, cluster: Cluster, max_migrations: int | None
+) -> frozenset[str]:
+    """Return the migrations that may be carried out, once the plan has passed every gate."""
+    check_health(cluster)
+    check_plan(plan, cluster.name, context.now)
+    kept = within_cap(plan, caps_in_force(cluster, policy, max_migrations).migrations)
+    context.notes.extend(check_legal(cluster, policy, restricted(plan, kept)))
+    if left := len(plan.migrations) - len(kept):
+        text = f"{left} migrations are left out: {len(kept)} are allowed in one run"
+        context.tell(NewsKind.NOTED, plan.cluster, text, note=True)
+    return kept
+
+
+def _carry_out(
+    run: Run,
+    context: Context,
+    interrupted: Callable[[], bool],
+    on_interrupt: OnInterrupt,
+    on_progress: OnProgress,
+    poll_s: float,
+) -> RunEnd:
+    """Go on until every migration has ended and every setting is restored, or we are put out."""
+    started_s = context.now_s
+    try:
+        while not run.is_over:
+            run.step(interrupted, on_interrupt)
+            on_progress(_progress(context, run, started_s))
+            if not run.is_over:
+                context.clock.sleep(poll_s)
+        run.restore_settings(interrupted, poll_s)
+        end = _end(run, context)
+        why = context.alarm or ("asked to stop" if run.interrupted else "")
+        context.store.journal.end_run(context.lease, run.id, end, context.now, why)
+    except (FencedError, LeaseLostError) as error:
+        end = RunEnd.IN_PART
+        text = f"stopped at once, leaving migrations and settings to a newer executor: {error}"
+        context.tell(NewsKind.STOPPED, run.plan.cluster, text, note=True)
+        context.store.journal.note(context.lease.fence, run.id, context.now, text)
+    on_progress(_progress(context, run, started_s))
+    return end
+
+
+def _entered(context: Context, plan: Plan, cluster: Cluster) -> tuple[int, tuple[Move, ...]]:
+    """Enter the run and its migrations in the journal; return its id, and them as moves."""
+    vms = cluster.vm_by_id
+    entries = [Entry(each, clustered=vms[each.vm].clustered) for each in plan.migrations]
+    run, records = context.store.journal.begin_run(context.lease, plan.id, entries, context.now)
+    moves = tuple(
+        Move(
+            record=record,
+            run=run,
+            migration=entry.migration,
+            clustered=entry.clustered,
+            transport=entry.migration.transport,
+            expected_s=entry.migration.duration_s,
+            since_s=context.now_s,
+        )
+        for entry, record in zip(entries, records, strict=True)
+    )
+    return run, moves
+
+
+def _left_out(plan: Plan, kept: frozenset[str], why: str) -> Iterator[MigrationOutcome]:
+    """Return the outcomes of the migrations that were never entered."""
+    for migration in plan.migrations:
+        if migration.id not in kept:
+            yield MigrationOutcome(
+                migration=migration.id,
+                vm=migration.vm,
+                name=migration.name,
+                source=migration.source,
+                target=migration.target,
+                state=MigrationState.SKIPPED,
+                reason=why,
+            )
+
+
+def _end(run: Run, context: Context) -> RunEnd:
+    if all(move.state is MigrationState.DONE for move in run.moves):
+        return RunEnd.DONE
+    if run.interrupted:
+        return RunEnd.CANCELLED
+    if context.alarm or any(move.asked_s is not None for move in run.moves):
+        return RunEnd.IN_PART
+    return RunEnd.REFUSED
+
+
+def _progress(context: Context, run: Run, started_s: float) -> Progress:
+    now_s = context.now_s
+    done = sum(move.state is MigrationState.DONE for move in run.moves)
+    ended = sum(move.state.is_final for move in run.moves)
+    running = sum(move.state in IN_FLIGHT for move in run.moves)
+    return Progress(
+        at=context.now,
+        elapsed_s=now_s - started_s,
+        total=len(run.moves),
+        done=done,
+        failed=ended - done,
+        running=running,
+        waiting=len(run.moves) - ended - running,
+        eta_s=eta_s(run.moves, now_s - started_s, now_s),
+        moves=tuple(move.progress(now_s) for move in run.moves),
+        settings=tuple(setting.progress() for setting in run.settings),
+        news=context.take_news(),
+    )

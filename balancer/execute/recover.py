@@ -1,0 +1,144 @@
+"""After a crash, or a run cut short: what the journal left open is looked at and closed.
+
+Nothing is asked for again. A migration that was under way is waited for; one that perhaps was
+asked for is looked for until it shows or has had the time to; one that had not had its turn is
+over. Then hosts get their settings back. Every later start tries what could not be done yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from balancer.clock import Clock
+from balancer.errors import InternalError, UnreachableError
+from balancer.execute.context import Context
+from balancer.execute.move import Move, Mover, adopted
+from balancer.execute.progress import NewsKind, OnProgress, Progress, never, silent
+from balancer.execute.settings import owed_text, pay_back
+from balancer.gateway.port import Gateway, MoveRefusedError, ReplyLostError, Sighting
+from balancer.model.outcome import MigrationState, RunEnd
+from balancer.store.leases import Lease
+from balancer.store.store import Store
+
+
+def recover(
+    cluster: str,
+    gateway: Gateway,
+    store: Store,
+    clock: Clock,
+    *,
+    lease: Lease,
+    interrupted: Callable[[], bool] = never,
+    on_progress: OnProgress = silent,
+    poll_s: float = 2.0,
+) -> tuple[str, ...]:
+    """Bring to an end what earlier runs on `cluster` left open; return what was done, in words.
+
+    Call it before reading the cluster for a plan: what is in flight is waited for. When
+    interrupted it leaves the rest to the next start, which is as safe as a crash.
+
+    Raises:
+        LeaseLostError, FencedError: A newer executor has the cluster.
+    """
+    if lease.cluster != cluster:
+        raise InternalError(f"the lease is for {lease.cluster!r}, not for {cluster!r}")
+    context = Context(gateway, store, clock, lease)
+    recover_into(context, interrupted=interrupted, on_progress=on_progress, poll_s=poll_s)
+    return tuple(context.notes)
+
+
+def recover_into(
+    context: Context, *, interrupted: Callable[[], bool], on_progress: OnProgress, poll_s: float
+) -> None:
+    """Do what `recover` does, with a run's own context."""
+    mover = Mover(context, may_retry=False)
+    started_s = context.now_s
+    moves = [adopted(record, context) for record in context.store.journal.open_moves(_of(context))]
+    for move in moves:
+        _adopt(move, mover, context)
+    doubtful = (MigrationState.INTENDED, MigrationState.UNKNOWN)
+    unfenced = {move.migration.source for move in moves if move.state in doubtful}
+    while in_flight := [move for move in moves if not move.state.is_final]:
+        if interrupted():
+            return
+        context.renew()
+        unfenced -= {host for host in sorted(unfenced) if _fence(host, context)}
+        sightings = look(context, in_flight)
+        for move in in_flight:
+            mover.follow(move, sightings.get(move.migration.vm))
+            if move.state.is_final:
+                _note_end(move, context)
+        on_progress(_progress(context, moves, started_s))
+        if any(not move.state.is_final for move in moves):
+            context.clock.sleep(poll_s)
+    _restore_settings(context)
+    for run in context.store.journal.open_runs(_of(context)):
+        text = f"plan {run.plan} was cut short; a later start brought it to an end"
+        context.store.journal.end_run(context.lease, run.id, RunEnd.IN_PART, context.now, text)
+        context.notes.append(text)
+
+
+def look(context: Context, moves: Sequence[Move]) -> Mapping[str, Sighting]:
+    """Look at the VMs of these moves; nothing is seen while the cluster cannot be reached."""
+    try:
+        return context.gateway.look(sorted({move.migration.vm for move in moves}))
+    except UnreachableError:
+        return {}
+
+
+def _fence(host: str, context: Context) -> bool:
+    """Let a host know our number, so that an executor that only slept cannot ask for it now.
+
+    Writing the setting that is set changes nothing and is an act like any other.
+    """
+    try:
+        present = context.gateway.read_transport(host)
+        context.gateway.write_transport(host, present, present, context.lease.fence)
+    except (MoveRefusedError, ReplyLostError, UnreachableError):
+        return False
+    return True
+
+
+def _of(context: Context) -> str:
+    return context.lease.cluster
+
+
+def _adopt(move: Move, mover: Mover, context: Context) -> None:
+    if move.state is MigrationState.PLANNED:
+        mover.skip(move, "its run ended before its turn")
+        return
+    text = f"adopted: {move.label}, {move.state.value} when its executor ended"
+    context.tell(NewsKind.ADOPTED, move.id, text, note=True)
+
+
+def _note_end(move: Move, context: Context) -> None:
+    why = f": {move.reason}" if move.reason else ""
+    context.notes.append(f"adopted: {move.label} ended {move.state.value}{why}")
+
+
+def _restore_settings(context: Context) -> None:
+    """Restore the newest change of a host first: what it had found is what an older one set."""
+    owed: set[str] = set()
+    for record in reversed(context.store.journal.open_settings(_of(context))):
+        context.renew()
+        if record.host in owed or pay_back(record, record.state, context) is None:
+            owed.add(record.host)
+            context.tell(NewsKind.NOTED, record.host, owed_text(record), note=True)
+
+
+def _progress(context: Context, moves: Sequence[Move], started_s: float) -> Progress:
+    done = sum(move.state is MigrationState.DONE for move in moves)
+    ended = sum(move.state.is_final for move in moves)
+    return Progress(
+        at=context.now,
+        elapsed_s=context.now_s - started_s,
+        total=len(moves),
+        done=done,
+        failed=ended - done,
+        running=len(moves) - ended,
+        waiting=0,
+        eta_s=None,
+        moves=tuple(move.progress(context.now_s) for move in moves),
+        settings=(),
+        news=context.take_news(),
+    )

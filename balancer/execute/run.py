@@ -1,0 +1,304 @@
+"""One run: a stream of migrations over the plan's partial order, each begun when it may be.
+
+Every poll: look at what is in flight and conclude; settle host settings; begin what has its turn.
+A migration has its turn when all it comes after is done, its hosts' settings are settled, slots
+are free at both hosts and in the cluster (others' migrations count), its back-off is over, a look
+shows its VM at rest on the source, and the judge passes it on a fresh enough reading. It is held
+for a while if not, then left out, with the reason; what comes after it is left out too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+
+from balancer.errors import UnreachableError
+from balancer.execute.context import Context
+from balancer.execute.decide import Ends, admitted, blocked_by, why_not_at_rest
+from balancer.execute.machine import IN_FLIGHT, TABLE
+from balancer.execute.move import Move, Mover
+from balancer.execute.progress import NewsKind, OnInterrupt
+from balancer.execute.readings import Readings, brought_up_to_date
+from balancer.execute.recover import look
+from balancer.execute.settings import HostSetting, owed_text, restore, write
+from balancer.gateway.port import InFlight, Sighting
+from balancer.judge import judge_start
+from balancer.migration.forecast import dirty_rate, forecast
+from balancer.migration.rates import effective_transport, flow
+from balancer.model.cluster import Cluster, Transport
+from balancer.model.outcome import MigrationState
+from balancer.model.plan import Plan
+from balancer.policy.capacity import caps_in_force
+from balancer.policy.policy import Policy
+
+# A migration whose turn has come and that is not safe is asked about again this often, and given
+# up after so long: others' migrations and load peaks pass in minutes, or not within this run.
+HOLD_S = 10.0
+HOLD_MAX_S = 300.0
+
+# Each start is a call to a host, of seconds at worst; after so many, what is in flight is looked
+# at again and whoever watches is told.
+STARTS_PER_POLL = 16
+
+# Restoring settings at the end waits for others' migrations to leave the host, but not for ever:
+# the next start restores what is still owed.
+RESTORE_PATIENCE_S = 120.0
+
+
+class Run:
+    """Carries out one judged plan. `moves` are in the plan's order."""
+
+    def __init__(
+        self,
+        context: Context,
+        plan: Plan,
+        policy: Policy,
+        readings: Readings,
+        run: int,
+        moves: tuple[Move, ...],
+    ) -> None:
+        self.plan = plan  # follows what the hosts really are set to
+        self.moves = moves
+        self.settings = tuple(HostSetting(change) for change in plan.settings)
+        self.interrupted = False
+        self._context = context
+        self._policy = policy
+        self._readings = readings
+        self.id = run
+        self._mover = Mover(context)
+        self._setting_of = {setting.change.host: setting for setting in self.settings}
+        self._started_s = context.now_s
+
+    @property
+    def in_flight(self) -> list[Move]:
+        """Return the moves that are asked for and not over."""
+        return [move for move in self.moves if move.state in IN_FLIGHT]
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether every move has ended."""
+        return all(move.state.is_final for move in self.moves)
+
+    def step(self, interrupted: Callable[[], bool], on_interrupt: OnInterrupt) -> None:
+        """Do everything that can be done now.
+
+        Raises:
+            FencedError, LeaseLostError: A newer executor has the cluster: stop at once.
+            StoreError: The journal cannot be written, so nothing may be done.
+        """
+        self._context.renew()
+        if interrupted() and not self.interrupted:
+            self._interrupt(on_interrupt)
+        if self.interrupted and on_interrupt is OnInterrupt.CANCEL:
+            self._cancel_all()
+        sightings = look(self._context, self.in_flight) if self.in_flight else {}
+        for move in self.in_flight:
+            self._mover.follow(move, sightings.get(move.migration.vm))
+        self._leave_out()
+        self._settle()
+        if not self._context.alarm and not self.interrupted:
+            self._begin()
+
+    def restore_settings(self, interrupted: Callable[[], bool], poll_s: float) -> None:
+        """Give hosts their settings back once nothing of ours moves; wait a while if need be."""
+        began_s = self._context.now_s
+        asked_before = interrupted()
+        while owed := [setting for setting in self.settings if setting.is_owed]:
+            self._context.renew()
+            for setting in owed:
+                restore(setting, self._context)
+            patience_over = self._context.now_s - began_s >= RESTORE_PATIENCE_S
+            asked_now = interrupted() and not asked_before
+            owed = [setting for setting in owed if setting.is_owed]
+            if owed and (patience_over or asked_now):
+                for setting in owed:
+                    if setting.record is not None:
+                        text = owed_text(setting.record)
+                        self._context.tell(NewsKind.NOTED, setting.change.host, text, note=True)
+                return
+            if owed:
+                self._context.clock.sleep(poll_s)
+
+    def _interrupt(self, on_interrupt: OnInterrupt) -> None:
+        self.interrupted = True
+        text = f"asked to stop: nothing more begins, {len(self.in_flight)} migrations in flight"
+        if on_interrupt is OnInterrupt.CANCEL:
+            text += " are cancelled"
+        self._context.tell(NewsKind.INTERRUPTED, self.plan.cluster, text, note=True)
+
+    def _cancel_all(self) -> None:
+        for move in self.moves:
+            if move.state is MigrationState.RUNNING:
+                self._mover.cancel(move, "cancelled: asked to stop")
+
+    def _leave_out(self) -> None:
+        """Skip what can no longer have its turn."""
+        late_s = TABLE[MigrationState.PLANNED].limit_s(self.plan.makespan_s)
+        too_late = self._context.now_s - self._started_s > late_s
+        changed = True
+        while changed:  # one skipped takes those after it along
+            changed = False
+            states = {move.id: move.state for move in self.moves}
+            for move in self.moves:
+                if move.state is MigrationState.PLANNED and (
+                    why := self._why_never(move, states, too_late=too_late)
+                ):
+                    self._mover.skip(move, why)
+                    changed = True
+
+    def _why_never(
+        self, move: Move, states: Mapping[str, MigrationState], *, too_late: bool
+    ) -> str:
+        if self._context.alarm:
+            return f"the run was stopped: {self._context.alarm}"
+        if self.interrupted:
+            return "asked to stop"
+        _, lost = blocked_by(move.migration, states)
+        if lost:
+            return "it comes after " + ", ".join(f"{id_} ({states[id_].value})" for id_ in lost)
+        return "the run took too long" if too_late else ""
+
+    def _settle(self) -> None:
+        """Write settings whose moves have their turn, restore those whose moves are over."""
+        now_s = self._context.now_s
+        states = {move.id: move.state for move in self.moves}
+        for host, setting in self._setting_of.items():
+            mine = [m for m in self.moves if host in (m.migration.source, m.migration.target)]
+            if now_s < setting.again_s or any(move.state in IN_FLIGHT for move in mine):
+                continue
+            waiting = [move for move in mine if not move.state.is_final]
+            if setting.is_owed and not waiting:
+                restore(setting, self._context)
+            elif not setting.settled and any(
+                not any(blocked_by(move.migration, states)) for move in waiting
+            ):
+                self._context.renew()
+                write(setting, self.id, self._context)
+                if not setting.in_force:
+                    self._give_up_setting(host)
+
+    def _begin(self) -> None:
+        """Begin every move whose turn it is and that is safe, in the order of the forecast."""
+        ready = self._ready()
+        if not self._admitted(ready, self._readings.known.cluster, ()):
+            return  # our own moves take all slots: no reason to read the cluster
+        try:
+            cluster = self._readings.latest().cluster
+        except UnreachableError as error:
+            for move in ready:
+                self._hold(move, error.message)
+            return
+        self._go_by_what_is_set(cluster)
+        chosen = self._admitted(ready, cluster, self._readings.foreign(self.moves))
+        sightings = look(self._context, chosen) if chosen else {}
+        cluster = brought_up_to_date(cluster, self._readings.taken_s, self.moves)
+        for move in chosen[:STARTS_PER_POLL]:
+            self._context.renew()
+            self._begin_if_safe(move, cluster, sightings)
+
+    def _admitted(
+        self, ready: list[Move], cluster: Cluster, others: Iterable[InFlight]
+    ) -> list[Move]:
+        """Return the moves for which there are slots, besides ours and others' in flight."""
+        ends: list[Ends] = [(m.migration.source, m.migration.target) for m in self.in_flight]
+        ends += [(flight.source, flight.target) for flight in others]
+        caps = caps_in_force(cluster, self._policy)
+        chosen = {each.id for each in admitted([m.migration for m in ready], ends, caps)}
+        return [move for move in ready if move.id in chosen]
+
+    def _ready(self) -> list[Move]:
+        now_s = self._context.now_s
+        states = {move.id: move.state for move in self.moves}
+        found = [
+            move
+            for move in self.moves
+            if move.state is MigrationState.PLANNED
+            and move.not_before_s <= now_s
+            and not any(blocked_by(move.migration, states))
+            and all(
+                self._is_settled(host) for host in (move.migration.source, move.migration.target)
+            )
+        ]
+        return sorted(found, key=lambda move: (move.migration.start_s, move.id))
+
+    def _is_settled(self, host: str) -> bool:
+        setting = self._setting_of.get(host)
+        return setting is None or setting.settled
+
+    def _begin_if_safe(
+        self, move: Move, cluster: Cluster, sightings: Mapping[str, Sighting]
+    ) -> None:
+        why, is_final = why_not_at_rest(sightings.get(move.migration.vm), move.migration.source)
+        if why and is_final:
+            self._mover.skip(move, why)
+            return
+        why = why or self._judged(move, cluster)
+        if why:
+            self._hold(move, why)
+            return
+        self._mover.begin(move)
+
+    def _judged(self, move: Move, cluster: Cluster) -> str:
+        """Return what the judge has against starting this move now; empty when nothing."""
+        findings = judge_start(
+            cluster,
+            self._policy,
+            self.plan,
+            move.id,
+            done=[each.id for each in self.moves if each.state is MigrationState.DONE],
+            running=[each.id for each in self.in_flight],
+            dropped=[
+                each.id
+                for each in self.moves
+                if each.state.is_final and each.state is not MigrationState.DONE
+            ],
+            foreign=[
+                (flight.vm, flight.source, flight.target)
+                for flight in self._readings.foreign(self.moves)
+            ],
+        )
+        return "; ".join(finding.message for finding in findings)
+
+    def _hold(self, move: Move, why: str) -> None:
+        now_s = self._context.now_s
+        move.held_since_s = now_s if move.held_since_s is None else move.held_since_s
+        move.not_before_s, move.reason = now_s + HOLD_S, why
+        if now_s - move.held_since_s >= HOLD_MAX_S:
+            self._mover.skip(move, why)
+
+    def _give_up_setting(self, host: str) -> None:
+        """Take a setting that could not be written out of the plan; what is set is read anew."""
+        settings = tuple(change for change in self.plan.settings if change.host != host)
+        self.plan = dataclasses.replace(self.plan, settings=settings)
+        self._readings.forget()
+
+    def _go_by_what_is_set(self, cluster: Cluster) -> None:
+        """Follow what hosts really are set to: it decides how fast a migration is, no more."""
+        now = {host.name: host.migration.transport for host in cluster.hosts}
+        now |= {change.host: Transport(change.during) for change in self.plan.settings}
+        changed = False
+        for move in self.moves:
+            ends = (now.get(move.migration.source), now.get(move.migration.target))
+            if move.state is not MigrationState.PLANNED or ends[0] is None or ends[1] is None:
+                continue
+            transport = effective_transport(ends[0], ends[1])
+            if transport is not move.transport:
+                move.transport, changed = transport, True
+                move.migration = dataclasses.replace(move.migration, transport=transport)
+                move.expected_s = max(move.expected_s, _alone_s(cluster, move))
+        if changed:
+            migrations = tuple(move.migration for move in self.moves)
+            self.plan = dataclasses.replace(self.plan, migrations=migrations)
+
+
+def _alone_s(cluster: Cluster, move: Move) -> float:
+    """Return how long a move takes by its present transport with the links to itself."""
+    migration = move.migration
+    source, target = (cluster.host_by_name[h] for h in (migration.source, migration.target))
+    demand = flow(source, target, move.transport)
+    vm = cluster.vm_by_id.get(migration.vm)
+    if demand is None or vm is None:
+        return move.expected_s
+    memory = vm.memory_assigned_bytes
+    dirty = dirty_rate(memory, vm.dirty_bytes_per_s)
+    return forecast(memory, dirty, demand.cap_bytes_per_s).duration_s

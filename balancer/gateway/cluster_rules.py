@@ -1,0 +1,248 @@
+"""The rules that a cluster and its hosts' facts impose, in the policy's own vocabulary. Pure.
+
+Facts that rule out single targets (a switch that is missing there, another make of processor,
+a configuration version that is not supported, possible owners, a shared volume that a node
+cannot reach) become one `allow` rule for each distinct set of hosts. They are intersected for
+each VM first: two facts with no host in common leave the VM where it is, and never make the
+cluster impossible to plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from balancer.gateway.blockers import below
+from balancer.gateway.names import host_key, id_key
+from balancer.gateway.wire import AffinityRow, ClusterAnswer, GroupRow, HostAnswer, VmRow
+from balancer.model.cluster import Host
+from balancer.model.rule import Rule, SelectBy, Selector
+from balancer.policy.rules import Allow, Apart, Together
+
+ORIGIN = "cluster"
+
+_SAME_DOMAIN, _SAME_NODE, _DIFFERENT_DOMAIN, _DIFFERENT_NODE = 1, 2, 3, 4
+_VOLUME_ACCESS_NONE = frozenset({0, 1})  # StateInfo Unavailable, Paused
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A VM that a believed host shows, that host, and the VM's cluster group if it has one."""
+
+    row: VmRow
+    host: str
+    group: GroupRow | None
+
+
+def cluster_rules(
+    hosts: Sequence[Host],
+    answers: Mapping[str, HostAnswer],
+    vms: Sequence[Seen],
+    cluster: ClusterAnswer | None,
+    id_of_group: Mapping[str, str],
+) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
+    """Return the rules, and notes on what could not be put as one.
+
+    Args:
+        hosts: All hosts of the snapshot.
+        answers: What the believed ones among them said, by name.
+        vms: The VMs seen on those.
+        cluster: None for hosts that stand alone.
+        id_of_group: VM ids by folded group name and by group id.
+    """
+    affinity, confined, notes = _affinity(cluster, id_of_group)
+    allowed: dict[str, frozenset[str]] = {}
+    reasons: dict[str, tuple[str, ...]] = {}
+    facts = _Facts(hosts, answers, cluster)
+    for seen in vms:
+        hosts_left, why = facts.targets(seen, confined=id_key(seen.row.id) in confined)
+        if why:
+            allowed[seen.row.id], reasons[seen.row.id] = hosts_left, why
+    rules = (*_allow_rules(allowed, reasons), *_anti_affinity(cluster, id_of_group), *affinity)
+    return _without_contradiction(rules, allowed, frozenset(h.name for h in hosts)), notes
+
+
+class _Facts:
+    """What hosts and cluster say about where a VM can run."""
+
+    def __init__(
+        self,
+        hosts: Sequence[Host],
+        answers: Mapping[str, HostAnswer],
+        cluster: ClusterAnswer | None,
+    ) -> None:
+        self._hosts = hosts
+        self._names = frozenset(host.name for host in hosts)
+        self._domain_of = {host.name: host.fault_domain for host in hosts}
+        self._volumes = (cluster.volumes.data or []) if cluster else []
+        self._by_key = {host_key(host.name): host.name for host in hosts}
+        self._switches = {
+            name: {switch.casefold() for switch in answer.switches.data or []}
+            for name, answer in answers.items()
+        }
+        self._without: dict[frozenset[str], frozenset[str]] = {}  # hosts that lack some of these
+        systems = {name: answer.os.data for name, answer in answers.items()}
+        self._makes = {name: one.cpu_vendor.strip() if one else "" for name, one in systems.items()}
+        self._domains = {
+            name: one.domain.casefold() if one else "" for name, one in systems.items()
+        }
+        self._versions = {
+            name: frozenset(answer.host.data.vm_versions if answer.host.data else ())
+            for name, answer in answers.items()
+        }
+
+    def targets(self, seen: Seen, *, confined: bool) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Return the hosts `seen` may be on, and why not the others; no reason, no limit."""
+        left = set(self._names)
+        why: list[str] = []
+        for reason, out in (
+            ("virtual switch", self._without_switch(seen)),
+            ("processor make", self._other_make(seen)),
+            ("configuration version", self._without_version(seen)),
+            ("domain", self._other_domain(seen)),
+            ("shared volume", self._without_volume(seen)),
+            ("fault domain", self._other_fault_domain(seen) if confined else set()),
+        ):
+            out.discard(seen.host)  # it runs there, whatever we think
+            if out:
+                left -= out
+                why.append(reason)
+        owners = self._possible_owners(seen)
+        if owners is not None:
+            left = left & owners or {seen.host}
+            why.append("possible owners")
+        return frozenset(left), tuple(why)
+
+    def _without_switch(self, seen: Seen) -> set[str]:
+        needed = frozenset(switch.casefold() for switch in seen.row.switches if switch)
+        if needed not in self._without:
+            found = {name for name, have in self._switches.items() if not needed <= have}
+            self._without[needed] = frozenset(found)
+        return set(self._without[needed])
+
+    def _other_make(self, seen: Seen) -> set[str]:
+        here = self._makes[seen.host]
+        return {name for name, make in self._makes.items() if make != here}
+
+    def _other_domain(self, seen: Seen) -> set[str]:
+        here = self._domains[seen.host]
+        return {name for name, domain in self._domains.items() if domain != here}
+
+    def _without_version(self, seen: Seen) -> set[str]:
+        return {name for name, have in self._versions.items() if seen.row.version not in have}
+
+    def _without_volume(self, seen: Seen) -> set[str]:
+        paths = [disk.path for disk in seen.row.disks if disk.path] + seen.row.media
+        out: set[str] = set()
+        for volume in self._volumes:
+            if not any(below(path, volume.path) for path in paths):
+                continue
+            for node, access in volume.access.items():
+                if access in _VOLUME_ACCESS_NONE and host_key(node) in self._by_key:
+                    out.add(self._by_key[host_key(node)])
+        return out
+
+    def _other_fault_domain(self, seen: Seen) -> set[str]:
+        here = self._domain_of[seen.host]
+        return {name for name, domain in self._domain_of.items() if domain != here}
+
+    def _possible_owners(self, seen: Seen) -> set[str] | None:
+        if seen.group is None or not seen.group.possible_owners:
+            return None
+        keys = {host_key(name) for name in seen.group.possible_owners}
+        owners = {name for key, name in self._by_key.items() if key in keys}
+        return None if owners == self._names else owners
+
+
+def _allow_rules(
+    allowed: Mapping[str, frozenset[str]], reasons: Mapping[str, tuple[str, ...]]
+) -> Iterable[Rule]:
+    """Return one rule for all VMs that are held to the same hosts for the same reasons."""
+    alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+    for vm, hosts in allowed.items():
+        alike.setdefault((tuple(sorted(hosts)), reasons[vm]), []).append(vm)
+    for (hosts_left, why), ids in sorted(alike.items()):
+        yield Allow(
+            vms=_exactly(sorted(ids)),
+            hosts=_exactly(hosts_left),
+            origin=ORIGIN,
+            name=" and ".join(why),
+        )
+
+
+def _anti_affinity(cluster: ClusterAnswer | None, id_of_group: Mapping[str, str]) -> Iterable[Rule]:
+    """Return AntiAffinityClassNames as rules: soft unless the cluster enforces them."""
+    if cluster is None or cluster.cluster.data is None:
+        return
+    classes: dict[str, tuple[str, list[str]]] = {}
+    for group in cluster.groups.data or []:
+        vm = id_of_group.get(group.name.casefold())
+        if vm is None:
+            continue
+        for word in dict.fromkeys(group.anti_affinity):
+            classes.setdefault(word.casefold(), (word, []))[1].append(vm)
+    for _, (word, ids) in sorted(classes.items()):
+        if len(ids) > 1:
+            yield Apart(
+                vms=_exactly(sorted(ids)),
+                hard=cluster.cluster.data.enforced_anti_affinity,
+                origin=ORIGIN,
+                name=word,
+            )
+
+
+def _affinity(
+    cluster: ClusterAnswer | None, id_of_group: Mapping[str, str]
+) -> tuple[tuple[Rule, ...], frozenset[str], tuple[str, ...]]:
+    """Return affinity rules over nodes, the VMs of those over fault domains, and notes.
+
+    A VM of a rule over fault domains is confined to hosts of the fault domain it is in: that
+    never breaks such a rule, nor makes a broken one worse.
+    """
+    rules: list[Rule] = []
+    confined: set[str] = set()
+    notes: list[str] = []
+    for row in (cluster.affinity.data or []) if cluster else []:
+        if not row.enabled:
+            continue
+        ids = _members(row, id_of_group)
+        if row.rule_type in (_SAME_DOMAIN, _DIFFERENT_DOMAIN):
+            confined.update(id_key(one) for one in ids)
+        elif row.rule_type == _SAME_NODE and len(ids) > 1:
+            rules.append(Together(vms=_exactly(ids), origin=ORIGIN, name=row.name))
+        elif row.rule_type == _DIFFERENT_NODE and len(ids) > 1:
+            rules.append(Apart(vms=_exactly(ids), origin=ORIGIN, name=row.name))
+        elif row.rule_type not in (_SAME_NODE, _DIFFERENT_NODE):
+            notes.append(
+                f"the cluster's affinity rule {row.name!r} is of a kind ({row.rule_type}) that "
+                "is not known here; its VMs stay within their fault domains"
+            )
+            confined.update(id_key(one) for one in ids)
+    return tuple(rules), frozenset(confined), tuple(notes)
+
+
+def _members(row: AffinityRow, id_of_group: Mapping[str, str]) -> list[str]:
+    """Return the ids of the VMs of a rule; it may name shared volumes as well, by GUID."""
+    keys = [word for name in row.groups for word in (name.casefold(), id_key(name))]
+    return sorted({id_of_group[key] for key in keys if key in id_of_group})
+
+
+def _without_contradiction(
+    rules: Iterable[Rule], allowed: Mapping[str, frozenset[str]], everywhere: frozenset[str]
+) -> tuple[Rule, ...]:
+    """Keep a `together` whose members have no host in common from binding: nothing could."""
+    by_key = {id_key(vm): hosts for vm, hosts in allowed.items()}
+    kept: list[Rule] = []
+    for rule in rules:
+        common = everywhere
+        if isinstance(rule, Together):
+            for selector in rule.vms:
+                common &= by_key.get(id_key(selector.value), everywhere)
+        kept.append(
+            rule if common else Together(vms=rule.vms, hard=False, origin=ORIGIN, name=rule.name)
+        )
+    return tuple(kept)
+
+
+def _exactly(names: Iterable[str]) -> tuple[Selector, ...]:
+    return tuple(Selector(SelectBy.EXACT, name) for name in names)

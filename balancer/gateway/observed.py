@@ -1,0 +1,173 @@
+"""One host and one VM of the snapshot, from answers or from what was known before. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+
+from balancer.gateway.blockers import blocked_by
+from balancer.gateway.cluster_rules import Seen
+from balancer.gateway.load import usable_memory_bytes
+from balancer.gateway.names import host_key, id_key
+from balancer.gateway.networks import Offered, migration_settings
+from balancer.gateway.states import GROUP_ONLINE, priority, tags, vm_state
+from balancer.gateway.whereabouts import Whereabouts
+from balancer.gateway.wire import GroupRow, HostAnswer
+from balancer.model.cluster import (
+    Blocker,
+    Cluster,
+    Host,
+    HostState,
+    Priority,
+    Vm,
+    VmState,
+)
+
+
+def host_of(
+    name: str,
+    answer: HostAnswer,
+    state: HostState,
+    fault_domain: tuple[str, ...],
+    offered: Offered,
+    before: Host | None,
+) -> Host:
+    """Return a host as its believed answer shows it."""
+    part, cpu, memory = answer.host.data, answer.cpu.data, answer.memory.data
+    if part is None or cpu is None or memory is None:
+        return lost_host(name, HostState.UNKNOWN, fault_domain, before)
+    return Host(
+        name=name,
+        cpu_cores=float(part.logical_processors),
+        memory_bytes=usable_memory_bytes(memory.available_bytes, answer.vms.data or []),
+        state=state,
+        cpu_used_cores=cpu.lp_run_percent / 100.0 * cpu.lp_count,
+        root_cpu_cores=float(cpu.root_count),
+        root_cpu_used_cores=cpu.root_run_percent / 100.0 * cpu.root_count,
+        fault_domain=fault_domain,
+        migration=migration_settings(answer, offered, before.migration if before else None),
+    )
+
+
+def lost_host(
+    name: str, state: HostState, fault_domain: tuple[str, ...], before: Host | None
+) -> Host:
+    """Return a host that did not answer, as it was; one never seen has the least there can be."""
+    if before is None:
+        return Host(name, cpu_cores=1.0, memory_bytes=0, state=state, fault_domain=fault_domain)
+    return replace(before, name=name, state=state, fault_domain=fault_domain or before.fault_domain)
+
+
+def vm_of(
+    seen: Seen,
+    cores: Mapping[str, float],
+    *,
+    csv_paths: Sequence[str],
+    node_of_cluster: bool,
+    moving: bool,
+    locked: bool,
+) -> Vm:
+    """Return a VM as its host shows it.
+
+    Args:
+        seen: The VM, its host and its group.
+        cores: What each VM of the host uses, by id.
+        csv_paths: Mount points of the cluster's shared volumes.
+        node_of_cluster: Whether the host is read as a node of a cluster.
+        moving: Its place may have changed while we read.
+        locked: No clustered VM is to be moved.
+    """
+    row, group = seen.row, seen.group
+    state = vm_state(row.state)
+    blocked = set(blocked_by(row, group, csv_paths=csv_paths, node_of_cluster=node_of_cluster))
+    if moving:
+        blocked.add(Blocker.MIGRATING.value)
+    if locked and row.clustered:
+        blocked.add(Blocker.LOCKED.value)
+    return Vm(
+        id=row.id,
+        name=row.name,
+        host=seen.host,
+        cpu_used_cores=cores[row.id],
+        memory_assigned_bytes=row.memory_assigned_bytes,
+        state=state,
+        clustered=row.clustered,
+        vcpus=row.vcpus or None,
+        memory_demand_bytes=row.memory_demand_bytes or None if state.is_load else None,
+        memory_startup_bytes=row.memory_startup_bytes or None,
+        priority=priority(group.priority) if group else Priority.MEDIUM,
+        tags=tags(row.notes),
+        groups=(group.name,) if group else (),
+        blocked_by=tuple(sorted(blocked)),
+    )
+
+
+def lost_vms(
+    where: Whereabouts,
+    names: Mapping[str, str],
+    last: Cluster | None,
+    seen: AbstractSet[str],
+) -> Iterator[Vm]:
+    """Yield the VMs no believed host shows: those the cluster knows, and those known before.
+
+    Args:
+        where: What was settled about VMs.
+        names: Host names of the snapshot by folded name.
+        last: The snapshot before.
+        seen: Folded ids of the VMs already in the snapshot.
+    """
+    before = {id_key(vm.id): vm for vm in last.vms} if last else {}
+    for key, group in where.groups.items():
+        host = names.get(host_key(group.owner))
+        if key in seen or host is None:
+            continue
+        yield _from_group(group, host, before.get(key), where, names)
+    for key, vm in before.items():
+        host = names.get(host_key(vm.host))
+        if key in seen or key in where.groups or host is None:
+            continue
+        if vm.clustered and where.groups:
+            continue  # the cluster has no group for it any more: it was removed
+        if host not in where.answered:
+            yield replace(vm, host=host)
+        elif key in where.trails:
+            # It left its host before that was read, for one that was read before it came.
+            target = names.get(host_key(where.trails[key]), host)
+            words = {Blocker.MIGRATING.value, *vm.blocked_by}
+            yield replace(vm, host=target, blocked_by=tuple(sorted(words)))
+
+
+def _from_group(
+    group: GroupRow,
+    owner: str,
+    before: Vm | None,
+    where: Whereabouts,
+    names: Mapping[str, str],
+) -> Vm:
+    """Return a clustered VM that no believed host shows, with the load it had.
+
+    Where its owner answered and does not show it, it is on its way, and most likely still
+    where it was if that host is one that cannot tell.
+    """
+    denied = owner in where.answered
+    words = {Blocker.MIGRATING.value} if denied else set()
+    if before is not None:
+        home = names.get(host_key(before.host), owner) if denied else owner
+        return replace(
+            before,
+            host=owner if home in where.answered else home,
+            groups=(group.name,),
+            blocked_by=tuple(sorted(words.union(before.blocked_by))),
+        )
+    return Vm(
+        id=group.vm,
+        name=group.name,
+        host=owner,
+        cpu_used_cores=0.0,
+        memory_assigned_bytes=0,
+        state=VmState.RUNNING if group.state == GROUP_ONLINE else VmState.OFF,
+        priority=priority(group.priority),
+        groups=(group.name,),
+        blocked_by=tuple(sorted(words)),
+    )

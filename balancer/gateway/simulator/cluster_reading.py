@@ -1,0 +1,179 @@
+"""What a node answers when its cluster is read, as that node sees it."""
+
+from __future__ import annotations
+
+from balancer.gateway import wire
+from balancer.gateway.simulator import sections as part
+from balancer.gateway.simulator.physics import Phase
+from balancer.gateway.simulator.rows import GuestRows
+from balancer.gateway.simulator.sections import Sections
+from balancer.gateway.simulator.things import FailoverCluster, Machine, identity
+from balancer.gateway.simulator.windows import (
+    CLUSTER_GROUP,
+    GroupState,
+    Hresult,
+    NodeState,
+    NodeStatus,
+)
+from balancer.gateway.simulator.world import World
+
+_FQID = "Get-Cluster,Microsoft.FailoverClusters.PowerShell.GetClusterCommand"
+_DIRECT_ACCESS = 2  # StateInfo of a shared volume
+
+
+class ClusterReader:
+    """Answers `Get-LbCluster`. Its methods are called with the world's lock held."""
+
+    def __init__(self, world: World, rows: dict[str, GuestRows]) -> None:
+        self._world = world
+        self._rows = rows
+
+    def read(self, machine: Machine, now_s: float) -> wire.ClusterAnswer:
+        """Answer for one node: what it sees, or that its cluster service does not run."""
+        cluster = self._world.cluster
+        if cluster is None or not self._world.service_up:
+            return _no_cluster(machine)
+        section = Sections(self._world.faults.failing(machine.name))
+        return wire.ClusterAnswer.model_construct(
+            module=wire.MODULE_VERSION,
+            computer=machine.name,
+            cluster=section(part.CLUSTER, "cluster", _cluster_part(cluster, machine)),
+            nodes=section(part.NODES, "nodes", self._nodes(machine)),
+            groups=section(part.GROUPS, "groups", self._groups(machine, now_s)),
+            affinity=section(part.AFFINITY, "affinity", _affinity(cluster)),
+            volumes=section(part.VOLUMES, "volumes", self._volumes(cluster)),
+            networks=section(part.NETWORKS, "networks", _networks(cluster)),
+            vm_resource_type=section(
+                part.VM_RESOURCE_TYPE, "vm_resource_type", _vm_resource_type(cluster)
+            ),
+        )
+
+    def _nodes(self, machine: Machine) -> list[wire.NodeRow]:
+        """Nodes as seen from here: who is cut off takes all others for down."""
+        alone = bool(machine.node_status & NodeStatus.ISOLATED)
+
+        def seen(node: Machine) -> tuple[NodeState, NodeStatus]:
+            if not alone:
+                return node.node_state, node.node_status
+            up = NodeState.UP if node is machine else NodeState.DOWN
+            return up, NodeStatus.NORMAL
+
+        return [
+            wire.NodeRow.model_construct(
+                name=node.name,
+                state=int(seen(node)[0]),
+                status=int(seen(node)[1]),
+                drain=node.drain,
+                weight=node.weight,
+                fault_domain=list(node.fault_domain),
+            )
+            for node in self._world.machines.values()
+        ]
+
+    def _groups(self, machine: Machine, now_s: float) -> list[wire.GroupRow]:
+        moving = {m.guest.id: m for m in self._world.engine.migrations if m.phase is not Phase.OVER}
+        every_node = tuple(self._world.machines)
+        rows = [_core_group(machine)]
+        rows += [
+            self._rows[guest.id].group(moving.get(guest.id), now_s, every_node)
+            for guest in self._world.groups.values()
+        ]
+        return rows
+
+    def _volumes(self, cluster: FailoverCluster) -> list[wire.VolumeRow]:
+        return [
+            wire.VolumeRow.model_construct(
+                name=volume.name,
+                owner=volume.owner,
+                path=volume.path,
+                access=dict.fromkeys(self._world.machines, _DIRECT_ACCESS),
+            )
+            for volume in cluster.volumes
+        ]
+
+
+def _cluster_part(cluster: FailoverCluster, machine: Machine) -> wire.ClusterPart:
+    witness = cluster.witness_online
+    if witness is not None and machine.node_status & NodeStatus.ISOLATED:
+        witness = False
+    return wire.ClusterPart.model_construct(
+        name=cluster.name,
+        node=machine.name,
+        functional_level=cluster.functional_level,
+        migrations_max=cluster.migrations_max,
+        auto_balancer_mode=cluster.auto_balancer_mode,
+        auto_balancer_level=cluster.auto_balancer_level,
+        enforced_anti_affinity=cluster.enforced_anti_affinity,
+        witness_online=witness,
+    )
+
+
+def _affinity(cluster: FailoverCluster) -> list[wire.AffinityRow]:
+    return [
+        wire.AffinityRow.model_construct(
+            name=rule.name,
+            rule_type=int(rule.kind),
+            groups=list(rule.groups),
+            enabled=rule.enabled,
+        )
+        for rule in cluster.rules
+    ]
+
+
+def _networks(cluster: FailoverCluster) -> list[wire.NetworkRow]:
+    return [
+        wire.NetworkRow.model_construct(
+            name=network.name,
+            id=network.id,
+            role=network.role,
+            state=network.state,
+            subnets=[network.subnet],
+            metric=network.metric,
+        )
+        for network in cluster.networks
+    ]
+
+
+def _vm_resource_type(cluster: FailoverCluster) -> wire.VmResourceTypePart:
+    out = cluster.excluded_networks
+    return wire.VmResourceTypePart.model_construct(
+        excluded_networks=[n.id for n in cluster.networks if n.name in out],
+        network_order=[n.id for n in cluster.networks if n.name not in out],
+        move_type_threshold=cluster.move_type_threshold,
+    )
+
+
+def _core_group(machine: Machine) -> wire.GroupRow:
+    return wire.GroupRow.model_construct(
+        name="Clustergruppe",
+        id=identity("core group"),
+        owner=machine.name,
+        state=int(GroupState.ONLINE),
+        group_type=CLUSTER_GROUP,
+        status=0,
+        priority=2000,
+        locked=False,
+        core=True,
+        anti_affinity=[],
+        vm="",
+        possible_owners=[],
+        preferred_owners=[],
+        migration_state=None,
+        migration_progress=None,
+        migration_failure=None,
+    )
+
+
+def _no_cluster(machine: Machine) -> wire.ClusterAnswer:
+    code = Hresult.SERVICE_NOT_ACTIVE
+    return wire.ClusterAnswer.model_construct(
+        module=wire.MODULE_VERSION,
+        computer=machine.name,
+        cluster=part.failed(part.CLUSTER, code, _FQID),
+        nodes=part.failed(part.NODES, code, _FQID),
+        groups=part.failed(part.GROUPS, code, _FQID),
+        affinity=part.failed(part.AFFINITY, code, _FQID),
+        volumes=part.failed(part.VOLUMES, code, _FQID),
+        networks=part.failed(part.NETWORKS, code, _FQID),
+        vm_resource_type=part.failed(part.VM_RESOURCE_TYPE, code, _FQID),
+    )

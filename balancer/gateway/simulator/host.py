@@ -1,0 +1,172 @@
+"""A simulated host in process: the same functions, answers and failures as over the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+from balancer.errors import UnreachableError
+from balancer.gateway import wire
+from balancer.gateway.port import ReplyLostError
+from balancer.gateway.simulator import acts
+from balancer.gateway.simulator.faults import FaultKind
+from balancer.gateway.simulator.readings import Reader
+from balancer.gateway.simulator.things import Machine
+from balancer.gateway.simulator.winrm import CommandFailed
+from balancer.gateway.simulator.winrm.commands import RUNTIME_HRESULT
+from balancer.gateway.simulator.world import World
+
+INVALID_DATA = 6  # ErrorCategory
+
+T = TypeVar("T")
+
+
+class Functions:
+    """The seven functions as the host itself runs them, before anything is lost on the way."""
+
+    def __init__(self, world: World, reader: Reader, machine: Machine) -> None:
+        self.machine = machine
+        self._world = world
+        self._reader = reader
+
+    def version(self) -> wire.VersionAnswer:
+        """Answer `Get-LbVersion`."""
+        with self._world.present():
+            return self._reader.version(self.machine)
+
+    def read_host(self) -> wire.HostAnswer:
+        """Answer `Get-LbHost`."""
+        with self._world.present() as now_s:
+            return self._reader.host(self.machine, now_s)
+
+    def read_cluster(self) -> wire.ClusterAnswer:
+        """Answer `Get-LbCluster`."""
+        with self._world.present() as now_s:
+            return self._reader.cluster(self.machine, now_s)
+
+    def read_moves(self, vms: Sequence[str]) -> wire.MovesAnswer:
+        """Answer `Get-LbMigration`."""
+        ids = [_guid("Get-LbMigration", vm) for vm in vms]
+        with self._world.present() as now_s:
+            return wire.MovesAnswer(
+                module=wire.MODULE_VERSION,
+                computer=self.machine.name,
+                moves=[self._reader.move(self.machine, id_, now_s) for id_ in ids],
+            )
+
+    def start(self, vm: str, target: str, *, clustered: bool, fence: int) -> wire.ActAnswer:
+        """Answer `Start-LbMigration`."""
+        id_ = _guid("Start-LbMigration", vm)
+        with self._world.present():
+            return acts.start(
+                self._world, self.machine, id_, target, clustered=clustered, fence=fence
+            )
+
+    def stop(self, vm: str, fence: int) -> wire.ActAnswer:
+        """Answer `Stop-LbMigration`."""
+        id_ = _guid("Stop-LbMigration", vm)
+        with self._world.present():
+            return acts.stop(self._world, self.machine, id_, fence)
+
+    def set_transport(self, expected: int, value: int, fence: int) -> wire.SettingWriteAnswer:
+        """Answer `Set-LbTransport`."""
+        with self._world.present():
+            return acts.set_transport(self._world, self.machine, expected, value, fence)
+
+
+class SimulatedHost:
+    """Implements `balancer.gateway.host.HostFunctions` without a network between."""
+
+    def __init__(self, functions: Functions, world: World) -> None:
+        self._functions = functions
+        self._world = world
+
+    @property
+    def name(self) -> str:
+        """The host's name."""
+        return self._functions.machine.name
+
+    def version(self) -> wire.VersionAnswer:
+        """Say which module answers, on which computer."""
+        return self._call("Get-LbVersion", self._functions.version)
+
+    def read_host(self) -> wire.HostAnswer:
+        """Read everything the host knows of itself."""
+        return self._call("Get-LbHost", self._functions.read_host)
+
+    def read_cluster(self) -> wire.ClusterAnswer:
+        """Read everything this node says of its cluster."""
+        return self._call("Get-LbCluster", self._functions.read_cluster)
+
+    def read_moves(self, vms: Sequence[str]) -> wire.MovesAnswer:
+        """Look at single VMs (ids)."""
+        return self._call("Get-LbMigration", lambda: self._functions.read_moves(vms))
+
+    def start(self, vm: str, target: str, *, clustered: bool, fence: int) -> wire.ActAnswer:
+        """Start a live migration of the one VM with this id."""
+        return self._call(
+            "Start-LbMigration",
+            lambda: self._functions.start(vm, target, clustered=clustered, fence=fence),
+        )
+
+    def stop(self, vm: str, fence: int) -> wire.ActAnswer:
+        """Cancel a VM's migration."""
+        return self._call("Stop-LbMigration", lambda: self._functions.stop(vm, fence))
+
+    def set_transport(self, expected: int, value: int, fence: int) -> wire.SettingWriteAnswer:
+        """Write the performance option if it is `expected`."""
+        return self._call(
+            "Set-LbTransport", lambda: self._functions.set_transport(expected, value, fence)
+        )
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+    def _call(self, function: str, run: Callable[[], T]) -> T:
+        """Run a function unless something is the matter with the host or the way to it."""
+        with self._world.present():
+            struck = self._world.faults.strike(self.name, function)
+            if struck is FaultKind.UNREACHABLE or not self._functions.machine.powered:
+                raise UnreachableError(
+                    f"{self.name} cannot be reached: nobody listens",
+                    remedy="see whether the host runs and its network is up",
+                )
+            if struck in (None, FaultKind.REPLY_LOST):
+                answer = self._run(run)
+                if struck is None:
+                    return answer
+            raise ReplyLostError(
+                f"{self.name} was sent {function} and gave no answer that can be understood",
+                remedy="look again before sending anything else",
+            )
+
+    def _run(self, run: Callable[[], T]) -> T:
+        try:
+            return run()
+        except CommandFailed as error:
+            raise ReplyLostError(f"{self.name} answered with an error: {error.message}") from error
+
+
+def _guid(function: str, text: str) -> str:
+    """Return a GUID as .NET writes it, however it was written."""
+    try:
+        return str(UUID(text))
+    except ValueError as error:
+        raise CommandFailed(
+            f"ParameterArgumentTransformationError,{function}",
+            INVALID_DATA,
+            RUNTIME_HRESULT,
+            f"Cannot process argument transformation on parameter 'VmId'. {text} is no GUID.",
+            exception="ParameterBindingException",
+            target=function,
+        ) from error
+
+
+def hosts_of(world: World) -> dict[str, SimulatedHost]:
+    """Return the ways to all hosts of a world, by name."""
+    reader = Reader(world)
+    return {
+        name: SimulatedHost(Functions(world, reader, machine), world)
+        for name, machine in world.machines.items()
+    }

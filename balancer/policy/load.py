@@ -1,0 +1,240 @@
+"""Policies: from YAML to a `Policy`, or to errors with file, line, column, key and remedy."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from balancer.policy.document import parse_document
+from balancer.policy.faults import shown_value
+from balancer.policy.fields import (
+    SIZE_PATTERN,
+    Count,
+    Document,
+    Duration,
+    Flag,
+    Percent,
+    Positive,
+    Size,
+    Text,
+    Version1,
+)
+from balancer.policy.policy import (
+    Goal,
+    Limits,
+    Mode,
+    Policy,
+    Prefer,
+    Reserve,
+    Thresholds,
+    TransportPolicy,
+)
+from balancer.policy.quantities import parse_percent, parse_size
+from balancer.policy.reading import name_of, read_bytes
+from balancer.policy.tree import BYTES_MAX
+from balancer.policy.vocabulary import RuleEntry, rule_of
+
+WHAT = "policy"
+
+
+def _share(value: object) -> object:
+    """Read a share that is kept free: below all of it, else nothing could run."""
+    if not isinstance(value, str):
+        raise ValueError(  # noqa: TRY004 -- the validator's way of refusing
+            f"expected a percentage from 1% to 99%, for example 10%, not {shown_value(value)}"
+        )
+    share = parse_percent(value)
+    if share >= 1.0:
+        raise ValueError(
+            f"expected a percentage from 1% to 99%, for example 10%, not {value!r}: "
+            "nothing would be left for VMs"
+        )
+    return share
+
+
+def _share_or_size(value: object) -> object:
+    """Read what memory is kept free: a share (a float) or bytes (an integer)."""
+    if isinstance(value, str) and not value.strip().endswith("%"):
+        try:
+            return parse_size(value)
+        except ValueError as error:
+            raise ValueError(
+                "expected a percentage or a size with its unit, for example 10% or 8 GiB, "
+                f"not {value!r}"
+            ) from error
+    return _share(value)
+
+
+_SHARE_PATTERN = r"^[1-9][0-9]?(\.[0-9]{1,18})? ?%$"
+Share = Annotated[
+    float,
+    BeforeValidator(_share),
+    WithJsonSchema({"type": "string", "pattern": _SHARE_PATTERN, "examples": ["10%"]}),
+]
+ShareOrSize = Annotated[
+    float | int,
+    BeforeValidator(_share_or_size),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"{_SHARE_PATTERN}|{SIZE_PATTERN}",
+            "examples": ["10%", "8 GiB"],
+        }
+    ),
+]
+
+
+class ThresholdsDocument(Document):
+    """When there is something to do, as shares of a host's usable capacity."""
+
+    cpu: Percent = Field(
+        Thresholds().cpu, description="Use of the logical processors above which it is overloaded."
+    )
+    memory: Percent = Field(
+        Thresholds().memory, description="Use of the memory for VMs above which it is overloaded."
+    )
+    imbalance: Percent = Field(
+        Thresholds().imbalance,
+        description="While every host is this close to the mean, nothing moves for balance alone.",
+    )
+
+
+class ReserveDocument(Document):
+    """What is kept free on each host; it comes off the capacity before anything is judged."""
+
+    cpu: Share | None = Field(None, description="Share of the logical processors kept free.")
+    memory: ShareOrSize | None = Field(
+        None, description="Share of memory, or an amount of it, kept free."
+    )
+    memory_at_least: Size | None = Field(
+        None, description="An amount of memory kept free where the share would be less."
+    )
+
+
+class LimitsDocument(Document):
+    """Caps; what is not written is not capped here.
+
+    For every cap the lowest of command line, policy, host and cluster wins.
+    """
+
+    migrations_per_run: Count | None = Field(
+        None, description="Migrations that one plan may contain, stop-overs counted."
+    )
+    concurrent_per_host: Positive | None = Field(
+        None, description="Migrations at a time that a host takes part in, in and out together."
+    )
+    concurrent_per_cluster: Positive | None = Field(
+        None, description="Migrations at a time in the whole cluster."
+    )
+    bytes_per_run: Size | None = Field(None, description="Memory that one plan may copy.")
+    duration_per_run: Duration | None = Field(
+        None, description="How long one plan is forecast to take at most."
+    )
+
+
+class TransportDocument(Document):
+    """How migrations travel, and whether host settings may be changed for it."""
+
+    prefer: Prefer = Field(
+        TransportPolicy().prefer,
+        description="auto: the fastest for each host; as_set: what the hosts are set to; or one by "
+        "name. Without write_settings the hosts' settings decide, whatever stands here.",
+    )
+    write_settings: Flag = Field(
+        TransportPolicy().write_settings,
+        description="Whether a host's live migration performance option may be written for the "
+        "time of a plan and restored afterwards. With false, migrations use what is set.",
+    )
+
+
+class PolicyDocument(Document):
+    """What the administrator wants of the balancer. Only `version` has to be there."""
+
+    version: Version1 = Field(description="Version of this vocabulary; always 1.")
+    name: Text | None = Field(None, description="What the policy is called in reports.")
+    mode: Mode = Field(
+        Policy().mode,
+        description="What a scheduled run does by itself: observe only watches, recommend plans "
+        "and shows, auto also executes.",
+    )
+    goal: Goal = Field(
+        Policy().goal,
+        description="How far a plan goes: rules-only repairs broken rules and empties draining "
+        "hosts; relieve also ends overload; balance also evens out the load; consolidate "
+        "is a word of the vocabulary that this version does not plan yet.",
+    )
+    thresholds: ThresholdsDocument = Field(
+        ThresholdsDocument(), description="When there is something to do."
+    )
+    reserve: ReserveDocument = Field(
+        ReserveDocument(), description="What is kept free on each host."
+    )
+    limits: LimitsDocument = Field(LimitsDocument(), description="Caps on what a plan may do.")
+    transport: TransportDocument = Field(TransportDocument(), description="How migrations travel.")
+    rules: tuple[RuleEntry, ...] = Field(
+        (), description="What binds VMs to hosts and to each other; each entry one kind of rule."
+    )
+    plan_lifetime: Duration = Field(
+        Policy().plan_lifetime_s,
+        gt=0,
+        description="How long after its making a plan may still be executed.",
+    )
+
+
+def load_policy(path: Path | str) -> Policy:
+    """Read the policy file at `path`; `-` is stdin.
+
+    Raises:
+        InputError: One fault, or an `InputErrorGroup` with all of them; each has a place.
+    """
+    return parse_policy(read_bytes(path, BYTES_MAX, WHAT), name_of(path))
+
+
+def parse_policy(document: str | bytes, file: str) -> Policy:
+    """Return the policy that YAML text describes; `file` names it in errors and rule origins.
+
+    Raises:
+        InputError: One fault, or an `InputErrorGroup` with all of them; each has a place.
+    """
+    data = document.encode("utf-8", "surrogatepass") if isinstance(document, str) else document
+    read, places = parse_document(data, file, PolicyDocument, WHAT)
+    return Policy(
+        name=read.name or Path(file).stem,
+        mode=read.mode,
+        goal=read.goal,
+        thresholds=Thresholds(
+            cpu=read.thresholds.cpu,
+            memory=read.thresholds.memory,
+            imbalance=read.thresholds.imbalance,
+        ),
+        reserve=_reserve(read.reserve),
+        limits=Limits(
+            migrations_per_run=read.limits.migrations_per_run,
+            concurrent_per_host=read.limits.concurrent_per_host,
+            concurrent_per_cluster=read.limits.concurrent_per_cluster,
+            bytes_per_run=read.limits.bytes_per_run,
+            duration_per_run_s=read.limits.duration_per_run,
+        ),
+        transport=TransportPolicy(
+            prefer=read.transport.prefer, write_settings=read.transport.write_settings
+        ),
+        rules=tuple(
+            rule_of(entry, places.line(("rules", index))) for index, entry in enumerate(read.rules)
+        ),
+        plan_lifetime_s=read.plan_lifetime,
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def _reserve(read: ReserveDocument) -> Reserve:
+    """Return the reserve; of a share and an amount of memory the larger counts, per host."""
+    share = read.memory if isinstance(read.memory, float) else 0.0
+    amount = read.memory if isinstance(read.memory, int) else 0
+    return Reserve(
+        cpu_fraction=read.cpu or 0.0,
+        memory_fraction=share,
+        memory_bytes=max(amount, read.memory_at_least or 0),
+    )

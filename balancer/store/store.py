@@ -1,0 +1,77 @@
+"""The store: one database, opened once, and its four parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Engine
+from sqlalchemy.engine import URL
+
+from balancer.store.engine import READING, open_engine, open_engine_read_only, where
+from balancer.store.history import History
+from balancer.store.journal import Journal
+from balancer.store.leases import Leases
+from balancer.store.plans import Plans
+
+
+def _named(url: URL) -> str:
+    """Return what messages call the store: its file, or its URL without the password."""
+    is_file = url.get_backend_name() == "sqlite" and url.database
+    return str(url.database) if is_file else url.render_as_string(hide_password=True)
+
+
+class Store:
+    """A database with the journal, leases, history and plans of any number of clusters.
+
+    `location` is a file, `sqlite://` for one in memory that ends with the process, or the URL of
+    another database. Safe for use by several threads.
+    """
+
+    def __init__(self, engine: Engine, location: str) -> None:
+        self._engine = engine
+        reading = engine.execution_options(**{READING: True})
+        self.location = location
+        self.journal = Journal(engine, reading, location)
+        self.leases = Leases(engine, reading, location)
+        self.history = History(engine, reading, location)
+        self.plans = Plans(engine, reading, location)
+
+    @classmethod
+    def open(cls, location: str | Path) -> Self:
+        """Open the store, creating it or bringing its schema up to date.
+
+        Raises:
+            UnusableStoreError: It is no store, a newer version's, or its place is not writable.
+            StoreError: The database failed at it.
+        """
+        url = where(location)
+        name = _named(url)
+        return cls(open_engine(url, name), name)
+
+    @classmethod
+    def open_read_only(cls, location: str | Path) -> Self:
+        """Open an existing store for reading; it never makes a writer wait.
+
+        Raises:
+            UnusableStoreError: There is none, or its schema is not ours.
+        """
+        url = where(location)
+        name = _named(url)
+        return cls(open_engine_read_only(url, name), name)
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

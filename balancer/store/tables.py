@@ -1,0 +1,199 @@
+"""The tables. Portable types only: the same schema serves SQLite and PostgreSQL.
+
+Instants are whole microseconds since 1970 in UTC: they sort, compare and subtract alike on
+every database, and take eight bytes in the tables that grow. Enumerations are their words.
+Every change here is a new file in `migrations/versions`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment in UTC, stored as microseconds since 1970."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """Return the stored form; a naive time is a programming error and raises."""
+        del dialect
+        return None if value is None else (value - _EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """Return the moment."""
+        del dialect
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+# SQLite counts by itself only in columns that are plainly INTEGER.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# One row a cluster, kept for ever: the fencing number must never go back.
+leases = Table(
+    "leases",
+    metadata,
+    Column("cluster", String, primary_key=True),
+    Column("fence", BigInteger, nullable=False),
+    Column("holder", String, nullable=False),  # empty: nobody
+    Column("ttl_s", Float, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("cluster", String, nullable=False),
+    Column("plan", String, nullable=False),
+    Column("holder", String, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("end", String),
+    Index(None, "cluster", "started_at"),
+)
+
+moves = Table(
+    "moves",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("run", _Id, ForeignKey("runs.id"), nullable=False),
+    Column("cluster", String, nullable=False),
+    Column("migration", String, nullable=False),
+    Column("vm", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("target", String, nullable=False),
+    Column("transport", String, nullable=False),
+    Column("clustered", Boolean, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("expected_s", Float, nullable=False),
+    Column("state", String, nullable=False),
+    Column("since", Instant, nullable=False),  # in this state
+    Column("started_at", Instant),  # of the last attempt
+    Column("percent", Integer, nullable=False),
+    Column("blackout_s", Float),
+    Column("code", BigInteger),
+    Column("reason", Text, nullable=False),
+    UniqueConstraint("run", "migration"),
+    Index(None, "cluster", "state"),
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("run", _Id, ForeignKey("runs.id"), nullable=False),
+    Column("cluster", String, nullable=False),
+    Column("host", String, nullable=False),
+    Column("setting", String, nullable=False),
+    Column("before", String, nullable=False),
+    Column("ours", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("reason", Text, nullable=False),
+    UniqueConstraint("run", "host", "setting"),
+    Index(None, "cluster", "state"),
+)
+
+# Append-only: what happened, in order, to runs, moves and settings alike.
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("run", _Id, ForeignKey("runs.id"), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("kind", String, nullable=False),  # run, move or setting
+    Column("subject", _Id, nullable=False),  # the id in that table
+    Column("before", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("code", BigInteger),
+    Column("reason", Text, nullable=False),
+    Index(None, "run", "id"),
+)
+
+# Samples are many (every VM, every minute), so what they are of is named once, here.
+subjects = Table(
+    "subjects",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("cluster", String, nullable=False),
+    Column("kind", String, nullable=False),  # host or vm
+    Column("key", String, nullable=False),  # host name or VM id
+    UniqueConstraint("cluster", "kind", "key"),
+)
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("subject", _Id, ForeignKey("subjects.id"), primary_key=True),
+    Column("at", Instant, primary_key=True),
+    Column("host", _Id, ForeignKey("subjects.id")),  # where a VM was
+    Column("state", String, nullable=False),
+    Column("cpu_used_cores", Float),
+    Column("memory_assigned_bytes", BigInteger),
+    Column("memory_demand_bytes", BigInteger),
+    Index(None, "at"),
+)
+
+measurements = Table(
+    "measurements",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("cluster", String, nullable=False),
+    Column("vm", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("target", String, nullable=False),
+    Column("transport", String, nullable=False),
+    Column("at", Instant, nullable=False),  # when it ended
+    Column("duration_s", Float, nullable=False),
+    Column("expected_s", Float, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("blackout_s", Float),
+    Index(None, "cluster", "at"),
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("cluster", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("snapshot_sha256", String, nullable=False),
+    Column("policy_sha256", String, nullable=False),
+    Column("document", Text, nullable=False),
+    Index(None, "cluster", "created_at"),
+)

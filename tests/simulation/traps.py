@@ -1,0 +1,110 @@
+"""Crashes on purpose: a store and a gateway that die at the k-th thing they are asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from balancer.gateway.port import Gateway, MoveRequest, Observation, SettingAnswer, Sighting
+from balancer.model.cluster import Transport
+from balancer.store.journal import Journal
+from balancer.store.store import Store
+
+T = TypeVar("T")
+
+
+class PowerCut(BaseException):
+    """Not an error of the program: nothing in it may catch this."""
+
+
+@dataclass
+class Trap:
+    """Counts points at which the power may go; it goes at number `at` (from 1)."""
+
+    at: int | None = None
+    count: int = 0
+    acts: list[tuple[str, ...]] = field(default_factory=list)
+
+    def point(self) -> None:
+        self.count += 1
+        if self.count == self.at:
+            raise PowerCut
+
+    def around(self, act: Callable[[], T]) -> T:
+        self.point()
+        result = act()
+        self.point()
+        return result
+
+
+class TrappedGateway:
+    """Passes everything on; every act is recorded and has a point before and after it."""
+
+    def __init__(self, inner: Gateway, trap: Trap) -> None:
+        self._inner = inner
+        self._trap = trap
+
+    def observe(self) -> Observation:
+        return self._inner.observe()
+
+    def look(self, vms: Collection[str]) -> Mapping[str, Sighting]:
+        return self._inner.look(vms)
+
+    def start(self, request: MoveRequest, fence: int) -> None:
+        def act() -> None:
+            self._trap.acts.append(("start", request.vm, request.target))
+            self._inner.start(request, fence)
+
+        self._trap.around(act)
+
+    def cancel(self, vm: str, source: str, fence: int) -> None:
+        def act() -> None:
+            self._trap.acts.append(("cancel", vm))
+            self._inner.cancel(vm, source, fence)
+
+        self._trap.around(act)
+
+    def read_transport(self, host: str) -> Transport:
+        return self._inner.read_transport(host)
+
+    def write_transport(
+        self, host: str, expected: Transport, value: Transport, fence: int
+    ) -> SettingAnswer:
+        def act() -> SettingAnswer:
+            self._trap.acts.append(("write", host, value.value))
+            return self._inner.write_transport(host, expected, value, fence)
+
+        return self._trap.around(act)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class TrappedJournal(Journal):
+    """A journal with a point before and after every write."""
+
+    trap: Trap
+
+    def begin_run(self, *args: Any, **kwargs: Any) -> Any:
+        return self.trap.around(lambda: super(TrappedJournal, self).begin_run(*args, **kwargs))
+
+    def move(self, *args: Any, **kwargs: Any) -> Any:
+        return self.trap.around(lambda: super(TrappedJournal, self).move(*args, **kwargs))
+
+    def intend_setting(self, *args: Any, **kwargs: Any) -> Any:
+        return self.trap.around(lambda: super(TrappedJournal, self).intend_setting(*args, **kwargs))
+
+    def setting(self, *args: Any, **kwargs: Any) -> Any:
+        return self.trap.around(lambda: super(TrappedJournal, self).setting(*args, **kwargs))
+
+    def end_run(self, *args: Any, **kwargs: Any) -> Any:
+        return self.trap.around(lambda: super(TrappedJournal, self).end_run(*args, **kwargs))
+
+
+def trapped(store: Store, trap: Trap) -> None:
+    """Set traps in the store's journal."""
+    plain = store.journal
+    journal = TrappedJournal(plain._engine, plain._reading_engine, plain._location)
+    journal.trap = trap
+    store.journal = journal
