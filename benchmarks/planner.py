@@ -202,7 +202,7 @@ def main(arguments: list[str]) -> None:
     name = f"fabric {FABRIC[1]}x{FABRIC[2]}"
     for seed in range(1, options.seeds + 1) if options.rows in name else ():
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            found = pool.submit(run_fabric, seed, 2.6).result()
+            found = pool.submit(run_fabric, seed, 3.7).result()
         _print(name, FABRIC[0] * FABRIC[3], seed, found, "closed 99.8 % in 60 s, 2 GB")
     print(machine())
 
