@@ -240,6 +240,14 @@ class Cluster:
         return _by_word((vm.name.casefold(), vm) for vm in self.vms)
 
     @cached_property
+    def hosts_by_folded_name(self) -> Mapping[str, tuple[str, ...]]:
+        """Map host names without regard to case to the names as given."""
+        found: dict[str, list[str]] = {}
+        for host in self.hosts:
+            found.setdefault(host.name.casefold(), []).append(host.name)
+        return {word: tuple(names) for word, names in found.items()}
+
+    @cached_property
     def vms_on(self) -> Mapping[str, tuple[Vm, ...]]:
         """Map each host name to its VMs, running or not, in the order of the snapshot."""
         on: dict[str, list[Vm]] = {host.name: [] for host in self.hosts}

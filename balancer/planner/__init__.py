@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from balancer.planner.advice import PlacementAdvice, place, why_not
-from balancer.planner.plan import move, plan
+from balancer.planner.fabric import plan_fabric
+from balancer.planner.plan import EFFORT, move, plan
 
-__all__ = ["PlacementAdvice", "move", "place", "plan", "why_not"]
+__all__ = ["EFFORT", "PlacementAdvice", "move", "place", "plan", "plan_fabric", "why_not"]

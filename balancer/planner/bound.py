@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from balancer.planner.formulate import Formulation
+from balancer.planner.formulate import Formulation, add_phi
 from balancer.planner.ilp import Effort, Solver, highs_is_there, quiet_highs, solve
 from balancer.planner.linear import INF, Expression, Linear
 from balancer.planner.problem import CPU, MEMORY, Floats, Ints, Problem
 from balancer.planner.score import (
     OVERLOAD_WEIGHT,
-    TANGENTS,
     TIER_TOLERANCE,
     Measure,
     tier_names,
@@ -167,11 +166,8 @@ def _mean(problem: Problem, linear: Linear, resource: int, used: Ints) -> int:
 
 
 def _phi(linear: Linear, objective: Expression, used: int, mean: int) -> None:
-    cost = linear.variable(0.0, INF)
-    objective.add([cost], [1.0])
-    for tangent in TANGENTS:
-        for sign in (2.0 * tangent, -2.0 * tangent):
-            linear.row(-tangent * tangent, INF, [cost, used, mean], [1.0, -sign, sign])
+    index, value = add_phi(linear, objective)
+    linear.row(0.0, 0.0, [used, mean, *index], [-1.0, 1.0, *value])
 
 
 def _relaxed(linear: Linear, objective: Expression, solver: Solver) -> tuple[float, Floats | None]:

@@ -77,7 +77,7 @@ def _evacuate_units(state: State, work: Work) -> None:
     """Take units off draining hosts as a whole: member by member they would be torn apart."""
     problem = state.problem
     goal = problem.policy.goal
-    for members, domains in _bound_together(problem):
+    for members, domains in bound_together(problem):
         stuck = problem.from_drain[members] & problem.draining[state.place[members]]
         if not stuck.any():
             continue
@@ -97,7 +97,7 @@ def _evacuate_units(state: State, work: Work) -> None:
                 state.move(vm, int(best_place[vm]))
 
 
-def _bound_together(problem: Problem) -> list[tuple[Ints, Ints]]:
+def bound_together(problem: Problem) -> list[tuple[Ints, Ints]]:
     """Return the sets of VMs that hard units hold together, each with a domain of each host.
 
     Units that share a VM are one set; it gathers in the domains of the first of them.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from balancer.planner.problem import Floats, Problem
+from balancer.planner.problem import Floats, Ints, Problem
 from balancer.planner.score import OVERLOAD_WEIGHT, ROUNDING, means, phi
 from balancer.planner.state import State
 from balancer.planner.work import Work
@@ -29,15 +29,16 @@ class Descent:
             where illegal; n counts movable VMs.
         last: The VM moved last and where it was, to take a trial back.
         out: (n,) change of J at the source, and the cost of a first move.
+        rows: (n,) the VMs looked at; all that are movable unless some are given.
     """
 
-    def __init__(self, state: State, *, relief: bool = False) -> None:
+    def __init__(self, state: State, *, relief: bool = False, rows: Ints | None = None) -> None:
         self.state = state
         self.relief = relief
         self.weight = RELIEF_WEIGHT if relief else OVERLOAD_WEIGHT
         self.least = RELIEF_GAIN if relief else BALANCE_GAIN
         problem = state.problem
-        self.rows = problem.movable
+        self.rows = problem.movable if rows is None else rows
         self.row_of = {vm: row for row, vm in enumerate(self.rows.tolist())}
         self.mean = means(problem, state.place)
         self.ceiling = state.ceiling() * (1 + ROUNDING)
@@ -122,23 +123,27 @@ class Descent:
             bad[self.home[row]] = True
         self.blocked[row] = bad
 
-    def _cost(self, used: Floats, host: int) -> Floats:
+    def cost_of(self, used: Floats, host: int) -> Floats:
         """Return what `host` would contribute to J at utilisations `used` (2, ...)."""
         problem = self.state.problem
         cost = np.zeros(used.shape[1:])
-        if problem.play[host]:
-            cost += self.weight * np.maximum(0.0, used - problem.threshold).sum(axis=0)
-        if problem.up[host]:
-            cost += phi(used - self.mean).sum(axis=0)
+        for resource in (0, 1):
+            row = used[resource]
+            if problem.play[host]:
+                threshold = float(problem.threshold[resource, 0])
+                if row.size and row.max() > threshold:
+                    cost += self.weight * np.maximum(0.0, row - threshold)
+            if problem.up[host]:
+                cost += phi(row - self.mean[resource, 0])
         return cost
 
     def _column(self, host: int) -> None:
         """Recompute the gains of moving to and from `host`."""
         state, problem = self.state, self.state.problem
         scale, load = problem.scale[:, [host]], state.load[:, [host]]
-        base = self._cost(load * scale, host)[0]
+        base = self.cost_of(load * scale, host)[0]
         after = (load + self.size) * scale
-        change = self._cost(after, host) - base
+        change = self.cost_of(after, host) - base
         fits = np.asarray((after <= self.ceiling[:, [host]]).all(axis=0))
         native = self.home == host
         top = state.home_ceiling(host)[:, None]
@@ -148,7 +153,7 @@ class Descent:
         change[~fits | self.blocked[:, host] | here] = np.inf
         self.into[:, host] = change
         rows = np.flatnonzero(here)
-        left = self._cost((load - self.size[:, rows]) * scale, host) - base
+        left = self.cost_of((load - self.size[:, rows]) * scale, host) - base
         self.out[rows] = left + np.where(native[rows], self.cost[rows], 0.0)
 
     def _row(self, row: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from balancer.planner.groups import Group
 from balancer.planner.linear import INF, Expression, Linear
 from balancer.planner.problem import CPU, MEMORY, Floats, Ints, Problem
-from balancer.planner.score import OVERLOAD_WEIGHT, ROUNDING, TANGENTS, phi, tier_names
+from balancer.planner.score import BREAKS, OVERLOAD_WEIGHT, ROUNDING, SLOPES, phi, tier_names
 from balancer.planner.state import State
 
 
@@ -294,17 +294,29 @@ class _Builder:
         if variable < 0 and constant is not None:
             self.tiers["balance"].constant += float(phi(np.array([used - constant]))[0])
             return
-        cost = self.linear.variable(0.0, INF)
-        self.tiers["balance"].add([cost], [1.0])
-        for tangent in TANGENTS:
-            slope, least = 2.0 * tangent, -tangent * tangent
-            for sign in (slope, -slope):
-                if variable >= 0:
-                    index, value = [cost, variable, mean], [1.0, -sign, sign]
-                    self.linear.row(least, INF, index, value)
-                else:
-                    index, value = [cost, mean], [1.0, sign]
-                    self.linear.row(least + sign * used, INF, index, value)
+        index, value = add_phi(self.linear, self.tiers["balance"])
+        if variable >= 0:
+            self.linear.row(0.0, 0.0, [variable, mean, *index], [-1.0, 1.0, *value])
+        else:
+            self.linear.row(used, used, [mean, *index], [1.0, *value])
+
+
+def add_phi(linear: Linear, objective: Expression) -> tuple[list[int], list[float]]:
+    """Add phi(d) to an objective; return the terms that sum to d.
+
+    Phi is convex, so its slopes fill in their order by themselves: one row for a deviation,
+    where a row for each tangent on each side would make the simplex method's basis 12 times as
+    large, and hide the knapsack in the row of loads from the solver's cuts.
+    """
+    index = [linear.variable(-BREAKS[0], BREAKS[0])]
+    value = [1.0]
+    for slope, width in zip(SLOPES, np.diff((*BREAKS, INF)).tolist(), strict=True):
+        for sign in (1.0, -1.0):
+            segment = linear.variable(0.0, width)
+            objective.add([segment], [slope])
+            index.append(segment)
+            value.append(sign)
+    return index, value
 
 
 def _weighted(columns: Ints, weights: Floats, constant: float) -> Expression:

@@ -7,7 +7,7 @@ optimality is not taken: the caller compares what it measured with the bound.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,10 +34,19 @@ FEASIBILITY = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How hard to try: branch-and-bound nodes, and seconds where there is a time limit."""
+    """How hard to try: counted limits, and seconds and the user where there are such.
+
+    Attributes:
+        nodes: Of branch and bound.
+        seconds: Left on the clock, where there is a time limit.
+        interrupted: Asked whether to stop with what there is; HiGHS only.
+        small: Leave out the solver's presolve, which takes longer than it saves.
+    """
 
     nodes: int
     seconds: float | None = None
+    interrupted: Callable[[], bool] | None = None
+    small: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +191,20 @@ class _WarmHighs(pulp.HiGHS):  # type: ignore[misc]  # PuLP is untyped
             "primal_feasibility_tolerance": FEASIBILITY,
             "mip_feasibility_tolerance": FEASIBILITY,
         }
+        if self.effort.small:
+            lp.solverModel.setOptionValue("presolve", "off")
         if self.effort.seconds is not None:
             options["time_limit"] = max(0.0, float(self.effort.seconds))
         for name, value in options.items():
             lp.solverModel.setOptionValue(name, value)
+        if self.effort.interrupted is not None:
+            lp.solverModel.setCallback(self._ask, None)
+            lp.solverModel.startCallback(highspy.cb.HighsCallbackType.kCallbackMipInterrupt)
+
+    def _ask(self, _kind: Any, _message: str, _out: Any, answer: Any, _data: Any) -> None:
+        """Tell the solver to stop with what there is once the user wants the plan."""
+        if self.effort.interrupted is not None and self.effort.interrupted():
+            answer.user_interrupt = True
 
     def buildSolverModel(self, lp: Any) -> None:  # noqa: N802 -- PuLP's name
         """Hand the model over as arrays, and the start with it."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from balancer.planner.formulate import all_columns, formulate
 from balancer.planner.ilp import Solver
-from balancer.planner.problem import Bools, Floats, Ints, Problem
+from balancer.planner.problem import Bools, Ints, Problem
 from balancer.planner.score import OVERLOAD_WEIGHT, host_costs, means, measure
 from balancer.planner.state import State
 from balancer.planner.tiers import TierSolution, solve_tiers
@@ -20,39 +20,40 @@ from balancer.policy.policy import Goal
 
 EXACT_COLUMNS = 700  # 4 x 60 has 180, 6 x 100 has 500: proven in a second or few
 EXACT_NODES = 4000
-# Measured at 16 x 400: the root takes nearly all of the time, so more nodes change nothing, and
-# 1,000 columns take 6 s of CPU where 300 take 2 and find more.
-POOL_COLUMNS = 300
-POOL_NODES = 20
+WHOLE_COLUMNS = 7000  # 16 x 400 has 5,900
+WHOLE_UNITS = 4e6  # its root relaxation with cuts and dives
+NODE_UNITS = 5e5  # of one of its nodes
 NEIGHBOUR_COLUMNS = 240  # beyond, three hosts instead of four, then VMs are left out
 NEIGHBOUR_NODES = 60
 STALE_MAX = 24  # neighbourhoods in a row without a gain before the search is over
 
 
-def exact(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolution | None:
-    """Solve the whole task if it is small enough; None if it is not."""
+def is_small(problem: Problem) -> bool:
+    """Tell whether the whole task can be solved to the proof."""
+    return 0 < len(all_columns(problem)[0]) <= EXACT_COLUMNS
+
+
+def exact(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolution:
+    """Solve a small task as a whole."""
     vm, host = all_columns(problem)
-    if not 0 < len(vm) <= EXACT_COLUMNS:
-        return None
     return solve_tiers(formulate(problem, vm, host, place), place, work, EXACT_NODES, solver)
 
 
-def pool(problem: Problem, place: Ints, reduced_cost: Floats, work: Work, solver: Solver) -> Ints:
-    """Improve `place` by the ILP over the columns that a relaxation finds most useful.
+def whole(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolution | None:
+    """Solve a medium task as far as the work goes: a better plan and a bound with cuts.
 
-    Args:
-        problem: The task.
-        place: The best placement so far; its own columns are always in the pool.
-        reduced_cost: (C,) of `all_columns`, from the linear relaxation.
-        work: The budget.
-        solver: Which solver.
+    The relaxation is weak where VMs are few and large; the solver's cuts (covers of the rows
+    that say a host's load) and its branching are what closes part of the gap. None where the
+    model is too large, or the work too little for its root.
     """
     vm, host = all_columns(problem)
-    chosen = place[vm] == host
-    order = np.lexsort([np.arange(len(vm)), reduced_cost, ~chosen])
-    keep = np.sort(order[:POOL_COLUMNS])
-    formulation = formulate(problem, vm[keep], host[keep], place)
-    return solve_tiers(formulation, place, work, POOL_NODES, solver).place
+    if not 0 < len(vm) <= WHOLE_COLUMNS or work.units < WHOLE_UNITS:
+        return None
+    left = work.seconds_left()
+    if left is not None and left * 1e6 < WHOLE_UNITS:
+        return None
+    nodes = 1 + int((work.units - WHOLE_UNITS) / NODE_UNITS)
+    return solve_tiers(formulate(problem, vm, host, place), place, work, nodes, solver)
 
 
 def neighbours(problem: Problem, place: Ints, work: Work, seed: int, solver: Solver) -> Ints:

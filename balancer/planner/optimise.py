@@ -1,9 +1,10 @@
-"""From a task to a placement: construction, local search, ILP, and again until it stays put.
+"""From a task to a placement: construction, relaxation, local search, ILPs, until it stays put.
 
 Carrying out a plan and planning again must find nothing. An optimum has that by itself: the
 cost of moving obeys the triangle inequality, so whatever a second plan gained, the first could
 have had. A local optimum does not; so the planner goes to the end of its own plan, plans from
-there as a second run would, and takes over what that finds, until it finds nothing.
+there as a second run would, and takes over what that finds, until it finds nothing or the work
+is done.
 """
 
 from __future__ import annotations
@@ -12,38 +13,48 @@ from dataclasses import dataclass, replace
 
 from balancer.planner.bound import ASSIGNMENT_COLUMNS, Bound, assignment_bound, decoupled_bound
 from balancer.planner.formulate import all_columns, formulate
-from balancer.planner.ilp import Solver
-from balancer.planner.neighbour import exact, neighbours, pool
+from balancer.planner.ilp import Solver, highs_is_there
+from balancer.planner.neighbour import exact, is_small, neighbours, whole
 from balancer.planner.problem import Ints, Problem
+from balancer.planner.relax import ROUND_UP, Relaxed, focus, relax, rounded
 from balancer.planner.score import Measure, better, legal_end, measure
-from balancer.planner.search import local
+from balancer.planner.search import construct, local, polish, shake, trim
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
-# One unit is about a microsecond: construction and local search, then the ILPs.
-LOCAL_UNITS, ILP_UNITS = 6e6, 1.5e6
-POOL_UNITS = 1e6  # enough for the solve of each tier to begin
 ROUNDS_MAX = 6
-POOL_COLUMNS_MAX = 7000
+# Shares of the work that is left: of the first round where a second has to follow, and of the
+# relaxation; of each turn, that of ruining and recreating. The ILPs get as much as one turn.
+FIRST_ROUND, RELAXATION, SHAKING = 0.75, 0.6, 0.5
+TURNS = 3
 
 
 @dataclass(frozen=True)
 class Found:
-    """The placement, and per tier a bound if the exact model gave one."""
+    """The placement, per tier a bound if the exact model gave one, and bounds of J."""
 
     place: Ints
     bounds: tuple[float, ...] | None = None
     proven: bool = False
+    balance: tuple[Bound, ...] = ()
+    kept: Measure | None = None  # the tiers that a plan has to keep for `balance` to hold
 
 
 def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     """Return a placement from which planning again finds nothing, as far as the cap allows."""
     goal = problem.policy.goal
-    found = _once(problem, work, seed, solver)
+    first = work.part(FIRST_ROUND * work.units)
+    found = _once(problem, first, seed, solver)
+    work.note(first)
     for _ in range(ROUNDS_MAX):
         place = found.place
         moves = measure(problem, place).moves
-        if found.proven or work.cut_short() or moves == 0 or moves >= problem.cap:
+        if found.proven or work.cut_short() or moves == 0 or not work.spend(0):
+            break
+        if moves >= problem.cap:
+            # There is no second plan to fear: the rest of the work goes into this one.
+            after = _once(problem, work, seed + 1, solver, start=place).place
+            found = replace(found, place=after)
             break
         after = _once(problem.at(place), work, seed, solver).place
         key = measure(problem, after).key(goal)
@@ -53,40 +64,77 @@ def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     return found
 
 
-def _once(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
-    local_work = work.renewed(LOCAL_UNITS)
-    place = local(problem, local_work)
-    work.stopped_by = local_work.stopped_by if local_work.cut_short() else work.stopped_by
-    ilp_work = work.renewed(ILP_UNITS)
+def _once(
+    problem: Problem, work: Work, seed: int, solver: Solver, start: Ints | None = None
+) -> Found:
+    goal = problem.policy.goal
+    place = construct(problem, work, start)
     if work.cut_short() or not len(problem.movable) or problem.cap < 1:
-        return Found(place)
+        return Found(trim(problem, place, work))
     if _is_perfect(problem, place):
-        return Found(place, (0.0,) * len(measure(problem, place).key(problem.policy.goal)), True)
-    answer = exact(problem, place, ilp_work, solver)
-    if answer is not None:
-        _carry(work, ilp_work)
+        return Found(place, (0.0,) * len(measure(problem, place).key(goal)), proven=True)
+    if is_small(problem):
+        answer = exact(problem, local(problem, work, place), work, solver)
         return Found(answer.place, answer.bounds, answer.proven)
-    place = neighbours(problem, place, ilp_work, seed, solver)
-    vm, host = all_columns(problem)
-    if (
-        0 < len(vm) <= POOL_COLUMNS_MAX
-        and not ilp_work.cut_short()
-        and problem.policy.goal is Goal.BALANCE
-    ):
-        relaxed = assignment_bound(
-            formulate(problem, vm, host, place), measure(problem, place), solver
-        )
-        if relaxed.reduced_cost is not None:
-            pool_work = work.renewed(POOL_UNITS)
-            place = pool(problem, place, relaxed.reduced_cost, pool_work, solver)
-            _carry(work, pool_work)
-    _carry(work, ilp_work)
-    return Found(place)
+    if goal is not Goal.BALANCE:
+        return Found(neighbours(problem, trim(problem, place, work), work, seed, solver))
+    kept = measure(problem, place)
+    place, relaxed = _best_start(problem, place, kept, work, solver)
+    bounds: tuple[Bound, ...] = ()
+    rows = None
+    if relaxed is not None:
+        bounds, rows = (Bound(relaxed.bound, "assignment LP"),), focus(problem, place, relaxed)
+    place = _searched(problem, place, relaxed, rows, work, seed)
+    solved = whole(problem, place, work, solver)
+    if solved is not None:
+        place, bounds = solved.place, (*bounds, Bound(solved.bounds[-1], "branch and bound"))
+    place = trim(problem, neighbours(problem, place, work, seed, solver), work)
+    return Found(place, balance=bounds, kept=kept)
 
 
-def _carry(work: Work, spent: Work) -> None:
-    if spent.cut_short():
-        work.stopped_by = spent.stopped_by
+def _searched(
+    problem: Problem,
+    place: Ints,
+    relaxed: Relaxed | None,
+    rows: Ints | None,
+    work: Work,
+    seed: int,
+) -> Ints:
+    """Take turns at ruining and recreating and at chains; leave a share for the ILPs."""
+    bound = 0.0 if relaxed is None else relaxed.bound
+    for turn in range(TURNS):
+        units = work.units / (TURNS - turn + 1)
+        if problem.mean_is_constant:
+            part = work.part(SHAKING * units)
+            place = shake(problem, place, bound, part, seed + turn, rows)
+            work.note(part)
+        part = work.part((1 - SHAKING) * units)
+        place = polish(problem, place, part, rows)
+        work.note(part)
+    return place
+
+
+def _best_start(
+    problem: Problem, place: Ints, kept: Measure, work: Work, solver: Solver
+) -> tuple[Ints, Relaxed | None]:
+    """Return the constructed placement or a rounding of the relaxation, whichever is better."""
+    if solver == "cbc" or not highs_is_there():
+        return place, None
+    goal = problem.policy.goal
+    part = work.part(RELAXATION * work.units)
+    relaxed = relax(problem, place, kept, part)
+    work.note(part)
+    if relaxed is None:
+        return place, None
+    best = measure(problem, place).key(goal)
+    for round_up in ROUND_UP:
+        if not work.spend(0):
+            break
+        tried = construct(problem, work, rounded(problem, place, relaxed, round_up, work))
+        key = measure(problem, tried).key(goal)
+        if better(key, best):
+            place, best = tried, key
+    return place, relaxed
 
 
 def _is_perfect(problem: Problem, place: Ints) -> bool:
@@ -101,9 +149,25 @@ def _is_perfect(problem: Problem, place: Ints) -> bool:
     )
 
 
-def balance_bound(problem: Problem, kept: Measure, solver: Solver) -> Bound:
-    """Return a proven lower bound of J for plans at least as good in the tiers above it."""
-    vm, host = all_columns(problem)
-    if 0 < len(vm) <= ASSIGNMENT_COLUMNS:
+def balance_bound(
+    problem: Problem, place: Ints, kept: Measure, work: Work, solver: Solver
+) -> Bound:
+    """Return a proven lower bound of J for plans at least as good as `place` above it.
+
+    Args:
+        problem: The task.
+        place: The plan's end.
+        kept: Its measure.
+        work: The clock; where it has run out the bound is 0, which J never goes below.
+        solver: Which solver.
+    """
+    if work.cut_short():
+        return Bound(0.0, "none")
+    if solver != "cbc" and highs_is_there():
+        relaxed = relax(problem, place, kept, work)
+        if relaxed is not None:
+            return Bound(relaxed.bound, "assignment LP")
+    elif 0 < len(all_columns(problem)[0]) <= ASSIGNMENT_COLUMNS:
+        vm, host = all_columns(problem)
         return assignment_bound(formulate(problem, vm, host, problem.home), kept, solver)
     return decoupled_bound(problem, kept, solver)

@@ -14,6 +14,10 @@ from balancer.planner.problem import CPU, MEMORY, Bools, Floats, Ints, Problem, 
 from balancer.policy.policy import Goal
 
 TANGENTS = (0.02, 0.04, 0.08, 0.16, 0.32, 0.64)  # of phi; the one at 0 is phi >= 0
+# As slopes: phi is flat up to the first break and then has slope SLOPES[i] beyond BREAKS[i],
+# which is where two tangents meet, half-way between the points they touch.
+SLOPES = tuple(2.0 * tangent for tangent in TANGENTS)
+BREAKS = tuple((a + b) / 2 for a, b in zip((0.0, *TANGENTS[:-1]), TANGENTS, strict=True))
 OVERLOAD_WEIGHT = 10.0  # of overload within J
 # Below these differences two placements are equal in a tier: sums of thousands of floats differ
 # by 1e-13, and a solver's rows hold to 1e-7.
@@ -77,8 +81,16 @@ def phi(deviation: Floats) -> Floats:
     """Return the convex piecewise-linear cost of a deviation from the mean, elementwise."""
     size = np.abs(deviation)
     cost = np.zeros_like(size)
+    largest = float(size.max(initial=0.0))
+    line = np.empty_like(size)
+    below = 0.0
     for tangent in TANGENTS:
-        np.maximum(cost, 2.0 * tangent * size - tangent * tangent, out=cost)
+        if not largest > (below + tangent) / 2:  # where this tangent passes the one below it
+            break
+        np.multiply(size, 2.0 * tangent, out=line)
+        line -= tangent * tangent
+        np.maximum(cost, line, out=cost)
+        below = tangent
     return cost
 
 

@@ -1,52 +1,90 @@
-"""Local search from a constructed placement: exchange, undo and redo, and trimming.
+"""Local search: construction tier by tier, chains of moves, and trimming.
 
-`local` runs the tiers in their order. Each part leaves the tiers above its own no worse; the
-whole is measured from scratch and kept only if it is better.
+Each part leaves the tiers above its own no worse; what it did is measured from scratch and kept
+only if it is better.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
+from balancer.planner.chains import improve_by_chains
 from balancer.planner.construct import best_target, evacuate, mend
-from balancer.planner.descent import BALANCE_GAIN, Descent, descend
-from balancer.planner.problem import CPU, MEMORY, Floats, Ints, Problem
-from balancer.planner.score import (
-    OVERLOAD_WEIGHT,
-    better,
-    host_costs,
-    legal_end,
-    means,
-    measure,
-    phi,
-)
+from balancer.planner.descent import Descent, descend
+from balancer.planner.problem import Ints, Problem
+from balancer.planner.ruin import ruin_and_recreate
+from balancer.planner.score import better, legal_end, means, measure
 from balancer.planner.state import State
+from balancer.planner.units import move_units
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
-SWAP_HOSTS = 4  # hosts with the highest cost whose VMs are exchanged with all other hosts
-SWAP_ROUNDS = 60
-SWAP_VMS = 40  # of a host: exchanging is about differences in size, and these span them
-REDO_TRIALS = 60  # undone moves tried a round, those that gained least first
-REDO_ROUNDS = 6
+CHAIN_PASSES = 4
 
 
 def local(problem: Problem, work: Work, start: Ints | None = None) -> Ints:
     """Return the best placement that construction and local search find from `start`."""
-    goal = problem.policy.goal
-    state = State(problem, start)
-    best, best_key = state.place.copy(), measure(problem, state.place).key(goal)
+    place = polish(problem, construct(problem, work, start), work)
+    return trim(problem, place, work)
+
+
+def construct(problem: Problem, work: Work, start: Ints | None = None) -> Ints:
+    """Return a placement that serves the tiers in their order, by single moves from `start`."""
     stages = [_upper]
-    if goal is Goal.BALANCE:
-        stages += [_balance, _polish]
+    if problem.policy.goal is Goal.BALANCE:
+        stages.append(_balance)
+    # Units last: each takes as many moves as it has VMs, and single VMs do most of the work.
+    if problem.policy.goal is not Goal.RULES_ONLY:
+        stages.append(move_units)
+    place = problem.home if start is None else start
     for stage in stages:
-        stage(state, work)
-        key = measure(problem, state.place).key(goal)
-        if better(key, best_key) and legal_end(problem, state.place):
-            best, best_key = state.place.copy(), key
-        else:
-            state = State(problem, best)  # means moved, and what seemed a gain was none
-    return trim(problem, best, work)
+        place = _staged(problem, place, stage, work)
+    return place.copy()
+
+
+def polish(problem: Problem, place: Ints, work: Work, rows: Ints | None = None) -> Ints:
+    """Return `place` or, for the goal of balance, what chains of moves make of it.
+
+    Args:
+        problem: The task.
+        place: A legal end.
+        work: The budget.
+        rows: The VMs to look at; all that are movable unless given.
+    """
+    if problem.policy.goal is not Goal.BALANCE:
+        return place
+    return _staged(problem, place, partial(_chains, rows=rows), work)
+
+
+def shake(
+    problem: Problem, place: Ints, bound: float, work: Work, seed: int, rows: Ints | None = None
+) -> Ints:
+    """Return `place` or what ruining and recreating parts of it found; for constant means."""
+    value = measure(problem, place).balance
+
+    def stage(state: State, budget: Work) -> None:
+        engine = Descent(state, rows=rows)
+        best = ruin_and_recreate(engine, bound, value, budget, seed)
+        for vm in np.flatnonzero(state.place != best).tolist():
+            state.move(vm, int(best[vm]))
+
+    return _staged(problem, place, stage, work)
+
+
+def _staged(
+    problem: Problem, place: Ints, stage: Callable[[State, Work], None], work: Work
+) -> Ints:
+    """Run one stage and keep what it did only if, measured afresh, it is better."""
+    goal = problem.policy.goal
+    state = State(problem, place)
+    stage(state, work)
+    # Means may have moved, and what seemed a gain be none.
+    key = measure(problem, state.place).key(goal)
+    kept = better(key, measure(problem, place).key(goal)) and legal_end(problem, state.place)
+    return state.place if kept else place
 
 
 def _upper(state: State, work: Work) -> None:
@@ -68,121 +106,12 @@ def _balance(state: State, work: Work) -> None:
     descend(state, work)
 
 
-def _polish(state: State, work: Work) -> None:
-    """Exchange VMs, and undo moves for better ones, until neither pays."""
-    problem = state.problem
-    for _ in range(REDO_ROUNDS):
-        gained = _swaps(state, work)
-        if state.moves >= problem.cap:
-            gained |= _redo(state, work)
-        if not gained:
+def _chains(state: State, work: Work, rows: Ints | None = None) -> None:
+    """Make chains of moves and the single moves that they open, in passes where means move."""
+    for _ in range(1 if state.problem.mean_is_constant else CHAIN_PASSES):
+        engine = Descent(state, rows=rows)
+        if not improve_by_chains(engine, work) or not work.spend(0):
             return
-        descend(state, work)
-
-
-def _redo(state: State, work: Work) -> bool:
-    """With the cap used up: undo the moves that gained least where another gains more."""
-    engine = Descent(state)
-    gained = False
-    undo = engine.undo_gains()
-    order = np.argsort(undo, kind="stable")[:REDO_TRIALS]
-    for row in order[np.isfinite(undo[order])].tolist():
-        if not work.spend(100 + len(engine.rows)):
-            return gained
-        vm = int(engine.rows[row])
-        at, home = int(state.place[vm]), int(engine.home[row])
-        loss = float(engine.undo_gains()[row])
-        if at == home or not np.isfinite(loss):
-            continue
-        engine.apply(vm, home)
-        gain = engine.step()
-        if gain is not None and gain + loss < -BALANCE_GAIN:
-            gained = True
-            continue
-        if gain is not None and engine.last is not None:
-            engine.apply(*engine.last)
-        if state.place[vm] != at:
-            engine.apply(vm, at)
-    return gained
-
-
-def _swaps(state: State, work: Work) -> bool:
-    """Exchange pairs of VMs between costly hosts and all others while that pays."""
-    problem = state.problem
-    gained = False
-    tried: set[tuple[int, int]] = set()
-    for _ in range(SWAP_ROUNDS):
-        used, mean = state.used(), means(problem, state.place)
-        cost = host_costs(problem, used, mean, OVERLOAD_WEIGHT).sum(axis=0)
-        order = sorted(np.flatnonzero(problem.play).tolist(), key=lambda host: (-cost[host], host))
-        best: tuple[float, int, int] | None = None
-        for one in order[:SWAP_HOSTS]:
-            for other in order[::-1]:
-                if other == one or (one, other) in tried:
-                    continue
-                if not work.spend(1500):
-                    return gained
-                found = _best_swap(state, one, other, mean)
-                if found is None:
-                    tried.add((one, other))
-                elif best is None or found < best:
-                    best = found
-            if best is not None:
-                break
-        if best is None:
-            return gained
-        _, a, b = best
-        hosts = int(state.place[a]), int(state.place[b])
-        state.move(a, hosts[1])
-        state.move(b, hosts[0])
-        tried = {pair for pair in tried if not set(pair) & set(hosts)}
-        gained = True
-    return gained
-
-
-def _best_swap(state: State, one: int, other: int, mean: Floats) -> tuple[float, int, int] | None:
-    """Return the best exchange between two hosts as (gain, VM, VM), or None if none pays."""
-    problem = state.problem
-    free = ~problem.ruled
-    a = np.flatnonzero((state.place == one) & problem.allowed[:, other] & free)
-    b = np.flatnonzero((state.place == other) & problem.allowed[:, one] & free)
-    a, b = (_some(problem, vms[problem.home[vms] != to]) for vms, to in ((a, other), (b, one)))
-    if not len(a) or not len(b):
-        return None
-    # First moves cost and count; VMs on their way home (excluded) would refund.
-    first_a, first_b = state.place[a] == problem.home[a], state.place[b] == problem.home[b]
-    price = np.where(first_a, problem.move_cost[a], 0.0)[:, None]
-    price = price + np.where(first_b, problem.move_cost[b], 0.0)[None, :]
-    extra = first_a[:, None].astype(int) + first_b[None, :]
-    shift = problem.weight[:, b][:, None, :] - problem.weight[:, a][:, :, None]
-    gain = price
-    legal = state.moves + extra <= problem.cap
-    for host, sign in ((one, 1.0), (other, -1.0)):
-        scale = problem.scale[:, host][:, None, None]
-        now = (state.load[:, host] * problem.scale[:, host])[:, None, None]
-        after = now + sign * shift * scale
-        top = np.maximum(state.ceiling()[:, host], 0.0)[:, None, None]
-        legal &= (after <= top).all(axis=0)
-        if problem.up[host]:
-            m = mean[:, :, None]
-            gain = gain + (phi(after - m) - phi(now - m)).sum(axis=0)
-        t = problem.threshold[:, :, None]
-        over = np.maximum(0.0, after - t) - np.maximum(0.0, now - t)
-        gain = gain + OVERLOAD_WEIGHT * over.sum(axis=0)
-    gain = np.where(legal, gain, np.inf)
-    at = int(gain.argmin())
-    row, column = divmod(at, len(b))
-    if not gain[row, column] < -BALANCE_GAIN:
-        return None
-    return float(gain[row, column]), int(a[row]), int(b[column])
-
-
-def _some(problem: Problem, vms: Ints) -> Ints:
-    """Return at most `SWAP_VMS` of the VMs, spread evenly over their sizes."""
-    if len(vms) <= SWAP_VMS:
-        return vms
-    order = vms[np.lexsort([vms, problem.weight[MEMORY, vms], problem.weight[CPU, vms]])]
-    return np.sort(order[np.linspace(0, len(order) - 1, SWAP_VMS).astype(np.int64)])
 
 
 def trim(problem: Problem, place: Ints, work: Work) -> Ints:

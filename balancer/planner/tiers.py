@@ -17,8 +17,11 @@ from balancer.planner.score import TIER_TOLERANCE, better, legal_end, measure
 from balancer.planner.work import Work
 
 PROVEN_RELATIVE = 1e-6  # the gap within which a plan is called optimal
-# Units of work (about microseconds) of a simplex iteration and of handing over one column.
-ITERATION_UNITS, COLUMN_UNITS, MODEL_UNITS = 150.0, 60.0, 8000.0
+# Units of work (about microseconds) of a simplex iteration, for each column and at least, of
+# handing over one column, and of a model.
+ITERATION_UNITS, ITERATION_UNITS_MIN = 0.12, 150.0
+COLUMN_UNITS, MODEL_UNITS = 100.0, 25_000.0
+SMALL_COLUMNS = 1000
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ def solve_tiers(
     goal = problem.policy.goal
     key = measure(problem, place).key(goal)
     bounds: list[float] = []
+    small = len(formulation.vm) <= SMALL_COLUMNS
+    each = max(ITERATION_UNITS_MIN, ITERATION_UNITS * len(formulation.vm))
     for at, tier in enumerate(formulation.tiers):
         last = at == len(formulation.tiers) - 1
         bound = 0.0
@@ -52,10 +57,10 @@ def solve_tiers(
                 linear.cost(tier),
                 tier.constant,
                 start,
-                Effort(nodes, work.seconds_left()),
+                Effort(nodes, work.seconds_left(), work.interrupted, small),
                 solver,
             )
-            work.spend(ITERATION_UNITS * solution.iterations)
+            work.spend(each * solution.iterations)
             bound = max(0.0, solution.bound)
             if solution.x is not None:
                 found = formulation.placement(solution.x)
@@ -67,7 +72,7 @@ def solve_tiers(
             slack = TIER_TOLERANCE / 10 if tier is formulation.tiers[-2] else 1e-8
             formulation.linear.bound(tier, key[at] + slack)
     proven = all(
-        value - bound <= PROVEN_RELATIVE * abs(value) + TIER_TOLERANCE / 10
+        value - bound <= PROVEN_RELATIVE * abs(value) + TIER_TOLERANCE
         for value, bound in zip(key, bounds, strict=True)
     )
     return TierSolution(place, tuple(bounds), proven and bool(np.isfinite(key).all()))

@@ -1,18 +1,17 @@
 """What a search may spend: counted work first, seconds and interrupts only where given.
 
 A counted limit makes the same input give the same bytes on any machine; a time limit or an
-interrupt cannot, and the plan says so.
+interrupt cannot, and the plan says so. One part of a search is given a part of what is left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from balancer.model.plan import StoppedBy
 
-# The scheduler, the transport and the explanations still have to run when the search stops.
-SEARCH_SHARE = 0.85
+INF = float("inf")
 
 
 @dataclass
@@ -25,6 +24,8 @@ class Work:
         time_limit_s: Seconds for the whole command.
         interrupted: Asked whether the user wants the best plan so far.
         stopped_by: What ended the search, once something has.
+        whole: The budget that this one is a part of.
+        reserve_s: Seconds to be kept for what comes after the search.
     """
 
     units: float
@@ -32,10 +33,12 @@ class Work:
     time_limit_s: float | None = None
     interrupted: Callable[[], bool] | None = None
     stopped_by: StoppedBy | None = None
+    whole: Work | None = None
+    reserve_s: float = 0.0
 
     def spend(self, units: float) -> bool:
         """Take `units`; return whether the search may go on."""
-        self.units -= units
+        self.charge(units)
         if self.stopped_by in (StoppedBy.TIME, StoppedBy.INTERRUPT):
             return False
         if self.interrupted is not None and self.interrupted():
@@ -46,17 +49,36 @@ class Work:
             self.stopped_by = StoppedBy.WORK
         return self.stopped_by is None
 
+    def charge(self, units: float) -> None:
+        """Take `units` from this budget and those it is a part of."""
+        self.units -= units
+        if self.whole is not None:
+            self.whole.charge(units)
+
     def seconds_left(self) -> float | None:
         """Return the seconds that search may still take, or None without a limit."""
         if self.time_limit_s is None or self.elapsed_s is None:
             return None
-        return self.time_limit_s * SEARCH_SHARE - self.elapsed_s()
+        return self.time_limit_s - self.reserve_s - self.elapsed_s()
 
-    def renewed(self, units: float) -> Work:
-        """Return a fresh budget of `units` under the same clock and interrupt."""
+    def part(self, units: float) -> Work:
+        """Return a budget of up to `units`, taken from this one as it is spent."""
         cut = self.stopped_by in (StoppedBy.TIME, StoppedBy.INTERRUPT)
-        kept = self.stopped_by if cut else None
-        return Work(units, self.elapsed_s, self.time_limit_s, self.interrupted, kept)
+        return replace(
+            self,
+            units=min(units, self.units),
+            stopped_by=self.stopped_by if cut else None,
+            whole=self,
+        )
+
+    def apart(self, units: float) -> Work:
+        """Return a budget of its own under the same clock, for what comes after the search."""
+        return replace(self.part(INF), units=units, whole=None, reserve_s=0.5 * self.reserve_s)
+
+    def note(self, part: Work) -> None:
+        """Take over that a part was cut short by the clock or the user."""
+        if part.stopped_by in (StoppedBy.TIME, StoppedBy.INTERRUPT):
+            self.stopped_by = part.stopped_by
 
     def cut_short(self) -> bool:
         """Tell whether the clock or the user ended the search, now or before."""

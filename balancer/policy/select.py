@@ -65,9 +65,9 @@ def _vms(cluster: Cluster, selector: Selector) -> list[Vm]:
 
 def _hosts(cluster: Cluster, selector: Selector) -> list[str]:
     value = selector.value.casefold()
-    names = [host.name for host in cluster.hosts]
     if selector.by is SelectBy.GLOB:
+        names = [host.name for host in cluster.hosts]
         return [name for name in names if fnmatchcase(name.casefold(), value)]
     if selector.by in (SelectBy.EXACT, SelectBy.HOST):
-        return [name for name in names if name.casefold() == value]
+        return list(cluster.hosts_by_folded_name.get(value, ()))
     return []

@@ -15,10 +15,11 @@ from balancer.planner import move, place, plan, why_not
 from balancer.planner.bound import assignment_bound, decoupled_bound
 from balancer.planner.construct import evacuate, mend
 from balancer.planner.formulate import all_columns, formulate
-from balancer.planner.neighbour import neighbours, pool
+from balancer.planner.neighbour import neighbours
 from balancer.planner.problem import build
+from balancer.planner.relax import relax, rounded
 from balancer.planner.score import legal_end, measure
-from balancer.planner.search import local
+from balancer.planner.search import local, shake
 from balancer.planner.state import State
 from balancer.planner.tiers import solve_tiers
 from balancer.planner.work import Work
@@ -203,13 +204,19 @@ def test_every_search_improves_and_every_bound_holds() -> None:
     assert relaxed.reduced_cost is not None
     loose = decoupled_bound(problem)
     assert 0 <= loose.value <= relaxed.value + 1e-9
-    pooled = pool(problem, start, relaxed.reduced_cost, Work(1e9), "auto")
+    kept = measure(problem, start)
+    generated = relax(problem, start, kept, Work(1e9))
+    tight = assignment_bound(formulate(problem, vm, host, problem.home), kept)
+    assert generated is not None
+    assert 0.95 * tight.value <= generated.bound <= tight.value + 1e-9
+    starts = [rounded(problem, start, generated, at, Work(1e9)) for at in (0.3, 0.5, 0.9)]
+    shaken = shake(problem, start, generated.bound, Work(3e5), 1)
     near = neighbours(problem, start, Work(3e5), 1, "auto")
     whole = solve_tiers(formulate(problem, vm, host, start), start, Work(1e9), 3000, "auto")
-    values = [measure(problem, at).balance for at in (problem.home, start, near)]
+    values = [measure(problem, at).balance for at in (problem.home, start, shaken)]
     assert values == sorted(values, reverse=True)
     assert relaxed.value <= whole.bounds[-1] + 1e-6
-    for at in (start, pooled, near, whole.place):
+    for at in (start, *starts, shaken, near, whole.place):
         assert legal_end(problem, at)
         assert measure(problem, at).balance >= relaxed.value
 
