@@ -6,6 +6,8 @@ Verbs are imported when they are called, so that `balancer plan` does not pay fo
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -14,6 +16,8 @@ import traceback
 import click
 
 from balancer import __version__
+from balancer.cli.terminal import discard_output, harmless, prepare_streams
+from balancer.clock import process_age_s
 from balancer.errors import BalancerError, ExitCode
 
 VERBS = {
@@ -29,6 +33,9 @@ VERBS = {
     "simulate": "Serve a simulated cluster over WinRM, to try things on.",
     "status": "Show what runs, what ran last and who holds the cluster.",
 }
+
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF, errno.EIO})
 
 
 class Verbs(click.Group):
@@ -70,13 +77,24 @@ def balancer() -> None:
 
 def main() -> None:
     """Run the command line and leave with the exit code that the outcome has."""
-    sys.exit(run(sys.argv[1:]))
-
-
-def run(arguments: list[str]) -> int:
-    """Run one command; every error becomes one message on stderr and its exit code."""
+    prepare_streams()
+    code = run(sys.argv[1:], age_s=process_age_s())
     try:
-        result = balancer.main(args=arguments, prog_name="balancer", standalone_mode=False)
+        sys.stdout.flush()
+    except OSError:
+        discard_output()
+    sys.exit(code)
+
+
+def run(arguments: list[str], age_s: float = 0.0) -> int:
+    """Run one command; every error becomes one message on stderr and its exit code.
+
+    `age_s` is how long the process has been starting up: it counts against time limits.
+    """
+    try:
+        result = balancer.main(
+            args=arguments, prog_name="balancer", standalone_mode=False, obj=age_s
+        )
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 -- the outermost edge
         return int(_report(error))
     return int(result) if isinstance(result, int) else int(ExitCode.DONE)
@@ -84,26 +102,42 @@ def run(arguments: list[str]) -> int:
 
 def _report(error: BaseException) -> int:
     """Say what went wrong, in one message, and return the exit code for it."""
-    match error:
-        case click.exceptions.Exit():
-            return error.exit_code
-        case click.Abort() | KeyboardInterrupt():
-            click.echo("interrupted", err=True)
-            return ExitCode.INTERRUPTED
-        case click.ClickException():
-            error.show()
-            return ExitCode.BAD_INPUT
-        case BalancerError():
-            click.echo(f"error: {error}", err=True)
-            return error.exit_code
-        case BrokenPipeError():
-            # The reader of our output has gone (`| head`): nothing is left to say to it, and
-            # the interpreter must not try to flush into the closed pipe on its way out.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return ExitCode.DONE
-    click.echo(f"error: internal error: {type(error).__name__}: {error}", err=True)
-    if os.environ.get("BALANCER_TRACEBACK"):
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    text, code = _said(error)
+    if text:
+        _tell(text)
+    if code is ExitCode.OUR_FAULT and os.environ.get("BALANCER_TRACEBACK"):
         traceback.print_exception(error)
-    else:
-        click.echo("  remedy: report it; BALANCER_TRACEBACK=1 shows where it happened", err=True)
-    return ExitCode.OUR_FAULT
+    return code
+
+
+def _said(error: BaseException) -> tuple[str, ExitCode]:
+    """Return what to tell of an error, and its exit code."""
+    text, code = f"error: {error}", ExitCode.BAD_INPUT
+    match error:
+        case click.Abort() | KeyboardInterrupt():
+            text, code = "interrupted", ExitCode.INTERRUPTED
+        case click.ClickException():
+            context = getattr(error, "ctx", None)
+            usage = "" if context is None else f"{context.get_usage()}\n"
+            text = f"{usage}error: {error.format_message()}"
+        case BalancerError():
+            code = error.exit_code
+        case BrokenPipeError():
+            discard_output()
+            text, code = "", ExitCode.DONE
+        case OSError() if error.errno in _NO_ROOM:
+            text = f"error: cannot write the output: {error.strerror}\n  remedy: make room for it"
+        case _:
+            text = (
+                f"error: internal error: {type(error).__name__}: {error}\n"
+                "  remedy: report it; BALANCER_TRACEBACK=1 shows where it happened"
+            )
+            code = ExitCode.OUR_FAULT
+    return text, code
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody can be told that nobody can be told
+        click.echo(harmless(text), err=True)

@@ -1,39 +1,33 @@
-"""What the terminal shows: one console, JSON on stdout, bars and tables for people.
-
-Results go to stdout and everything else (warnings, progress, errors) to stderr, so that
-`--json` output is one document and nothing more. Colour appears only on a terminal.
-"""
+"""What the verbs print: JSON for programs, bars, tables and sentences for people."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from balancer.cli.terminal import err, out, write_document
 from balancer.model.cluster import Cluster, HostState
 from balancer.model.plan import Migration, Plan, Status
 from balancer.policy.capacity import usable
 from balancer.policy.policy import Policy
 
 GIB = 2**30
-BAR_CELLS = 20
+BAR_CELLS_MIN, BAR_CELLS_MAX = 5, 20
+BESIDE_BARS = 58  # columns that the rest of the table of hosts takes, with names of 15 letters
+WIDE = 110  # columns from which reasons stand beside their migrations
 MINUTE_S = 60
 HOUR_S = 3600
-
-out = Console(highlight=False, soft_wrap=False)
-err = Console(stderr=True, highlight=False)
 
 
 def print_json(document: str | Mapping[str, object]) -> None:
     """Write one JSON document, and nothing else, to stdout."""
-    text = document if isinstance(document, str) else json.dumps(document, ensure_ascii=False)
-    sys.stdout.write(text.rstrip("\n") + "\n")
-    sys.stdout.flush()
+    write_document(
+        document if isinstance(document, str) else json.dumps(document, ensure_ascii=False)
+    )
 
 
 def warn(text: str) -> None:
@@ -43,11 +37,12 @@ def warn(text: str) -> None:
 
 def bar(share: float, limit: float) -> Text:
     """Return a bar of the share 0..1 used, red above `limit`, with a mark at the limit."""
-    cells = min(BAR_CELLS, round(share * BAR_CELLS))
-    mark = min(BAR_CELLS - 1, round(limit * BAR_CELLS))
+    width = max(BAR_CELLS_MIN, min(BAR_CELLS_MAX, (out.width - BESIDE_BARS) // 2))
+    cells = min(width, round(share * width))
+    mark = min(width - 1, round(limit * width))
     style = "red" if share > limit + 1e-9 else "green"
     text = Text()
-    for cell in range(BAR_CELLS):
+    for cell in range(width):
         if cell < cells:
             text.append("█", style)
         else:
@@ -88,18 +83,19 @@ def hosts_table(cluster: Cluster, policy: Policy, title: str) -> Table:
 
 
 def plan_table(plan: Plan) -> Table:
-    """Return the migrations with transports and reasons."""
+    """Return the migrations with transports and reasons, on two lines each where it is narrow."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("VM", no_wrap=True, max_width=28)
+    table.add_column("VM", no_wrap=out.width >= WIDE, max_width=28, overflow="fold")
     table.add_column("from → to", no_wrap=True)
     table.add_column("transport", no_wrap=True)
     table.add_column("GiB", justify="right", no_wrap=True)
     table.add_column("start", justify="right", no_wrap=True)
     table.add_column("takes", justify="right", no_wrap=True)
-    table.add_column("why", overflow="fold")
+    if out.width >= WIDE:
+        table.add_column("why", overflow="fold")
     for number, migration in enumerate(plan.migrations, 1):
-        table.add_row(
+        row: list[str | Text] = [
             str(number),
             Text(migration.name),
             Text(f"{migration.source} → {migration.target}" + _stopover(migration)),
@@ -107,9 +103,22 @@ def plan_table(plan: Plan) -> Table:
             f"{migration.bytes / GIB:.1f}",
             duration(migration.start_s),
             duration(migration.duration_s),
-            Text(migration.reason),
-        )
+        ]
+        table.add_row(*row, *([Text(migration.reason)] if out.width >= WIDE else []))
     return table
+
+
+def print_migrations(plan: Plan) -> None:
+    """Print the migrations of a plan; where it is narrow, their reasons below the table."""
+    out.print(plan_table(plan))
+    if out.width >= WIDE:
+        return
+    by_reason: dict[str, list[str]] = {}
+    for number, migration in enumerate(plan.migrations, 1):
+        by_reason.setdefault(migration.reason, []).append(str(number))
+    out.print("why")
+    for reason, numbers in by_reason.items():
+        out.print(Text(f"  {', '.join(numbers)}: {reason}"))
 
 
 def _stopover(migration: Migration) -> str:
@@ -132,34 +141,34 @@ def show_plan(plan: Plan, warnings: Sequence[str] = ()) -> None:
         warn(text)
     score = plan.score
     if plan.status is Status.NOTHING_TO_DO and not plan.unresolved:
-        out.print(f"[green]Nothing to do[/] on {escape(plan.cluster)}: it is within policy.")
+        out.say(f"[green]Nothing to do[/] on {escape(plan.cluster)}: it is within policy.")
     elif plan.migrations:
         gib = sum(migration.bytes for migration in plan.migrations) / GIB
-        out.print(
+        out.say(
             f"[bold]{len(plan.migrations)} migrations[/], {gib:.0f} GiB, about "
             f"{duration(plan.makespan_s)} (no schedule is shorter than "
             f"{duration(plan.makespan_bound_s)})"
         )
-        out.print(plan_table(plan))
-        out.print(
+        print_migrations(plan)
+        out.say(
             f"balance score {score.before:.4f} → {score.after:.4f}; proven bound "
             f"{score.bound:.4f} ({score.bound_kind}), {score.closed:.1%} of what could be gained"
             f" is gained; {plan.status.value}"
         )
     for change in plan.settings:
-        out.print(
+        out.say(
             f"setting: {escape(change.host)} {change.setting} {change.before} → "
             f"{change.during} for these migrations, then back"
         )
     if plan.status is Status.INFEASIBLE:
-        out.print("[red]Infeasible[/]: something that must be done cannot be.")
+        out.say("[red]Infeasible[/]: something that must be done cannot be.")
     for left in plan.unresolved:
-        out.print(
+        out.say(
             f"[yellow]unresolved:[/] {escape(left.subject)}: {escape(left.problem)} "
             f"({escape(left.reason)})"
         )
     for stays in plan.not_moved:
-        out.print(
+        out.say(
             f"[bright_black]not moved:[/] {escape(stays.name)} on {escape(stays.host)}: "
             f"{escape(stays.reason)}"
         )

@@ -1,0 +1,17 @@
+"""All benchmarks, one after the other: `make bench`; each is also a command of its own."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import observe, planner
+
+
+def main() -> int:
+    planner.main([])
+    print()
+    return observe.main([])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
