@@ -14,6 +14,7 @@ from typing import TypeVar
 from balancer.clock import Clock
 from balancer.errors import UnreachableError
 from balancer.gateway.assemble import assemble
+from balancer.gateway.cluster_wide import ClusterWide, accept
 from balancer.gateway.doubt import fault_text
 from balancer.gateway.gather import Failure, Gather
 from balancer.gateway.host import HostFunctions
@@ -21,7 +22,6 @@ from balancer.gateway.names import id_key
 from balancer.gateway.port import (
     FencedError,
     InFlight,
-    MoveRefusedError,
     MoveRequest,
     Observation,
     ReplyLostError,
@@ -33,13 +33,13 @@ from balancer.gateway.roll import Roll
 from balancer.gateway.sighting import Look
 from balancer.gateway.states import OPTION_OF, TRANSPORTS
 from balancer.gateway.whereabouts import contested
-from balancer.gateway.wire import ActAnswer, ClusterAnswer, HostAnswer, MovesAnswer
+from balancer.gateway.wire import ClusterAnswer, HostAnswer, MovesAnswer
 from balancer.model.cluster import Cluster, Transport
 
 T = TypeVar("T")
 
 
-class ClusterGateway:
+class ClusterGateway(ClusterWide):
     """Implements `balancer.gateway.port.Gateway` on top of `HostFunctions`."""
 
     def __init__(
@@ -74,6 +74,16 @@ class ClusterGateway:
         self._flights: tuple[InFlight, ...] = ()
         self._targets: dict[str, str] = {}  # where our own moves go, by folded VM id
         self._speaker = ""  # the node that last spoke for the cluster
+
+    @property
+    def clustered(self) -> bool:
+        """Whether the hosts are nodes of one failover cluster."""
+        return self._clustered
+
+    @property
+    def cluster_name(self) -> str:
+        """What snapshots call the cluster."""
+        return self._name
 
     def observe(self) -> Observation:
         """Read every host and the cluster.
@@ -128,12 +138,12 @@ class ClusterGateway:
                 request.vm, request.target, clustered=request.clustered, fence=fence
             ),
         )
-        _accept(answer, f"{request.source} refused to migrate {request.vm} to {request.target}")
+        accept(answer, f"{request.source} refused to migrate {request.vm} to {request.target}")
 
     def cancel(self, vm: str, source: str, fence: int) -> None:
         """Ask for the cancellation of a VM's migration; a migration already over is no error."""
         answer = self._call(source, lambda way: way.stop(vm, fence))
-        _accept(answer, f"{source} refused to cancel the migration of {vm}")
+        accept(answer, f"{source} refused to cancel the migration of {vm}")
 
     def read_transport(self, host: str) -> Transport:
         """Return the host's live migration performance option as set now."""
@@ -168,6 +178,10 @@ class ClusterGateway:
     def close(self) -> None:
         """Let go of connections; the gateway is not used afterwards."""
         self._gather({name: way.close for name, way in self._roll.open_ways().items()})
+
+    def _speakers(self) -> Sequence[str]:
+        names = self._roll.names()
+        return sorted(names, key=lambda name: name != self._speaker) if self._clustered else names
 
     def _read_hosts(self, names: Iterable[str]) -> dict[str, HostAnswer | Failure]:
         calls = {name: partial(self._ask, name, lambda way: way.read_host()) for name in names}
@@ -243,17 +257,6 @@ class ClusterGateway:
 
 def _moves(vms: Sequence[str], way: HostFunctions) -> MovesAnswer:
     return way.read_moves(vms)
-
-
-def _accept(answer: ActAnswer, refusal: str) -> None:
-    if answer.fenced:
-        raise FencedError(
-            f"{refusal}: an executor with a newer number has acted there",
-            remedy="let the newer executor finish; this one must not go on",
-        )
-    if not answer.accepted:
-        code = answer.fault.hresult if answer.fault else None
-        raise MoveRefusedError(f"{refusal}: {fault_text(answer.fault)}", code)
 
 
 def _fenced(host: str) -> FencedError:
