@@ -39,13 +39,13 @@ class Found:
 def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     """Return a placement from which planning again finds nothing, as far as the cap allows."""
     goal = problem.policy.goal
-    found = _once(problem, work, seed, solver)
+    found = once(problem, work, seed, solver)
     for _ in range(ROUNDS_MAX):
         place = found.place
         moves = measure(problem, place).moves
         if found.proven or work.cut_short() or moves == 0 or moves >= problem.cap:
             break
-        after = _once(problem.at(place), work, seed, solver).place
+        after = once(problem.at(place), work, seed, solver).place
         key = measure(problem, after).key(goal)
         if not legal_end(problem, after) or not better(key, measure(problem, place).key(goal)):
             break
@@ -53,7 +53,8 @@ def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     return found
 
 
-def _once(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
+def once(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
+    """Return the best placement of one search, from which another may still find something."""
     local_work = work.renewed(LOCAL_UNITS)
     place = local(problem, local_work)
     work.stopped_by = local_work.stopped_by if local_work.cut_short() else work.stopped_by

@@ -25,7 +25,7 @@ UNLIMITED = float("inf")  # units of the outer budget: its parts have limits of 
 
 
 @dataclass(frozen=True, slots=True)
-class _Stamp:
+class Stamp:
     """What a plan carries to say what it was made from, and when."""
 
     now: datetime
@@ -67,7 +67,7 @@ def plan(
     work = Work(UNLIMITED, elapsed_s, time_limit_s, interrupted)
     found = optimise(problem, work, seed, solver)
     carried = carry(problem, found.place, work, solver)
-    return _assemble(problem, found, carried, work, _Stamp(now, snapshot_sha256), solver)
+    return assemble(problem, found, carried, work, Stamp(now, snapshot_sha256), solver)
 
 
 def move(
@@ -108,8 +108,8 @@ def move(
     carried = carry(problem, place, work, solver, asked_for=True)
     if carried.dropped:
         raise RefusedError(f"cannot move {name}: {carried.dropped[vm]}")
-    stamp = _Stamp(now, snapshot_sha256)
-    return _assemble(problem, Found(place), carried, work, stamp, solver, asked_for=True)
+    stamp = Stamp(now, snapshot_sha256)
+    return assemble(problem, Found(place), carried, work, stamp, solver, asked_for=True)
 
 
 def _index_of_vm(problem: Problem, vm_id: str) -> int:
@@ -141,16 +141,17 @@ def _best_host(state: State, vm: int) -> int:
     return min(ranked)[1]
 
 
-def _assemble(
+def assemble(
     problem: Problem,
     found: Found,
     carried: Carried,
     work: Work,
-    stamp: _Stamp,
+    stamp: Stamp,
     solver: Solver,
     *,
     asked_for: bool = False,
 ) -> Plan:
+    """Put a plan together from where VMs end and how they get there."""
     place = carried.place
     proven = found.proven and not carried.dropped
     migrations = _migrations(problem, carried, asked_for=asked_for)
@@ -186,10 +187,10 @@ def _assemble(
         not_moved=() if asked_for else explain.not_moved(problem, place, carried.dropped),
         unresolved=explain.unresolved(problem, place),
     )
-    return _named(made)
+    return named(made)
 
 
-def _named(made: Plan) -> Plan:
+def named(made: Plan) -> Plan:
     """Give the plan an id that follows from what it says and what it was made from."""
     digest = hashlib.sha256(repr(made).encode()).hexdigest()
     fields = {name: getattr(made, name) for name in made.__dataclass_fields__}

@@ -65,9 +65,9 @@ class Span:
         last = until.astimezone(zone).date()
         while day <= last:
             if self._begins_on(day):
-                begin = _instant(_at_minute(day, self.from_minute), zone, fold=0)
+                begin = instant(_at_minute(day, self.from_minute), zone, fold=0)
                 end_day = day if self.to_minute > self.from_minute else day + _DAY
-                end = _instant(_at_minute(end_day, self.to_minute), zone, fold=int(last_end))
+                end = instant(_at_minute(end_day, self.to_minute), zone, fold=int(last_end))
                 if begin < end and begin < until and end > since:
                     yield begin, end
             day += _DAY
@@ -164,7 +164,7 @@ def _at_minute(day: date, minute: int) -> datetime:
 
 
 @lru_cache(maxsize=4096)
-def _instant(wall: datetime, zone: ZoneInfo, *, fold: int) -> datetime:
+def instant(wall: datetime, zone: ZoneInfo, *, fold: int) -> datetime:
     """Return when the clocks of `zone` show `wall`; see the module for skipped and double times."""
     found = wall.replace(tzinfo=zone, fold=fold).astimezone(UTC)
     if found.astimezone(zone).replace(tzinfo=None) == wall:
