@@ -40,13 +40,17 @@ class LeaseLostError(HeldError):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to act on one cluster until `expires_at`, unless renewed."""
+    """The right to act on one cluster until `expires_at`, unless renewed.
+
+    `serves` tells others that the holder carries out requests.
+    """
 
     cluster: str
     holder: str
     fence: int
     ttl_s: float
     expires_at: datetime
+    serves: bool = False
 
 
 def holder_name() -> str:
@@ -57,7 +61,9 @@ def holder_name() -> str:
 class Leases(Part):
     """The leases of a store: one a cluster."""
 
-    def acquire(self, cluster: str, holder: str, ttl_s: float, now: datetime) -> Lease:
+    def acquire(
+        self, cluster: str, holder: str, ttl_s: float, now: datetime, *, serves: bool = False
+    ) -> Lease:
         """Take the cluster for `ttl_s` seconds, with a fence above every earlier one.
 
         Raises:
@@ -79,11 +85,18 @@ class Leases(Part):
                 fence=max(row.fence + 1, by_time),
                 ttl_s=ttl_s,
                 expires_at=now + timedelta(seconds=ttl_s),
+                serves=serves,
             )
             connection.execute(
                 update(tables.leases)
                 .where(tables.leases.c.cluster == cluster)
-                .values(fence=lease.fence, holder=holder, ttl_s=ttl_s, expires_at=lease.expires_at)
+                .values(
+                    fence=lease.fence,
+                    holder=holder,
+                    ttl_s=ttl_s,
+                    expires_at=lease.expires_at,
+                    serves=serves,
+                )
             )
         return lease
 
