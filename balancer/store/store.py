@@ -10,6 +10,8 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
 from balancer.store.audit import Audit
+from balancer.store.campaigns import Campaigns
+from balancer.store.drains import Drains
 from balancer.store.engine import READING, open_engine, open_engine_read_only, where
 from balancer.store.history import History
 from balancer.store.journal import Journal
@@ -45,6 +47,8 @@ class Store:
         self.freezes = Freezes(engine, reading, location)
         self.approvals = Approvals(engine, reading, location)
         self.marks = Marks(engine, reading, location)
+        self.drains = Drains(engine, reading, location)
+        self.campaigns = Campaigns(engine, reading, location)
 
     @classmethod
     def open(cls, location: str | Path) -> Self:

@@ -267,3 +267,78 @@ audit = Table(
     Column("migration", String, nullable=False),
     Index(None, "cluster", "at"),
 )
+
+# Hosts that are emptied, what they held when that began, and every step of it.
+drains = Table(
+    "drains",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("cluster", String, nullable=False),
+    Column("hosts", Text, nullable=False),  # a JSON list
+    Column("by", Instant),
+    Column("keep_reserve", Boolean, nullable=False),
+    Column("on_failure", String, nullable=False),
+    Column("asked_by", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("expected_s", Float, nullable=False),
+    Column("paused", Text, nullable=False),  # a JSON list: the hosts that we paused ourselves
+    Column("returned_at", Instant),
+    Column("reason", Text, nullable=False),
+    Index(None, "cluster", "state"),
+)
+
+drain_things = Table(
+    "drain_things",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("drain", _Id, ForeignKey("drains.id"), nullable=False),
+    Column("host", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("name", String, nullable=False),
+    Index(None, "drain"),
+)
+
+drain_steps = Table(
+    "drain_steps",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("drain", _Id, ForeignKey("drains.id"), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index(None, "drain"),
+)
+
+# A walk over a whole cluster, batch by batch.
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("cluster", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("options", Text, nullable=False),  # a JSON object
+    Column("asked_by", String, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index(None, "cluster"),
+)
+
+campaign_hosts = Table(
+    "campaign_hosts",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("campaign", _Id, ForeignKey("campaigns.id"), nullable=False),
+    Column("host", String, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("step", String, nullable=False),
+    Column("hook", Integer, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("reason", Text, nullable=False),
+    UniqueConstraint("campaign", "host"),
+)
