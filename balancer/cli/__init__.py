@@ -22,6 +22,7 @@ from balancer.errors import BalancerError, ExitCode
 
 VERBS = {
     "apply": "Execute a plan that was made before.",
+    "audit": "Show who did what, why, and what came of it.",
     "check": "Tell whether the hosts can be reached, logged in to and driven.",
     "demo": "Balance a simulated cluster before your eyes, over real WinRM.",
     "explain": "Say why a plan does what it does, or why a VM stays where it is.",
