@@ -68,6 +68,11 @@ class Evacuation:
     concessions: tuple[str, ...] = ()
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts that are emptied."""
+        return tuple(host.name for host in self.cluster.hosts if host.state is HostState.DRAINING)
+
+    @property
     def refused(self) -> tuple[Stuck, ...]:
         """The VMs for which there is no room or a rule stands against every host."""
         return tuple(one for one in self.stuck if not one.immovable)

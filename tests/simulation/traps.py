@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from balancer.gateway.control import Control, ControlName
 from balancer.gateway.port import Gateway, MoveRequest, Observation, SettingAnswer, Sighting
 from balancer.model.cluster import AutoBalancer, Transport
+from balancer.store.drains import Drains
 from balancer.store.journal import Journal
 from balancer.store.store import Store
 
@@ -143,9 +144,27 @@ class TrappedJournal(Journal):
         return self.trap.around(lambda: super(TrappedJournal, self).end_run(*args, **kwargs))
 
 
+class TrappedDrains(Drains):
+    """Drains with a point before and after every write."""
+
+    trap: Trap
+
+    def begin(self, *args: Any, **kwargs: Any) -> Any:
+        return self.trap.around(lambda: super(TrappedDrains, self).begin(*args, **kwargs))
+
+    def enter(self, *args: Any, **kwargs: Any) -> Any:
+        return self.trap.around(lambda: super(TrappedDrains, self).enter(*args, **kwargs))
+
+    def moving(self, *args: Any, **kwargs: Any) -> Any:
+        return self.trap.around(lambda: super(TrappedDrains, self).moving(*args, **kwargs))
+
+
 def trapped(store: Store, trap: Trap) -> None:
     """Set traps in the store's journal."""
     plain = store.journal
     journal = TrappedJournal(plain._engine, plain._reading_engine, plain._location)
     journal.trap = trap
     store.journal = journal
+    drains = TrappedDrains(plain._engine, plain._reading_engine, plain._location)
+    drains.trap = trap
+    store.drains = drains
