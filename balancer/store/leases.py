@@ -62,9 +62,18 @@ class Leases(Part):
     """The leases of a store: one a cluster."""
 
     def acquire(
-        self, cluster: str, holder: str, ttl_s: float, now: datetime, *, serves: bool = False
+        self,
+        cluster: str,
+        holder: str,
+        ttl_s: float,
+        now: datetime,
+        *,
+        serves: bool = False,
+        above: int = 0,
     ) -> Lease:
         """Take the cluster for `ttl_s` seconds, with a fence above every earlier one.
+
+        `serves` tells others that requests are carried out; the fence is also above `above`.
 
         Raises:
             HeldError: Somebody holds it; the message says who and until when.
@@ -82,7 +91,7 @@ class Leases(Part):
             lease = Lease(
                 cluster=cluster,
                 holder=holder,
-                fence=max(row.fence + 1, by_time),
+                fence=max(row.fence + 1, by_time, above + 1),
                 ttl_s=ttl_s,
                 expires_at=now + timedelta(seconds=ttl_s),
                 serves=serves,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -105,8 +106,29 @@ class Approvals(Part):
         return Approval(**{**rows[0], "verdict": Verdict(rows[0]["verdict"])})
 
 
+_IDENTITY = "store "
+
+
 class Marks(Part):
-    """When something was last done, by cluster and name."""
+    """When something was last done, by cluster and name; and what tells this store from others."""
+
+    def identity(self, now: datetime) -> str:
+        """Return a word that is this store's alone, drawn when it is first asked for."""
+        table = tables.marks
+        query = (
+            select(table.c.name)
+            .where(table.c.cluster == EVERY_CLUSTER, table.c.name.startswith(_IDENTITY))
+            .order_by(table.c.name)
+        )
+        if not (rows := self._read(query)):
+            with self._writing() as connection:
+                if connection.execute(query).first() is None:
+                    name = _IDENTITY + secrets.token_hex(4)
+                    connection.execute(
+                        insert(table).values(cluster=EVERY_CLUSTER, name=name, at=now)
+                    )
+            rows = self._read(query)
+        return str(rows[0]["name"]).removeprefix(_IDENTITY)
 
     def set(self, cluster: str, name: str, at: datetime) -> None:
         """Note that it was done."""

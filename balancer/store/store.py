@@ -19,6 +19,7 @@ from balancer.store.leases import Leases
 from balancer.store.plans import Plans
 from balancer.store.requests import Requests
 from balancer.store.standing import Approvals, Freezes, Marks
+from balancer.store.thinning import Thinning
 
 
 def _named(url: URL) -> str:
@@ -47,6 +48,7 @@ class Store:
         self.freezes = Freezes(engine, reading, location)
         self.approvals = Approvals(engine, reading, location)
         self.marks = Marks(engine, reading, location)
+        self.thinning = Thinning(engine, reading, location)
         self.drains = Drains(engine, reading, location)
         self.campaigns = Campaigns(engine, reading, location)
 
