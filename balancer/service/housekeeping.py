@@ -13,6 +13,7 @@ from balancer.store.store import Store
 from balancer.store.thinning import HOUR, hour_of
 from balancer.unattended import RetentionPart
 
+FIRST_S = 120.0  # after a start, when everything else has settled
 EVERY_S = 3600.0
 PAUSE_S = 0.2  # between two hours of history, in which others write
 THINNED = "thinned"  # the mark up to which readings are hourly

@@ -23,16 +23,17 @@ class Plant:
     setups: dict[str, Setup]
 
 
-def read_plant(file: Path | None, clock: Clock) -> Plant:
+def read_plant(file: Path | None, clock: Clock, only: str | None = None) -> Plant:
     """Read the configuration, every policy and every password that it names.
+
+    `only` is the one cluster to look after; None is all.
 
     Raises:
         InputError: Something is missing or wrong; the message says what and where.
     """
     config = load_config(file)
-    return Plant(
-        config, {part.name: _setup(config, part, clock) for part in config.document.clusters}
-    )
+    parts = config.document.clusters if only is None else [config.cluster(only)]
+    return Plant(config, {part.name: _setup(config, part, clock) for part in parts})
 
 
 def _setup(config: Config, part: ClusterPart, clock: Clock) -> Setup:

@@ -118,6 +118,14 @@ class Requests(Part):
         query = select(table).where(table.c.cluster == cluster, table.c.state.in_(states))
         return tuple(_request(row) for row in self._read(query.order_by(table.c.id)))
 
+    def asked(self) -> frozenset[str]:
+        """Return the clusters that requests wait for."""
+        table = tables.requests
+        waiting = table.c.state == RequestState.WAITING.value
+        return frozenset(
+            row["cluster"] for row in self._read(select(table.c.cluster).where(waiting))
+        )
+
     def latest(self, cluster: str, limit: int = 10) -> tuple[Request, ...]:
         """Return the latest requests, newest first."""
         table = tables.requests
