@@ -11,7 +11,7 @@ which we began to watch it, so that an alert also sees a first cycle that never 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import generate_latest
 
@@ -67,6 +67,7 @@ class Metrics:
         self._clusters: frozenset[str] = frozenset()
         self._hosts: dict[str, set[str]] = {}
         self._in_flight: dict[str, set[str]] = {}
+        self._missed: dict[str, float] = {}
         self._handlers = self._table()
 
     def text(self) -> bytes:
@@ -101,13 +102,30 @@ class Metrics:
             series.last_sample.labels(name).set(now_s)
             for gauge in (series.frozen, series.leading, series.approval_pending, series.in_flight):
                 gauge.labels(name).set(0)
-            for result in ("done", "failed"):  # a rate needs a zero to rise from
-                series.cycles.labels(name, result)
-                series.samples.labels(name, result)
-                series.migrations.labels(name, result)
+            self._begin_at_zero(name)
         for name, pause_s in pauses_s.items():
             series.pause.labels(name).set(pause_s)
         series.clusters.set(len(pauses_s))
+
+    def listen_for(self, listeners: Iterable[str]) -> None:
+        """Say who listens, so that what they miss is counted from zero."""
+        for name in listeners:
+            self.series.missed.labels(name)
+
+    def _begin_at_zero(self, cluster: str) -> None:
+        """Make the counters that alerts look at: a series that is born at one never rose to it."""
+        series = self.series
+        for metric, results in (
+            (series.cycles, ("done", "failed")),
+            (series.samples, ("done", "failed")),
+            (series.migrations, ("done", "failed", "cancelled", "skipped")),
+            (series.settings, ("written", "restored", "left")),
+            (series.drains, ("done", "in_part", "failed")),
+        ):
+            for result in results:
+                metric.labels(cluster, result)
+        for plain in (series.stops, series.stalls, series.lost, series.retries, series.expected):
+            plain.labels(cluster)
 
     def notified(self, sent: bool) -> None:  # noqa: FBT001 -- called back by position
         """Count a notification."""
@@ -165,8 +183,11 @@ class Metrics:
         self.series.configuration_good.set(result == "done")
 
     def _listener_failed(self, event: Event) -> None:
-        missed = number(event, "failures") + number(event, "dropped")
-        self.series.missed.labels(event.subject).set(missed)
+        missed = number(event, "failures") + number(event, "dropped")  # since the start
+        with self._lock:
+            before = self._missed.get(event.subject, 0.0)
+            self._missed[event.subject] = max(before, missed)
+        self.series.missed.labels(event.subject).inc(max(0.0, missed - before))
 
     def _sampled(self, event: Event) -> None:
         series, cluster = self.series, event.cluster

@@ -52,10 +52,15 @@ class Observability:
             self._close_notifiers(self._notifiers)
             raise
         self.watch(config)
-        bus.subscribe("log", log.log_event)
-        bus.subscribe("metrics", self.metrics.hear)
-        bus.subscribe("health", self.health.hear)
-        bus.subscribe("notify", self._notify)
+        quick = {
+            "log": log.log_event,
+            "metrics": self.metrics.hear,
+            "health": self.health.hear,
+            "notify": self._notify,
+        }
+        self.metrics.listen_for((*quick, "audit"))
+        for name, listener in quick.items():
+            bus.subscribe(name, listener)
         bus.subscribe("audit", AuditLog(store).hear, aside=True)
 
     @property

@@ -66,9 +66,9 @@ class Series:
         self.configuration_good.set(1)
         self.store_failures = self._counter("store_failures", "Reads and writes that failed.")
         self.stalls = self._counter("loop_stalls", "Loops without progress.", "cluster")
-        self.missed = self._gauge(
+        self.missed = self._counter(
             "listener_missed_events",
-            "Events that a listener failed at or had no room for, since the start.",
+            "Events that a listener failed at or had no room for.",
             "listener",
         )
         self.notifications = self._counter("notifications", "Messages, by outcome.", "result")

@@ -80,6 +80,7 @@ def test_migrations_are_counted_timed_and_held_against_their_forecast() -> None:
     tell(metrics, EventKind.MIGRATION_SKIPPED, migration="m5", plan="p", why="window")
     tell(metrics, EventKind.MIGRATION_SKIPPED, migration="m6", plan="p", why="made up just now")
     assert value(metrics, "balancer_migrations_in_flight", cluster="prod") == 1
+    assert value(metrics, "balancer_run_stops_total", cluster="prod") == 0, "alerts need a zero"
     for result, count in (("done", 1), ("failed", 1), ("skipped", 2)):
         assert value(metrics, "balancer_migrations_total", cluster="prod", result=result) == count
     bucket = "balancer_migration_forecast_ratio_bucket"
@@ -140,4 +141,6 @@ def test_states_follow_events() -> None:
     tell(metrics, EventKind.SAMPLED, seconds=2.0, hosts=4, vms=60, unknown_hosts=1)
     assert value(metrics, "balancer_unknown_hosts", cluster="prod") == 1
     tell(metrics, EventKind.LISTENER_FAILED, subject="audit", failures=3, dropped=2)
-    assert value(metrics, "balancer_listener_missed_events", listener="audit") == 5
+    assert value(metrics, "balancer_listener_missed_events_total", listener="audit") == 5
+    tell(metrics, EventKind.LISTENER_FAILED, subject="audit", failures=6, dropped=4)
+    assert value(metrics, "balancer_listener_missed_events_total", listener="audit") == 10
