@@ -5,7 +5,9 @@ cluster share the name `other`, and so do words that are in no list.
 
 The dead man's switch is `balancer_last_cycle_timestamp_seconds`: it stands still when cycles do,
 whatever else claims to be well. For a cluster that has not had a cycle yet it holds the second at
-which we began to watch it, so that an alert also sees a first cycle that never comes.
+which we began to watch it, so that an alert also sees a first cycle that never comes. Alerts look
+at its twin `balancer_last_turn_…`, which a cycle put off on purpose moves as well: a cluster that
+may only be balanced at night is no alarm by day.
 """
 
 from __future__ import annotations
@@ -57,6 +59,8 @@ REASONS = frozenset(
     }
 )
 
+ON_PURPOSE = frozenset({"blackout", "frozen", "window"})
+
 
 class Metrics:
     """All metrics of one process; `hear` is the listener. Safe for use by several threads."""
@@ -99,6 +103,7 @@ class Metrics:
                     each.remove_by_labels({"cluster": name})
         for name in sorted(self._clusters - before):
             series.last_cycle.labels(name).set(now_s)
+            series.last_turn.labels(name).set(now_s)
             series.last_sample.labels(name).set(now_s)
             for gauge in (series.frozen, series.leading, series.approval_pending, series.in_flight):
                 gauge.labels(name).set(0)
@@ -150,7 +155,7 @@ class Metrics:
             kind.SAMPLE_FAILED: lambda event: series.samples.labels(event.cluster, "failed").inc(),
             kind.HOST_LOST: lambda event: self._host(event, answers=False),
             kind.HOST_BACK: lambda event: self._host(event, answers=True),
-            kind.CYCLE_SKIPPED: lambda event: self._suppress(event, event.data.get("why")),
+            kind.CYCLE_SKIPPED: self._cycle_skipped,
             kind.CYCLE_ENDED: lambda event: self._cycle_ended(event, "done"),
             kind.CYCLE_FAILED: lambda event: self._cycle_ended(event, "failed"),
             kind.PLANNED: self._planned,
@@ -193,7 +198,8 @@ class Metrics:
         series, cluster = self.series, event.cluster
         series.samples.labels(cluster, "done").inc()
         series.last_sample.labels(cluster).set(event.at.timestamp())
-        series.sample_seconds.labels(cluster).observe(number(event, "seconds"))
+        if (seconds := number(event, "seconds")) > 0:  # a cycle's own reading is not timed
+            series.sample_seconds.labels(cluster).observe(seconds)
         series.hosts.labels(cluster).set(number(event, "hosts"))
         series.vms.labels(cluster).set(number(event, "vms"))
         series.unknown.labels(cluster).set(number(event, "unknown_hosts"))
@@ -212,6 +218,13 @@ class Metrics:
         series.cycle_seconds.labels(cluster).observe(number(event, "seconds"))
         if result == "done":
             series.last_cycle.labels(cluster).set(event.at.timestamp())
+            series.last_turn.labels(cluster).set(event.at.timestamp())
+
+    def _cycle_skipped(self, event: Event) -> None:
+        why = event.data.get("why")
+        self._suppress(event, why)
+        if why in ON_PURPOSE:
+            self.series.last_turn.labels(event.cluster).set(event.at.timestamp())
 
     def _planned(self, event: Event) -> None:
         series, cluster = self.series, event.cluster

@@ -101,6 +101,11 @@ class Series:
             "When the last cycle was completed; at first, since when the cluster is watched.",
             "cluster",
         )
+        self.last_turn = self._gauge(
+            "last_turn_timestamp_seconds",
+            "When a cycle was last completed, or put off on purpose (window, freeze).",
+            "cluster",
+        )
         self.pause = self._gauge(
             "cycle_pause_max_seconds",
             "Longest pause that the schedule leaves between two cycles; 0: not known.",

@@ -61,6 +61,12 @@ def test_the_dead_mans_switch_moves_with_completed_cycles_only() -> None:
     assert value(metrics, name, cluster="prod") == AT.timestamp() - 60
     tell(metrics, EventKind.CYCLE_FAILED, seconds=1.0, exit_code=5)
     assert value(metrics, name, cluster="prod") == AT.timestamp() - 60
+    turn = "balancer_last_turn_timestamp_seconds"
+    tell(metrics, EventKind.CYCLE_SKIPPED, why="interrupted")
+    assert value(metrics, turn, cluster="prod") == AT.timestamp() - 60
+    tell(metrics, EventKind.CYCLE_SKIPPED, why="window")
+    assert value(metrics, turn, cluster="prod") == AT.timestamp()
+    assert value(metrics, name, cluster="prod") == AT.timestamp() - 60
     tell(metrics, EventKind.CYCLE_ENDED, seconds=1.0)
     assert value(metrics, name, cluster="prod") == AT.timestamp()
     assert value(metrics, "balancer_cycles_total", cluster="prod", result="failed") == 1
