@@ -29,7 +29,7 @@ MIGRATION_SECONDS = (5, 10, 20, 40, 80, 160, 320, 640, 1280, 3600)
 FORECAST_RATIOS = (0.25, 0.5, 0.7, 0.85, 1, 1.15, 1.3, 2, 4)
 
 # A `_created` beside every counter would be a quarter of all series, and nobody asks for it.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Kind = TypeVar("Kind", Counter, Gauge, Histogram)
 
