@@ -37,6 +37,7 @@ VERBS = {
     "plan": "Plan the migrations that bring a cluster within policy.",
     "reject": "Say no to a recommended plan.",
     "resume": "Take hosts back after maintenance, and what was there.",
+    "rolling": "Walk a whole cluster: drain, patch, reboot and take back, host by host.",
     "run": "Look after the configured clusters, by schedule and on request.",
     "schema": "Print the JSON Schema of a document.",
     "simulate": "Serve a simulated cluster over WinRM, to try things on.",
