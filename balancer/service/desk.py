@@ -36,6 +36,8 @@ class Desk:
         stop: Tells whether to begin nothing more.
         seen: Takes note of each reading: history, hosts that fall silent, a freeze.
         progress: Takes note of how far a run is, each poll.
+        planned: Takes note of a plan that is going to be carried out, and what to know about it.
+        reported: Takes note of how a run ended.
         poll_s: Seconds between looks at what is in flight.
     """
 
@@ -50,6 +52,8 @@ class Desk:
     seen: Callable[[Observation], None]
     progress: Callable[[Progress], None]
     hooks: HooksPart
+    planned: Callable[[Plan, tuple[str, ...]], None] = lambda *_: None
+    reported: Callable[[RunReport], None] = lambda _: None
     poll_s: float = 2.0
 
     def of(self, *, cycle: str | None = None, plan: str | None = None) -> Desk:
@@ -119,6 +123,7 @@ def carry_out(
         poll_s=desk.poll_s,
     )
     desk.tell.ended(report)
+    desk.reported(report)
     if desk.hooks.after_run:
         _hook(desk, "after_run", variables | _outcome(report))
     return report
@@ -202,7 +207,7 @@ def _cycle(
     may_start: MayStart | None,
     on_plan: Callable[[Plan], None],
 ) -> Cycled:
-    recover(
+    notes = recover(
         desk.cluster,
         desk.gateway,
         desk.store,
@@ -216,12 +221,14 @@ def _cycle(
     desk.seen(seen)
     if mode is Mode.OBSERVE:
         return Cycled("observed")
-    made = plan_and_judge(
+    judged = plan_and_judge(
         seen.cluster, desk.policy, max_migrations=max_migrations, interrupted=desk.stop
-    ).plan
+    )
+    made = judged.plan
     desk.store.plans.save(made, plan_to_json(made))
     desk.of(plan=made.id).tell.planned(made)
     on_plan(made)
+    desk.planned(made, (*notes, *seen.notes, *judged.warnings))
     if not made.migrations:
         return Cycled(made.status.value, made)
     if mode is Mode.RECOMMEND:

@@ -19,6 +19,7 @@ from balancer.model.plan import Plan
 from balancer.policy.policy import Mode, Policy
 from balancer.service.desk import Desk, Ended, carry_out, cycle, ended
 from balancer.service.events import EventKind
+from balancer.service.maintenance import serve_drain, serve_resume
 from balancer.store.requests import Request
 from balancer.store.standing import Approval, Verdict
 from balancer.store.store import Store
@@ -118,5 +119,7 @@ VERBS: dict[str, Verb] = {
     "apply": Verb(_apply),
     "approve": Verb(_approve),
     "cancel": Verb(_cancel),
+    "drain": Verb(serve_drain, preempts=True, resumes=True),
     "move": Verb(_apply),
+    "resume": Verb(serve_resume),
 }
