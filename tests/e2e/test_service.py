@@ -227,7 +227,7 @@ def test_a_killed_daemon_leaves_what_moves_to_the_one_that_stood_by(
                 lambda: not site("status", "--json").document["clusters"][0]["open_moves"],
                 60,
             )
-            second.wait("sampled", len(second.events("sampled")) + 1)
+            until(lambda: not site("status", "--json").document["clusters"][0]["open_settings"], 60)
             assert not second.events("migration_started")
             assert second.end() == 0
     assert started
