@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: install demo test check lint types imports test-full sim bench lock clean
+.PHONY: install demo test check lint types imports test-full sim bench lock deb clean
 
 install: $(READY)
 
@@ -50,6 +50,10 @@ bench: install
 lock: install
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group dev --no-header --upgrade pyproject.toml -o requirements.lock
+
+# A Debian package with everything in it, for Debian's own python3.
+deb:
+	packaging/build-deb
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist build

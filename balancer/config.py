@@ -19,6 +19,7 @@ from balancer.errors import InputError, Place
 from balancer.policy.document import load_document
 from balancer.policy.fields import Document, Duration, Flag, Positive, Text, Version1
 from balancer.policy.tree import Places
+from balancer.unattended import AutoPart, HooksPart, RetentionPart, SchedulePart
 
 ENVIRONMENT = "BALANCER_CONFIG"
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # where systemd puts what LoadCredential names
@@ -63,6 +64,39 @@ class ClusterPart(Document):
     )
     policy: Path | None = Field(None, description="Policy file, relative to this file.")
     connection: ConnectionPart = ConnectionPart()
+    schedule: SchedulePart = SchedulePart()
+    hooks: HooksPart = HooksPart()
+
+
+class NotifyPart(Document):
+    """Whom to tell, by one Apprise address; it holds a secret, so it is read from elsewhere."""
+
+    url_file: Path | None = Field(None, description="A file, or the name of a credential.")
+    url_env: Text | None = Field(None, description="Name of an environment variable.")
+    at_least: Literal["info", "warning", "error"] = "warning"
+    every: Annotated[Duration, Field(description="The least pause between two messages.")] = 300.0
+    clusters: list[Text] = Field(default_factory=list, description="Only these; none is all.")
+
+
+class ServicePart(Document):
+    """How `balancer run` behaves."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    health: Text | None = Field(
+        "127.0.0.1:9733", description="ADDRESS:PORT of /healthz, /readyz and /metrics, or `none`."
+    )
+    notify: list[NotifyPart] = Field(default_factory=list)
+    start_delay: Duration = Field(
+        30.0, description="No cycle begins sooner after the start; reading begins at once."
+    )
+    stop: Literal["finish", "cancel"] = Field(
+        "finish", description="What becomes of migrations in flight when the service is stopped."
+    )
+    stop_within: Duration = Field(
+        900.0, description="After so long it stops anyway; the next start takes over what moves."
+    )
+    auto: AutoPart = AutoPart()
+    retention: RetentionPart = RetentionPart()
 
 
 class ConfigDocument(Document):
@@ -71,6 +105,7 @@ class ConfigDocument(Document):
     version: Version1
     store: Path | None = Field(None, description="SQLite file with journal and history.")
     clusters: Annotated[list[ClusterPart], Field(min_length=1)]
+    service: ServicePart = ServicePart()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,35 +196,65 @@ def read_password(config: Config, part: ConnectionPart) -> str | None:
         InputError: The file or variable it should come from is not there. The text never
             holds the secret.
     """
-    if part.password_env is not None:
-        password = os.environ.get(part.password_env)
-        if password is None:
+    return _secret(config, "password", ("connection", part.password_file, part.password_env))
+
+
+def read_address(config: Config, part: NotifyPart) -> str | None:
+    """Return the Apprise address of a notification, or None where none is configured.
+
+    Raises:
+        InputError: The file or variable it should come from is not there. The text never
+            holds the secret.
+    """
+    return _secret(config, "url", ("service.notify", part.url_file, part.url_env))
+
+
+def _secret(config: Config, what: str, source: tuple[str, Path | None, str | None]) -> str | None:
+    """Return the secret `what` of a part of the configuration from its file or variable."""
+    part, path, variable = source
+    if variable is not None:
+        secret = os.environ.get(variable)
+        if secret is None:
             raise InputError(
-                f"the environment variable {part.password_env} is not set",
-                place=Place(str(config.file), key="connection.password_env"),
-                remedy="set it, or use password_file",
+                f"the environment variable {variable} is not set",
+                place=Place(str(config.file), key=f"{part}.{what}_env"),
+                remedy=f"set it, or use {what}_file",
             )
-        return password
-    if part.password_file is None:
+        return secret
+    if path is None:
         return None
-    file = _credential(config, part.password_file)
+    file = _credential(config, path)
     try:
         return file.read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(
-            f"cannot read the password from {file}: {reason}",
-            place=Place(str(config.file), key="connection.password_file"),
-            remedy="the file holds the password and nothing else, readable by this user only",
+            f"cannot read the {what} from {file}: {reason}",
+            place=Place(str(config.file), key=f"{part}.{what}_file"),
+            remedy=f"the file holds the {what} and nothing else, readable by this user only",
         ) from None
 
 
 def _credential(config: Config, path: Path) -> Path:
-    """Return a bare name as a systemd credential where there is one, else a file."""
-    directory = os.environ.get(CREDENTIALS)
-    if directory and len(path.parts) == 1 and (Path(directory) / path).exists():
-        return Path(directory) / path
+    """Return a bare name as a credential where there is one, else a file.
+
+    Our unit loads a whole directory, which systemd marks by a prefix; commands that are not
+    started by systemd find the same directory beside the configuration.
+    """
+    if len(path.parts) == 1:
+        directory = os.environ.get(CREDENTIALS)
+        places = [Path(directory) / path, Path(directory) / f"balancer_{path}"] if directory else []
+        for place in (*places, config.beside(Path("credentials") / path)):
+            if _is_there(place):
+                return place
     return config.beside(path)
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return place.is_file()
+    except OSError:  # in a directory that we may not look into
+        return False
 
 
 def config_schema() -> Mapping[str, Any]:

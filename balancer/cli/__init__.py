@@ -22,16 +22,27 @@ from balancer.errors import BalancerError, ExitCode
 
 VERBS = {
     "apply": "Execute a plan that was made before.",
+    "approve": "Let a recommended plan be carried out.",
+    "audit": "Show who did what, why, and what came of it.",
+    "backup": "Copy the records to a file while everything goes on.",
+    "cancel": "Stop what is being carried out, or withdraw a request.",
     "check": "Tell whether the hosts can be reached, logged in to and driven.",
     "demo": "Balance a simulated cluster before your eyes, over real WinRM.",
+    "drain": "Empty hosts before maintenance; nothing lands on them meanwhile.",
     "explain": "Say why a plan does what it does, or why a VM stays where it is.",
+    "freeze": "Let nothing move any more on a cluster.",
     "move": "Live migrate one VM, to a host or to the best one.",
     "observe": "Read a cluster and show it, or write it down as a snapshot.",
     "place": "Name the best host for a new VM.",
     "plan": "Plan the migrations that bring a cluster within policy.",
+    "reject": "Say no to a recommended plan.",
+    "resume": "Take hosts back after maintenance, and what was there.",
+    "rolling": "Walk a whole cluster: drain, patch, reboot and take back, host by host.",
+    "run": "Look after the configured clusters, by schedule and on request.",
     "schema": "Print the JSON Schema of a document.",
     "simulate": "Serve a simulated cluster over WinRM, to try things on.",
     "status": "Show what runs, what ran last and who holds the cluster.",
+    "thaw": "Lift a freeze.",
 }
 
 

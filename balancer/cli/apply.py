@@ -6,19 +6,13 @@ from pathlib import Path
 
 import click
 
-from balancer.cli.carry import Onlooker, finish
-from balancer.cli.interrupt import asked_to_stop
+from balancer.cli.ask import have_carried_out
 from balancer.cli.options import Source, examples, site_options
-from balancer.cli.output import print_json
-from balancer.cli.progress import watching
 from balancer.cli.site import Site, open_site
-from balancer.clock import SystemClock
-from balancer.cycle import UNDATED, run_cycle
+from balancer.cycle import UNDATED
 from balancer.errors import ExitCode, InputError
-from balancer.execute.executor import execute
 from balancer.formats.plan import plan_to_json, read_plan
-from balancer.model.plan import Plan, Status
-from balancer.store.leases import holder_name
+from balancer.model.plan import Plan
 
 
 @click.command(
@@ -34,54 +28,48 @@ from balancer.store.leases import holder_name
 @click.option(
     "--max-migrations", type=click.IntRange(min=0), metavar="N", help="Execute at most N."
 )
+@click.option("--anytime", is_flag=True, help="Also outside the policy's windows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def command(
-    source: Source, plan_file: Path | None, max_migrations: int | None, *, as_json: bool
+    source: Source,
+    plan_file: Path | None,
+    max_migrations: int | None,
+    *,
+    anytime: bool,
+    as_json: bool,
 ) -> int:
     """Execute the plan in PLAN_FILE; without one, plan now and execute that.
 
     Each migration is judged again on a fresh reading before it starts. Ctrl-C starts nothing
-    more, lets what moves arrive, restores host settings and reports.
+    more, lets what moves arrive, restores host settings and reports. Where the service holds the
+    cluster, it is asked to do all this.
     """
     given = None if plan_file is None else read_plan(plan_file)
     site = open_site(source)
+    arguments: dict[str, object] = {"max_migrations": max_migrations, "anytime": anytime}
+    own_policy = source.policy_file is not None
     if given is not None:
-        return apply(site, given, max_migrations, as_json=as_json)
-    clock = SystemClock()
-    with (
-        asked_to_stop() as interrupted,
-        site.store() as store,
-        site.gateway(clock) as gateway,
-        watching(as_json=as_json) as watch,
-    ):
-        onlooker = Onlooker(watch, quiet=as_json)
-        cycle = run_cycle(
-            site.name,
-            site.policy,
-            gateway,
-            store,
-            clock,
-            act=True,
-            max_migrations=max_migrations,
-            interrupted=interrupted,
-            watcher=onlooker,
+        return apply(site, given, arguments, own_policy=own_policy, as_json=as_json)
+    with site.store() as store:
+        return have_carried_out(
+            site, store, "apply", arguments, own_policy=own_policy, as_json=as_json
         )
-    if cycle.report is not None:
-        return finish(cycle.report, onlooker.told, as_json=as_json)
-    if as_json:
-        print_json(plan_to_json(cycle.plan))
-    if interrupted():
-        return ExitCode.INTERRUPTED
-    infeasible = cycle.plan.status is Status.INFEASIBLE
-    return ExitCode.ANSWER_IS_NO if infeasible else ExitCode.DONE
 
 
-def apply(site: Site, plan: Plan, max_migrations: int | None, *, as_json: bool) -> ExitCode:
-    """Execute `plan` on `site`, with progress on stderr, and print the report.
+def apply(
+    site: Site,
+    plan: Plan,
+    arguments: dict[str, object],
+    *,
+    verb: str = "apply",
+    own_policy: bool = False,
+    as_json: bool,
+) -> ExitCode:
+    """Have `plan` executed on `site`, with progress on stderr, and print the report.
 
     Raises:
         InputError: It is a plan for another cluster, or has gone stale.
-        HeldError: Another executor holds the cluster.
+        HeldError: Somebody holds the cluster who does not carry out requests.
     """
     if plan.cluster.casefold() != site.name.casefold():
         raise InputError(
@@ -93,25 +81,9 @@ def apply(site: Site, plan: Plan, max_migrations: int | None, *, as_json: bool) 
             f"the plan {plan.id} was made from a snapshot that does not say when it was taken",
             remedy="add taken_at to the snapshot, or plan on the cluster itself: `balancer plan`",
         )
-    clock = SystemClock()
-    with (
-        asked_to_stop() as interrupted,
-        site.store() as store,
-        site.gateway(clock) as gateway,
-        store.leases.hold(site.name, holder_name(), clock) as lease,
-        watching(as_json=as_json) as watch,
-    ):
+    with site.store() as store:
         store.plans.save(plan, plan_to_json(plan))
-        onlooker = Onlooker(watch, quiet=as_json)
-        report = execute(
-            plan,
-            site.policy,
-            gateway,
-            store,
-            clock,
-            lease=lease,
-            interrupted=interrupted,
-            on_progress=onlooker.progress,
-            max_migrations=max_migrations,
+        arguments = {**arguments, "plan": plan.id}
+        return have_carried_out(
+            site, store, verb, arguments, own_policy=own_policy, as_json=as_json
         )
-    return finish(report, onlooker.told, as_json=as_json)

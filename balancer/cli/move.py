@@ -30,8 +30,11 @@ BEST = "best"
     "--to", "to", default=BEST, show_default=True, metavar="HOST", help="A host, or `best`."
 )
 @click.option("--dry-run", is_flag=True, help="Only print the plan.")
+@click.option("--anytime", is_flag=True, help="Also outside the policy's windows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan or the report as JSON.")
-def command(source: Source, vm: str, to: str, *, dry_run: bool, as_json: bool) -> int:
+def command(
+    source: Source, vm: str, to: str, *, dry_run: bool, anytime: bool, as_json: bool
+) -> int:
     """Live migrate VM (an id or a name); rules and capacity are kept, or it is refused."""
     if source.snapshot is not None and not dry_run:
         raise InputError(
@@ -54,4 +57,11 @@ def command(source: Source, vm: str, to: str, *, dry_run: bool, as_json: bool) -
         return 0
     if not as_json:
         show_plan(made)
-    return apply(open_site(source), made, None, as_json=as_json)
+    return apply(
+        open_site(source),
+        made,
+        {"anytime": anytime},
+        verb="move",
+        own_policy=source.policy_file is not None,
+        as_json=as_json,
+    )

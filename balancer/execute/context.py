@@ -11,6 +11,7 @@ from typing import TypeVar
 from balancer.clock import Clock
 from balancer.errors import UnreachableError
 from balancer.execute.progress import News, NewsKind
+from balancer.execute.window import MayStart, anytime
 from balancer.gateway.port import Gateway, MoveRefusedError, ReplyLostError
 from balancer.store.leases import Lease
 from balancer.store.store import Store
@@ -31,6 +32,7 @@ class Context:
     Attributes:
         alarm: Why nothing more may be started, once something has gone wrong that no plan
             foresaw; empty while all is well.
+        may_start: Tells why a migration may not start now: windows and blackouts.
         notes: Sentences for the report, in order.
     """
 
@@ -38,6 +40,7 @@ class Context:
     store: Store
     clock: Clock
     lease: Lease
+    may_start: MayStart = anytime
     renewed_s: float = field(init=False)
     alarm: str = ""
     notes: list[str] = field(default_factory=list)

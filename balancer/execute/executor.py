@@ -16,6 +16,7 @@ from balancer.execute.progress import NewsKind, OnInterrupt, OnProgress, Progres
 from balancer.execute.readings import Readings
 from balancer.execute.recover import recover_into
 from balancer.execute.run import Run
+from balancer.execute.window import MayStart, in_window
 from balancer.gateway.port import FencedError, Gateway
 from balancer.model.cluster import Cluster
 from balancer.model.outcome import MigrationOutcome, MigrationState, RunEnd, RunReport
@@ -50,7 +51,8 @@ def execute(
     interrupted: Callable[[], bool],
     on_progress: OnProgress = silent,
     max_migrations: int | None = None,
-    on_interrupt: OnInterrupt = OnInterrupt.FINISH,
+    on_interrupt: OnInterrupt | Callable[[], OnInterrupt] = OnInterrupt.FINISH,
+    may_start: MayStart | None = None,
     poll_s: float = 2.0,
 ) -> RunReport:
     """Carry out `plan` on the cluster that `lease` is for, after closing what was left open.
@@ -59,7 +61,8 @@ def execute(
     them), and restores host settings. The lease is renewed while it works, and not released.
 
     `interrupted` tells whether somebody asked to stop; `max_migrations` is the command line's cap,
-    of which the lowest wins; `poll_s` are the seconds between looks at what is in flight.
+    of which the lowest wins; `may_start` replaces the policy's windows; `poll_s` are the seconds
+    between looks at what is in flight.
 
     Raises:
         InputError: The plan is for another cluster, has expired, or is out of date.
@@ -69,7 +72,9 @@ def execute(
         StoreError: The journal cannot be written. What is in flight is adopted at the next start.
     """
     check_plan(plan, lease.cluster, clock.now())
-    context = Context(gateway, store, clock, lease)
+    if may_start is None:
+        may_start = in_window(policy.calendar, store.history, lease.cluster, clock.now())
+    context = Context(gateway, store, clock, lease, may_start)
     started_at = context.now
     recover_into(context, interrupted=interrupted, on_progress=on_progress, poll_s=poll_s)
     end, outcomes = RunEnd.CANCELLED, tuple(_left_out(plan, frozenset(), "asked to stop"))
@@ -113,7 +118,7 @@ def _carry_out(
     run: Run,
     context: Context,
     interrupted: Callable[[], bool],
-    on_interrupt: OnInterrupt,
+    on_interrupt: OnInterrupt | Callable[[], OnInterrupt],
     on_progress: OnProgress,
     poll_s: float,
 ) -> RunEnd:
@@ -121,7 +126,8 @@ def _carry_out(
     started_s = context.now_s
     try:
         while not run.is_over:
-            run.step(interrupted, on_interrupt)
+            how = on_interrupt if isinstance(on_interrupt, OnInterrupt) else on_interrupt()
+            run.step(interrupted, how)
             on_progress(_progress(context, run, started_s))
             if not run.is_over:
                 context.clock.sleep(poll_s)

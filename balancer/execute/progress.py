@@ -96,6 +96,23 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+def only_news(at: datetime, news: tuple[News, ...]) -> Progress:
+    """Return a picture in which nothing migrates, to carry news."""
+    return Progress(
+        at=at,
+        elapsed_s=0.0,
+        total=0,
+        done=0,
+        failed=0,
+        running=0,
+        waiting=0,
+        eta_s=None,
+        moves=(),
+        settings=(),
+        news=news,
+    )
+
+
 def silent(progress: Progress) -> None:
     """Take no notice."""
     del progress

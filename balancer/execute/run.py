@@ -239,6 +239,9 @@ class Run:
         if why and is_final:
             self._mover.skip(move, why)
             return
+        if late := self._context.may_start(self._context.now, move.expected_s):
+            self._mover.skip(move, late)
+            return
         why = why or self._judged(move, cluster)
         if why:
             self._hold(move, why)

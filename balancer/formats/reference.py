@@ -61,6 +61,28 @@ bind as well; where two speak of a VM, both hold. Hard rules that cannot both ho
 names both.
 """
 
+_WINDOWS = """\
+## Windows and blackouts
+
+```yaml
+windows:
+  - {days: [mon, tue, wed, thu], from: 22:00, to: 06:00, timezone: Europe/Berlin}
+  - {days: [sat, sun], timezone: Europe/Berlin}
+blackouts:
+  - {first_date: 2026-12-20, last_date: 2027-01-06, timezone: Europe/Berlin}
+```
+
+The windows add up, and blackouts win. `days` and the dates are those on which an entry begins. It
+follows the wall clocks of its time zone over summer time: a time that they skip (02:30 in the night
+they go from 02:00 to 03:00) is the moment of the skip; of a time that comes twice a window takes
+the first, while a blackout begins at the first and ends at the second.
+
+A migration is started only if its predicted duration, stretched by how wrong such predictions have
+been on this cluster, ends inside the window. What no longer fits is left for the next one. Windows
+bind scheduled runs and approved plans, and `balancer apply` and `balancer move` as well.
+
+"""
+
 
 _DOCUMENTS = """\
 # Documents: snapshots, plans, run reports
@@ -154,7 +176,7 @@ def policy_reference() -> str:
         inner = resolved(part, made)
         if inner.get("type") == "object":
             parts += [f"## `{name}`\n", f"{inner['description']}\n", table(inner, made), ""]
-    parts += [_SELECTORS, _RULES]
+    parts += [_WINDOWS + table(made["$defs"]["SpanEntry"], made), "", _SELECTORS, _RULES]
     for name, kind in sorted(KINDS.items()):
         parts += [f"### `{name}`\n", f"{_about(kind)}\n", _example(kind), ""]
         parts += [table(made["$defs"][f"{name}_rule"], made), ""]

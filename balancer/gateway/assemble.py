@@ -14,9 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from balancer.gateway.cluster_rules import Seen, cluster_rules
+from balancer.gateway.cluster_wide import control_in
 from balancer.gateway.doubt import failed_sections, why_doubt_clock
 from balancer.gateway.flights import in_flight
 from balancer.gateway.heard import Heard
+from balancer.gateway.inventory import estate_of
 from balancer.gateway.names import host_key, id_key
 from balancer.gateway.networks import ALONE, UNREAD, cluster_networks
 from balancer.gateway.observed import host_of, lost_host, lost_vms, vm_of
@@ -24,7 +26,7 @@ from balancer.gateway.port import Observation
 from balancer.gateway.states import AUTO_BALANCER, node_state
 from balancer.gateway.whereabouts import Whereabouts, groups_by_vm, settle
 from balancer.gateway.wire import ClusterAnswer, NodeRow
-from balancer.model.cluster import Cluster, ClusterSettings, Host, HostState, Vm
+from balancer.model.cluster import Cluster, ClusterSettings, Host, HostState, Vm, VmState
 
 
 def assemble(
@@ -177,7 +179,17 @@ class _Assembly:
             taken_at=self._now,
         )
         flights = in_flight(snapshot, self._believed, self._where.groups)
-        return Observation(snapshot, flights, tuple(notes))
+        standing = frozenset(
+            id_key(vm.id) for vm in snapshot.vms if vm.state in (VmState.OFF, VmState.SAVED)
+        )
+        answer = self._cluster
+        return Observation(
+            snapshot,
+            flights,
+            tuple(notes),
+            estate=estate_of(answer, standing) if answer is not None else None,
+            control=control_in(answer.control) if answer is not None else None,
+        )
 
     def _host(self, name: str) -> Host:
         row = self._nodes[name]

@@ -14,6 +14,7 @@ from typing import TypeVar
 from balancer.clock import Clock
 from balancer.errors import UnreachableError
 from balancer.gateway.assemble import assemble
+from balancer.gateway.cluster_wide import ClusterWide, accept
 from balancer.gateway.doubt import fault_text
 from balancer.gateway.garbage import uncollected
 from balancer.gateway.gather import Failure, Gather, again
@@ -23,7 +24,6 @@ from balancer.gateway.names import host_key, id_key
 from balancer.gateway.port import (
     FencedError,
     InFlight,
-    MoveRefusedError,
     MoveRequest,
     Observation,
     ReplyLostError,
@@ -35,7 +35,7 @@ from balancer.gateway.roll import Roll
 from balancer.gateway.sighting import Look
 from balancer.gateway.states import OPTION_OF, TRANSPORTS
 from balancer.gateway.whereabouts import contested, groups_by_vm
-from balancer.gateway.wire import ActAnswer, ClusterAnswer, MovesAnswer
+from balancer.gateway.wire import ClusterAnswer, MovesAnswer
 from balancer.model.cluster import Cluster, Transport
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ T = TypeVar("T")
 _Told = Mapping[str, ClusterAnswer | Failure]
 
 
-class ClusterGateway:
+class ClusterGateway(ClusterWide):
     """Implements `balancer.gateway.port.Gateway` on top of `HostFunctions`."""
 
     def __init__(
@@ -80,6 +80,16 @@ class ClusterGateway:
         self._speaker = ""  # the node that last spoke for the cluster
         self._seeds = tuple(seeds)
         self._met = not clustered  # whether all hosts are known, by the names the cluster has
+
+    @property
+    def clustered(self) -> bool:
+        """Whether the hosts are nodes of one failover cluster."""
+        return self._clustered
+
+    @property
+    def cluster_name(self) -> str:
+        """What snapshots call the cluster."""
+        return self._name
 
     def observe(self) -> Observation:
         """Read every host and the cluster.
@@ -152,12 +162,12 @@ class ClusterGateway:
                 request.vm, request.target, clustered=request.clustered, fence=fence
             ),
         )
-        _accept(answer, f"{request.source} refused to migrate {request.vm} to {request.target}")
+        accept(answer, f"{request.source} refused to migrate {request.vm} to {request.target}")
 
     def cancel(self, vm: str, source: str, fence: int) -> None:
         """Ask for the cancellation of a VM's migration; a migration already over is no error."""
         answer = self._call(source, lambda way: way.stop(vm, fence))
-        _accept(answer, f"{source} refused to cancel the migration of {vm}")
+        accept(answer, f"{source} refused to cancel the migration of {vm}")
 
     def read_transport(self, host: str) -> Transport:
         """Return the host's live migration performance option as set now."""
@@ -192,6 +202,10 @@ class ClusterGateway:
     def close(self) -> None:
         """Let go of connections; the gateway is not used afterwards."""
         self._gather({name: way.close for name, way in self._roll.open_ways().items()})
+
+    def _speakers(self) -> Sequence[str]:
+        names = self._roll.names()
+        return sorted(names, key=lambda name: name != self._speaker) if self._clustered else names
 
     def _excuse_dead(self, look: Look, heard: Mapping[str, MovesAnswer]) -> None:
         """Let a majority of the cluster and a VM's owner speak for a node that has died."""
@@ -328,17 +342,6 @@ def _cluster(way: HostFunctions) -> ClusterAnswer:
 
 def _moves(vms: Sequence[str], way: HostFunctions) -> MovesAnswer:
     return way.read_moves(vms)
-
-
-def _accept(answer: ActAnswer, refusal: str) -> None:
-    if answer.fenced:
-        raise FencedError(
-            f"{refusal}: an executor with a newer number has acted there",
-            remedy="let the newer executor finish; this one must not go on",
-        )
-    if not answer.accepted:
-        code = answer.fault.hresult if answer.fault else None
-        raise MoveRefusedError(f"{refusal}: {fault_text(answer.fault)}", code)
 
 
 def _fenced(host: str) -> FencedError:

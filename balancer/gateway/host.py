@@ -13,6 +13,8 @@ from typing import Protocol
 from balancer.gateway.wire import (
     ActAnswer,
     ClusterAnswer,
+    ControlAnswer,
+    ControlWriteAnswer,
     HostAnswer,
     MovesAnswer,
     SettingWriteAnswer,
@@ -59,6 +61,30 @@ class HostFunctions(Protocol):
 
     def set_transport(self, expected: int, value: int, fence: int) -> SettingWriteAnswer:
         """Write the performance option (TCPIP 0, Compression 1, SMB 2) if it is `expected`."""
+        ...
+
+    def read_control(self) -> ControlAnswer:
+        """Read lease, freeze and fence, as the cluster (or a host that stands alone) keeps them."""
+        ...
+
+    def set_control(self, name: str, expected: str, value: str, fence: int) -> ControlWriteAnswer:
+        """Write the "lease" or "freeze" text if it is `expected`; a freeze is never fenced."""
+        ...
+
+    def set_node(self, name: str, state: str, fence: int) -> ActAnswer:
+        """Let nothing land on a node any more ("pause"), or again ("resume"); moves nothing."""
+        ...
+
+    def move_group(self, group: str, target: str, fence: int) -> ActAnswer:
+        """Move a cluster group (id) that holds no running VM, without waiting for it."""
+        ...
+
+    def move_volume(self, name: str, target: str, fence: int) -> ActAnswer:
+        """Move the ownership of a cluster shared volume, without waiting for it."""
+        ...
+
+    def set_auto_balancer(self, expected: int, value: int, fence: int) -> SettingWriteAnswer:
+        """Write the cluster's AutoBalancerMode (0, 1, 2) if it is `expected`."""
         ...
 
     def close(self) -> None:

@@ -14,7 +14,9 @@ from enum import StrEnum
 from typing import Protocol
 
 from balancer.errors import BalancerError, HeldError
-from balancer.model.cluster import Cluster, Transport, VmState
+from balancer.gateway.control import Control, ControlName
+from balancer.gateway.estate import Estate
+from balancer.model.cluster import AutoBalancer, Cluster, Transport, VmState
 
 
 class MoveRefusedError(BalancerError):
@@ -51,6 +53,8 @@ class Observation:
     cluster: Cluster
     in_flight: tuple[InFlight, ...] = ()
     notes: tuple[str, ...] = ()  # one sentence each: unreachable hosts, doubtful readings
+    estate: Estate | None = None  # None for hosts that stand alone, and where it was not read
+    control: Control | None = None  # the same; `Gateway.read_control` asks again
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,56 @@ class Gateway(Protocol):
         """Set the option if it still is `expected`, nothing moves there, and ATC is not in charge.
 
         Already being `value` counts as written.
+        """
+        ...
+
+    def read_control(self) -> Control:
+        """Return lease, freeze and fence as the cluster itself keeps them.
+
+        Raises:
+            UnreachableError: Nobody who knows answered.
+        """
+        ...
+
+    def write_control(self, name: ControlName, expected: str, value: str, fence: int) -> str:
+        """Write a text if it is `expected`; return what is there now: `value` when written.
+
+        Raises:
+            ReplyLostError, UnreachableError, FencedError (a lease only; anybody may freeze).
+        """
+        ...
+
+    def set_node(self, name: str, *, paused: bool, fence: int) -> None:
+        """Let nothing land on a node any more, or again. Nothing is moved by it.
+
+        Raises:
+            MoveRefusedError, ReplyLostError, UnreachableError, FencedError.
+        """
+        ...
+
+    def move_group(self, group: str, target: str, fence: int) -> None:
+        """Ask for the move of a group (id) in which no VM runs; look whether it arrived.
+
+        Raises:
+            MoveRefusedError, ReplyLostError, UnreachableError, FencedError.
+        """
+        ...
+
+    def move_volume(self, name: str, target: str, fence: int) -> None:
+        """Ask for another owner of a shared volume; look whether it changed.
+
+        Raises:
+            MoveRefusedError, ReplyLostError, UnreachableError, FencedError.
+        """
+        ...
+
+    def write_auto_balancer(
+        self, expected: AutoBalancer, value: AutoBalancer, fence: int
+    ) -> SettingAnswer:
+        """Set the built-in balancer's mode if it still is `expected`.
+
+        Raises:
+            ReplyLostError, UnreachableError, FencedError.
         """
         ...
 

@@ -30,6 +30,7 @@ GROUP_LOCKED_FLAG, GROUP_QUEUED_FLAG = 1, 4
 NODE_UP, NODE_DOWN, NODE_PAUSED = 0, 1, 2
 NODE_APART_FLAGS = 1 | 2  # Isolated, Quarantined: its VMs run, the cluster does not trust it
 _NODE_CLOSED_FLAGS = 4 | 8 | 16 | 32  # draining, drained, drain failed, AvoidPlacement
+_NODE_DRAINING_FLAG = 4
 _DRAIN_IN_PROGRESS = 1
 
 MIGRATION_STATES_MOVING = frozenset({1, 2, 3})  # set up, data transfer, move of the group
@@ -74,6 +75,11 @@ def node_state(node: NodeRow) -> HostState:
         return HostState.UNKNOWN
     closed = node.status & _NODE_CLOSED_FLAGS or node.drain == _DRAIN_IN_PROGRESS
     return HostState.PAUSED if node.state == NODE_PAUSED or closed else HostState.UP
+
+
+def node_drains(node: NodeRow) -> bool:
+    """Tell whether the platform's own drain is at work on a node."""
+    return node.drain == _DRAIN_IN_PROGRESS or bool(node.status & _NODE_DRAINING_FLAG)
 
 
 @lru_cache(maxsize=64)

@@ -15,6 +15,12 @@ more. The same module version +/- 1 is understood (`MODULE_VERSION`).
 | `Start-LbMigration` | VmId, Target, Clustered, Fence | `ActAnswer` |
 | `Stop-LbMigration`  | VmId, Fence               | `ActAnswer`      |
 | `Set-LbTransport`   | Expected, Value, Fence    | `SettingWriteAnswer` |
+| `Get-LbControl`     |                           | `ControlAnswer`  |
+| `Set-LbControl`     | Name, Expected, Value, Fence | `ControlWriteAnswer` |
+| `Set-LbNode`        | Name, State, Fence        | `ActAnswer`      |
+| `Move-LbGroup`      | GroupId, Target, Fence    | `ActAnswer`      |
+| `Move-LbVolume`     | Name, Target, Fence       | `ActAnswer`      |
+| `Set-LbAutoBalancer` | Expected, Value, Fence   | `SettingWriteAnswer` |
 """
 
 from __future__ import annotations
@@ -306,6 +312,22 @@ class VmResourceTypePart(Wire):
     move_type_threshold: int | None
 
 
+class StoragePart(Wire):
+    """Storage Spaces Direct: whether taking a node away now would cost redundancy."""
+
+    direct: bool  # without it the rest is empty
+    jobs: int  # repair, regeneration and rebalance jobs that have not ended
+    unhealthy: list[str]  # names of virtual disks that are not healthy
+
+
+class ControlPart(Wire):
+    """Who may act: kept in the cluster's core group, or in a stand-alone host's registry."""
+
+    fence: int  # the highest fencing number seen
+    lease: str  # written by whoever executes; "" when nobody ever did
+    freeze: str  # any text but spaces: nothing may be moved
+
+
 class ClusterAnswer(Wire):
     """Everything one node says of its cluster."""
 
@@ -318,6 +340,8 @@ class ClusterAnswer(Wire):
     volumes: Section[list[VolumeRow]]
     networks: Section[list[NetworkRow]]
     vm_resource_type: Section[VmResourceTypePart]
+    storage: Section[StoragePart]
+    control: Section[ControlPart]
 
 
 class MoveRow(Wire):
@@ -357,8 +381,24 @@ class ActAnswer(Wire):
 
 
 class SettingWriteAnswer(Wire):
-    """What `Set-LbTransport` did: written, differs, busy, managed, fenced; and the value now."""
+    """What a write did: written, differs, busy, managed, fenced; and the value now."""
 
     module: int
     result: str
     value: int  # the option after the call
+
+
+class ControlAnswer(Wire):
+    """What `Get-LbControl` read."""
+
+    module: int
+    computer: str
+    control: Section[ControlPart]
+
+
+class ControlWriteAnswer(Wire):
+    """What `Set-LbControl` did: written, differs, fenced; and the text now."""
+
+    module: int
+    result: str
+    value: str

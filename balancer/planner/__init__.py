@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from balancer.planner.advice import PlacementAdvice, place, why_not
+from balancer.planner.back import bring_back
+from balancer.planner.drain import Evacuation, Stuck, drain
 from balancer.planner.fabric import plan_fabric
 from balancer.planner.plan import EFFORT, move, plan
 
-__all__ = ["EFFORT", "PlacementAdvice", "move", "place", "plan", "plan_fabric", "why_not"]
+__all__ = [
+    "EFFORT",
+    "Evacuation",
+    "PlacementAdvice",
+    "Stuck",
+    "bring_back",
+    "drain",
+    "move",
+    "place",
+    "plan",
+    "plan_fabric",
+    "why_not",
+]

@@ -44,7 +44,7 @@ def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     """Return a placement from which planning again finds nothing, as far as the cap allows."""
     goal = problem.policy.goal
     first = work.part(FIRST_ROUND * work.units)
-    found = _once(problem, first, seed, solver)
+    found = once(problem, first, seed, solver)
     work.note(first)
     for _ in range(ROUNDS_MAX):
         place = found.place
@@ -53,10 +53,10 @@ def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
             break
         if moves >= problem.cap:
             # There is no second plan to fear: the rest of the work goes into this one.
-            after = _once(problem, work, seed + 1, solver, start=place).place
+            after = once(problem, work, seed + 1, solver, start=place).place
             found = replace(found, place=after)
             break
-        after = _once(problem.at(place), work, seed, solver).place
+        after = once(problem.at(place), work, seed, solver).place
         key = measure(problem, after).key(goal)
         if not legal_end(problem, after) or not better(key, measure(problem, place).key(goal)):
             break
@@ -64,9 +64,10 @@ def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     return found
 
 
-def _once(
+def once(
     problem: Problem, work: Work, seed: int, solver: Solver, start: Ints | None = None
 ) -> Found:
+    """Return the best placement of one search, from which another may still find something."""
     goal = problem.policy.goal
     place = construct(problem, work, start)
     if work.cut_short() or not len(problem.movable) or problem.cap < 1:

@@ -39,7 +39,7 @@ RESERVE_SHARE, RESERVE_S = 0.05, 4e-5
 
 
 @dataclass(frozen=True, slots=True)
-class _Stamp:
+class Stamp:
     """What a plan carries to say what it was made from, and when."""
 
     now: datetime
@@ -85,7 +85,7 @@ def plan(
     work.reserve_s = RESERVE_SHARE * (time_limit_s or 0.0) + RESERVE_S * len(problem.vms)
     found = optimise(problem, work, seed, solver)
     carried = carry(problem, found.place, work.apart(FINISH_UNITS), solver)
-    return _assemble(problem, found, carried, work, _Stamp(now, snapshot_sha256), solver)
+    return assemble(problem, found, carried, work, Stamp(now, snapshot_sha256), solver)
 
 
 def move(
@@ -126,8 +126,8 @@ def move(
     carried = carry(problem, place, work, solver, asked_for=True)
     if carried.dropped:
         raise RefusedError(f"cannot move {name}: {carried.dropped[vm]}")
-    stamp = _Stamp(now, snapshot_sha256)
-    return _assemble(problem, Found(place), carried, work, stamp, solver, asked_for=True)
+    stamp = Stamp(now, snapshot_sha256)
+    return assemble(problem, Found(place), carried, work, stamp, solver, asked_for=True)
 
 
 def _index_of_vm(problem: Problem, vm_id: str) -> int:
@@ -159,16 +159,17 @@ def _best_host(state: State, vm: int) -> int:
     return min(ranked)[1]
 
 
-def _assemble(
+def assemble(
     problem: Problem,
     found: Found,
     carried: Carried,
     work: Work,
-    stamp: _Stamp,
+    stamp: Stamp,
     solver: Solver,
     *,
     asked_for: bool = False,
 ) -> Plan:
+    """Put a plan together from where VMs end and how they get there."""
     place = carried.place
     # Where nothing can move there is nothing to search: the present is its own proof.
     still = problem.cap < 1 or not len(problem.movable)
@@ -204,7 +205,7 @@ def _assemble(
         not_moved=() if asked_for else explain.not_moved(problem, place, carried.dropped, curbed),
         unresolved=explain.unresolved(problem, place, curbed),
     )
-    return _named(made)
+    return named(made)
 
 
 def _status(problem: Problem, place: Ints, *, proven: bool, moves: bool, cut_short: bool) -> Status:
@@ -221,7 +222,7 @@ def _status(problem: Problem, place: Ints, *, proven: bool, moves: bool, cut_sho
     return Status.OPTIMAL if proven else Status.FEASIBLE
 
 
-def _named(made: Plan) -> Plan:
+def named(made: Plan) -> Plan:
     """Give the plan an id that follows from what it says and what it was made from."""
     digest = hashlib.sha256(repr(made).encode()).hexdigest()
     fields = {name: getattr(made, name) for name in made.__dataclass_fields__}

@@ -187,7 +187,7 @@ def _keys_at(model: type[BaseModel], path: Path) -> Iterator[str]:
             field = here.model_fields.get(step)
             here = _model_in(field.annotation) if field is not None else None
     if here is not None:
-        yield from here.model_fields
+        yield from (field.alias or name for name, field in here.model_fields.items())
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:

@@ -34,8 +34,10 @@ from balancer.policy.policy import (
 )
 from balancer.policy.quantities import parse_percent, parse_size
 from balancer.policy.reading import name_of, read_bytes
+from balancer.policy.span_entry import SpanEntry
 from balancer.policy.tree import BYTES_MAX
 from balancer.policy.vocabulary import RuleEntry, rule_of
+from balancer.policy.windows import Calendar
 
 WHAT = "policy"
 
@@ -177,6 +179,14 @@ class PolicyDocument(Document):
     rules: tuple[RuleEntry, ...] = Field(
         (), description="What binds VMs to hosts and to each other; each entry one kind of rule."
     )
+    windows: tuple[SpanEntry, ...] = Field(
+        (),
+        description="When migrations may run; without any, always. None starts that is not "
+        "predicted, with its margin of error, to end in the window it starts in.",
+    )
+    blackouts: tuple[SpanEntry, ...] = Field(
+        (), description="When no migration may run, whatever the windows say."
+    )
     plan_lifetime: Duration = Field(
         Policy().plan_lifetime_s,
         gt=0,
@@ -223,6 +233,10 @@ def parse_policy(document: str | bytes, file: str) -> Policy:
         ),
         rules=tuple(
             rule_of(entry, places.line(("rules", index))) for index, entry in enumerate(read.rules)
+        ),
+        calendar=Calendar(
+            windows=tuple(entry.span() for entry in read.windows),
+            blackouts=tuple(entry.span() for entry in read.blackouts),
         ),
         plan_lifetime_s=read.plan_lifetime,
         sha256=hashlib.sha256(data).hexdigest(),

@@ -49,6 +49,7 @@ class Lease:
 
     `process` is the identity of the process that holds it, empty where that cannot be told.
     `tenure` is the fence it began with: the same through renewals and advances, never another's.
+    `serves` tells others that the holder carries out requests.
     """
 
     cluster: str
@@ -58,6 +59,7 @@ class Lease:
     expires_at: datetime
     process: str = ""
     tenure: int = 0
+    serves: bool = False
 
 
 def holder_name() -> str:
@@ -68,10 +70,20 @@ def holder_name() -> str:
 class Leases(Part):
     """The leases of a store: one a cluster."""
 
-    def acquire(self, cluster: str, holder: str, ttl_s: float, now: datetime) -> Lease:
+    def acquire(
+        self,
+        cluster: str,
+        holder: str,
+        ttl_s: float,
+        now: datetime,
+        *,
+        serves: bool = False,
+        above: int = 0,
+    ) -> Lease:
         """Take the cluster for `ttl_s` seconds, with a fence above every earlier one.
 
         A lease whose holder was a process of this machine and boot that has ended is free.
+        `serves` tells others that requests are carried out; the fence is also above `above`.
 
         Raises:
             HeldError: Somebody holds it; the message says who and until when.
@@ -83,9 +95,17 @@ class Leases(Part):
             refusal = _refusal(row, now)
             if refusal is None:
                 by_time = (now - _FENCE_ORIGIN) // timedelta(seconds=1)
-                expires_at = now + timedelta(seconds=ttl_s)
-                fence = max(row.fence + 1, by_time)
-                lease = Lease(cluster, holder, fence, ttl_s, expires_at, mine, tenure=fence)
+                fence = max(row.fence + 1, by_time, above + 1)
+                lease = Lease(
+                    cluster=cluster,
+                    holder=holder,
+                    fence=fence,
+                    ttl_s=ttl_s,
+                    expires_at=now + timedelta(seconds=ttl_s),
+                    process=mine,
+                    tenure=fence,
+                    serves=serves,
+                )
                 _change(connection, cluster, asdict(lease))
             elif row.expires_at > (latest := now + timedelta(seconds=row.ttl_s)):
                 # A clock was set back. Whoever lives renews it; a dead holder must not keep the

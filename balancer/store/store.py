@@ -1,4 +1,4 @@
-"""The store: one database, opened once, and its four parts."""
+"""The store: one database, opened once, and its parts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from typing import Self
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
+from balancer.store.audit import Audit
+from balancer.store.campaigns import Campaigns
+from balancer.store.drains import Drains
 from balancer.store.engine import READING, open_engine, open_engine_read_only, where
 from balancer.store.history import History
 from balancer.store.journal import Journal
 from balancer.store.leases import Leases
 from balancer.store.plans import Plans
+from balancer.store.requests import Requests
+from balancer.store.standing import Approvals, Freezes, Marks
+from balancer.store.thinning import Thinning
 
 
 def _named(url: URL) -> str:
@@ -23,7 +29,7 @@ def _named(url: URL) -> str:
 
 
 class Store:
-    """A database with the journal, leases, history and plans of any number of clusters.
+    """A database with the journal, leases, history, plans and requests of any number of clusters.
 
     `location` is a file, `sqlite://` for one in memory that ends with the process, or the URL of
     another database. Safe for use by several threads.
@@ -37,6 +43,14 @@ class Store:
         self.leases = Leases(engine, reading, location)
         self.history = History(engine, reading, location)
         self.plans = Plans(engine, reading, location)
+        self.audit = Audit(engine, reading, location)
+        self.requests = Requests(engine, reading, location)
+        self.freezes = Freezes(engine, reading, location)
+        self.approvals = Approvals(engine, reading, location)
+        self.marks = Marks(engine, reading, location)
+        self.thinning = Thinning(engine, reading, location)
+        self.drains = Drains(engine, reading, location)
+        self.campaigns = Campaigns(engine, reading, location)
 
     @classmethod
     def open(cls, location: str | Path) -> Self:

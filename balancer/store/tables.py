@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -69,6 +70,7 @@ leases = Table(
     Column("expires_at", Instant, nullable=False),
     Column("process", String, nullable=False, server_default=""),  # empty: cannot be told
     Column("tenure", BigInteger, nullable=False, server_default="0"),  # the fence it began with
+    Column("serves", Boolean, nullable=False, server_default=false()),  # it takes requests
 )
 
 runs = Table(
@@ -198,4 +200,147 @@ plans = Table(
     Column("policy_sha256", String, nullable=False),
     Column("document", Text, nullable=False),
     Index(None, "cluster", "created_at"),
+)
+
+# What people ask of whoever holds the cluster's lease, served in order.
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("cluster", String, nullable=False),
+    Column("verb", String, nullable=False),
+    Column("arguments", Text, nullable=False),  # a JSON object
+    Column("asked_by", String, nullable=False),
+    Column("asked_at", Instant, nullable=False),
+    Column("state", String, nullable=False),
+    Column("since", Instant, nullable=False),  # in this state
+    Column("cancel_asked", String, nullable=False),  # empty, finish or cancel
+    Column("plan", String, nullable=False),
+    Column("exit_code", Integer),
+    Column("text", Text, nullable=False),
+    Index(None, "cluster", "state", "id"),
+)
+
+# Nothing moves in a frozen cluster; the row with the empty name freezes all of them.
+freezes = Table(
+    "freezes",
+    metadata,
+    Column("cluster", String, primary_key=True),
+    Column("by", String, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("plan", String, primary_key=True),
+    Column("cluster", String, nullable=False),
+    Column("verdict", String, nullable=False),  # approved or rejected
+    Column("by", String, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+# When something was last done, so that a restart does not do it again at once.
+marks = Table(
+    "marks",
+    metadata,
+    Column("cluster", String, primary_key=True),  # empty: of the store as a whole
+    Column("name", String, primary_key=True),
+    Column("at", Instant, nullable=False),
+)
+
+# Append-only, and kept so by triggers: who did what, why, and what came of it.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("cluster", String, nullable=False),  # empty: the service itself
+    Column("who", String, nullable=False),
+    Column("what", String, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("outcome", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("cycle", String, nullable=False),
+    Column("plan", String, nullable=False),
+    Column("migration", String, nullable=False),
+    Index(None, "cluster", "at"),
+)
+
+# Hosts that are emptied, what they held when that began, and every step of it.
+drains = Table(
+    "drains",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("cluster", String, nullable=False),
+    Column("hosts", Text, nullable=False),  # a JSON list
+    Column("by", Instant),
+    Column("keep_reserve", Boolean, nullable=False),
+    Column("on_failure", String, nullable=False),
+    Column("asked_by", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("expected_s", Float, nullable=False),
+    Column("paused", Text, nullable=False),  # a JSON list: the hosts that we paused ourselves
+    Column("returned_at", Instant),
+    Column("reason", Text, nullable=False),
+    Index(None, "cluster", "state"),
+)
+
+drain_things = Table(
+    "drain_things",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("drain", _Id, ForeignKey("drains.id"), nullable=False),
+    Column("host", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("name", String, nullable=False),
+    Index(None, "drain"),
+)
+
+drain_steps = Table(
+    "drain_steps",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("drain", _Id, ForeignKey("drains.id"), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("subject", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index(None, "drain"),
+)
+
+# A walk over a whole cluster, batch by batch.
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("cluster", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("options", Text, nullable=False),  # a JSON object
+    Column("asked_by", String, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index(None, "cluster"),
+)
+
+campaign_hosts = Table(
+    "campaign_hosts",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("campaign", _Id, ForeignKey("campaigns.id"), nullable=False),
+    Column("host", String, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("step", String, nullable=False),
+    Column("hook", Integer, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("reason", Text, nullable=False),
+    UniqueConstraint("campaign", "host"),
 )

@@ -6,8 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from balancer.gateway.control import Control, ControlName
 from balancer.gateway.port import Gateway, MoveRequest, Observation, SettingAnswer, Sighting
-from balancer.model.cluster import Transport
+from balancer.model.cluster import AutoBalancer, Transport
+from balancer.store.drains import Drains
 from balancer.store.journal import Journal
 from balancer.store.store import Store
 
@@ -77,6 +79,46 @@ class TrappedGateway:
 
         return self._trap.around(act)
 
+    def read_control(self) -> Control:
+        return self._inner.read_control()
+
+    def write_control(self, name: ControlName, expected: str, value: str, fence: int) -> str:
+        def act() -> str:
+            self._trap.acts.append(("control", name.value, value))
+            return self._inner.write_control(name, expected, value, fence)
+
+        return self._trap.around(act)
+
+    def set_node(self, name: str, *, paused: bool, fence: int) -> None:
+        def act() -> None:
+            self._trap.acts.append(("pause" if paused else "resume", name))
+            self._inner.set_node(name, paused=paused, fence=fence)
+
+        self._trap.around(act)
+
+    def move_group(self, group: str, target: str, fence: int) -> None:
+        def act() -> None:
+            self._trap.acts.append(("group", group, target))
+            self._inner.move_group(group, target, fence)
+
+        self._trap.around(act)
+
+    def move_volume(self, name: str, target: str, fence: int) -> None:
+        def act() -> None:
+            self._trap.acts.append(("volume", name, target))
+            self._inner.move_volume(name, target, fence)
+
+        self._trap.around(act)
+
+    def write_auto_balancer(
+        self, expected: AutoBalancer, value: AutoBalancer, fence: int
+    ) -> SettingAnswer:
+        def act() -> SettingAnswer:
+            self._trap.acts.append(("auto balancer", value.value))
+            return self._inner.write_auto_balancer(expected, value, fence)
+
+        return self._trap.around(act)
+
     def close(self) -> None:
         self._inner.close()
 
@@ -102,9 +144,27 @@ class TrappedJournal(Journal):
         return self.trap.around(lambda: super(TrappedJournal, self).end_run(*args, **kwargs))
 
 
+class TrappedDrains(Drains):
+    """Drains with a point before and after every write."""
+
+    trap: Trap
+
+    def begin(self, *args: Any, **kwargs: Any) -> Any:
+        return self.trap.around(lambda: super(TrappedDrains, self).begin(*args, **kwargs))
+
+    def enter(self, *args: Any, **kwargs: Any) -> Any:
+        return self.trap.around(lambda: super(TrappedDrains, self).enter(*args, **kwargs))
+
+    def moving(self, *args: Any, **kwargs: Any) -> Any:
+        return self.trap.around(lambda: super(TrappedDrains, self).moving(*args, **kwargs))
+
+
 def trapped(store: Store, trap: Trap) -> None:
     """Set traps in the store's journal."""
     plain = store.journal
     journal = TrappedJournal(plain._engine, plain._reading_engine, plain._location)
     journal.trap = trap
     store.journal = journal
+    drains = TrappedDrains(plain._engine, plain._reading_engine, plain._location)
+    drains.trap = trap
+    store.drains = drains

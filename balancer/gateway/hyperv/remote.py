@@ -24,6 +24,8 @@ from balancer.gateway.wire import (
     MODULE_VERSION,
     ActAnswer,
     ClusterAnswer,
+    ControlAnswer,
+    ControlWriteAnswer,
     HostAnswer,
     MovesAnswer,
     SettingWriteAnswer,
@@ -107,6 +109,42 @@ class HyperVHost:
         """Write the performance option (TCPIP 0, Compression 1, SMB 2) if it is `expected`."""
         return self._act(
             "Set-LbTransport",
+            SettingWriteAnswer,
+            {"Expected": expected, "Value": value, "Fence": fence},
+        )
+
+    def read_control(self) -> ControlAnswer:
+        """Read lease, freeze and fence, as the cluster (or a host that stands alone) keeps them."""
+        return self._read("Get-LbControl", ControlAnswer, {})
+
+    def set_control(self, name: str, expected: str, value: str, fence: int) -> ControlWriteAnswer:
+        """Write the "lease" or "freeze" text if it is `expected`; a freeze is never fenced."""
+        return self._act(
+            "Set-LbControl",
+            ControlWriteAnswer,
+            {"Name": name, "Expected": expected, "Value": value, "Fence": fence},
+        )
+
+    def set_node(self, name: str, state: str, fence: int) -> ActAnswer:
+        """Let nothing land on a node any more ("pause"), or again ("resume"); moves nothing."""
+        return self._act("Set-LbNode", ActAnswer, {"Name": name, "State": state, "Fence": fence})
+
+    def move_group(self, group: str, target: str, fence: int) -> ActAnswer:
+        """Move a cluster group (id) that holds no running VM, without waiting for it."""
+        return self._act(
+            "Move-LbGroup", ActAnswer, {"GroupId": group, "Target": target, "Fence": fence}
+        )
+
+    def move_volume(self, name: str, target: str, fence: int) -> ActAnswer:
+        """Move the ownership of a cluster shared volume, without waiting for it."""
+        return self._act(
+            "Move-LbVolume", ActAnswer, {"Name": name, "Target": target, "Fence": fence}
+        )
+
+    def set_auto_balancer(self, expected: int, value: int, fence: int) -> SettingWriteAnswer:
+        """Write the cluster's AutoBalancerMode (0, 1, 2) if it is `expected`."""
+        return self._act(
+            "Set-LbAutoBalancer",
             SettingWriteAnswer,
             {"Expected": expected, "Value": value, "Fence": fence},
         )

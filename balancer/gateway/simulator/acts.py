@@ -19,7 +19,7 @@ _HOST_MOVE = "OperationFailed,Microsoft.HyperV.PowerShell.Commands.MoveVM"
 # Our module's own refusals: stable ids without an HRESULT.
 _VM_NOT_FOUND = "LbVmNotFound"
 _CLUSTERED_DIFFERS = "LbClusteredDiffers"
-_TARGET_UNKNOWN = "LbTargetUnknown"
+TARGET_UNKNOWN = "LbTargetUnknown"
 
 ACCEPTED = wire.ActAnswer(module=wire.MODULE_VERSION, accepted=True)
 FENCED = wire.ActAnswer(module=wire.MODULE_VERSION, accepted=False, fenced=True)
@@ -29,21 +29,21 @@ def start(
     world: World, machine: Machine, vm: str, target: str, *, clustered: bool, fence: int
 ) -> wire.ActAnswer:
     """Start a live migration of the one VM with this id from this machine."""
-    if not _let_in(world, machine, fence):
+    if not let_in(world, machine, fence):
         return FENCED
     guest = _resolve(world, machine, vm)
     if guest is None:
-        return _not_taken(_VM_NOT_FOUND, f"no VM with the id {vm} is on this host")
+        return not_taken(_VM_NOT_FOUND, f"no VM with the id {vm} is on this host")
     if guest.clustered != clustered:  # a clustered VM is moved by its cluster, and no other is
-        return _not_taken(
+        return not_taken(
             _CLUSTERED_DIFFERS, "whether the VM is clustered has changed since it was planned"
         )
     to = find_machine(world, target)
     if clustered and to is None:
-        return _not_taken(_TARGET_UNKNOWN, "the target is no node of this cluster")
-    refused = _refusal(world, machine, guest, to, clustered=clustered)
-    if refused is not None:
-        return _refused(_CLUSTER_MOVE if clustered else _HOST_MOVE, refused)
+        return not_taken(TARGET_UNKNOWN, "the target is no node of this cluster")
+    code = _refusal(world, machine, guest, to, clustered=clustered)
+    if code is not None:
+        return refused(_CLUSTER_MOVE if clustered else _HOST_MOVE, code)
     if to is not None and to is not machine:  # where it is already, there is nothing to do
         world.charge()
         world.engine.ask(guest, machine, to, world.now_s, clustered=clustered)
@@ -52,7 +52,7 @@ def start(
 
 def stop(world: World, machine: Machine, vm: str, fence: int) -> wire.ActAnswer:
     """Cancel the VM's migration; nothing to cancel, or too late for it, counts as accepted."""
-    if not _let_in(world, machine, fence):
+    if not let_in(world, machine, fence):
         return FENCED
     guest = _resolve(world, machine, vm)
     if guest is not None:
@@ -71,7 +71,7 @@ def set_transport(
             module=wire.MODULE_VERSION, result=result, value=machine.option
         )
 
-    if not _let_in(world, machine, fence):
+    if not let_in(world, machine, fence):
         return answer("fenced")
     if machine.atc:
         return answer("managed")
@@ -101,13 +101,13 @@ def _refusal(
         return Hresult.CONNECTION_TIMED_OUT
     if to is machine:
         return None
-    refused = world.engine.refusal(guest, to, clustered=clustered)
-    if refused is None and not clustered and not world.engine.has_slot(machine, to):
+    code = world.engine.refusal(guest, to, clustered=clustered)
+    if code is None and not clustered and not world.engine.has_slot(machine, to):
         return Hresult.ANOTHER_MIGRATION_RUNNING
-    return refused
+    return code
 
 
-def _let_in(world: World, machine: Machine, fence: int) -> bool:
+def let_in(world: World, machine: Machine, fence: int) -> bool:
     """Remember the highest number ever seen and turn lower ones away."""
     key = world.fence_key(machine)
     if fence < world.fences.get(key, fence):
@@ -120,13 +120,13 @@ def _resolve(world: World, machine: Machine, vm: str) -> Guest | None:
     return world.guests_on[machine.name].get(vm)
 
 
-def _refused(fqid: str, code: int) -> wire.ActAnswer:
+def refused(fqid: str, code: int) -> wire.ActAnswer:
     """Return the record of a cmdlet that failed."""
     fault = wire.Fault(hresult=code, fqid=fqid, category="NotSpecified", message=text(code))
     return wire.ActAnswer(module=wire.MODULE_VERSION, accepted=False, fault=fault)
 
 
-def _not_taken(fqid: str, message: str) -> wire.ActAnswer:
+def not_taken(fqid: str, message: str) -> wire.ActAnswer:
     """Return a refusal of our own module, which never asked the platform."""
     fault = wire.Fault(fqid=fqid, category="InvalidOperation", message=message)
     return wire.ActAnswer(module=wire.MODULE_VERSION, accepted=False, fault=fault)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from balancer.gateway import wire
 from balancer.gateway.simulator import sections as part
+from balancer.gateway.simulator.cluster_acts import read_control
 from balancer.gateway.simulator.physics import Phase
 from balancer.gateway.simulator.rows import GuestRows
 from balancer.gateway.simulator.sections import Sections
-from balancer.gateway.simulator.things import FailoverCluster, Machine, identity
+from balancer.gateway.simulator.things import FailoverCluster, Machine, Role
 from balancer.gateway.simulator.windows import (
-    CLUSTER_GROUP,
     GroupState,
     Hresult,
     NodeState,
@@ -39,14 +39,23 @@ class ClusterReader:
             computer=machine.name,
             cluster=section(part.CLUSTER, "cluster", _cluster_part(cluster, machine)),
             nodes=section(part.NODES, "nodes", self._nodes(machine)),
-            groups=section(part.GROUPS, "groups", self._groups(machine, now_s)),
+            groups=section(part.GROUPS, "groups", self._groups(now_s)),
             affinity=section(part.AFFINITY, "affinity", _affinity(cluster)),
             volumes=section(part.VOLUMES, "volumes", self._volumes(cluster)),
             networks=section(part.NETWORKS, "networks", _networks(cluster)),
             vm_resource_type=section(
                 part.VM_RESOURCE_TYPE, "vm_resource_type", _vm_resource_type(cluster)
             ),
+            storage=section(part.STORAGE, "storage", _storage(cluster)),
+            control=self.control(machine),
         )
+
+    def control(self, machine: Machine) -> wire.Section[wire.ControlPart]:
+        """Return the `control` section: of the cluster, or of a host that stands alone."""
+        if self._world.cluster is not None and not self._world.has_quorum(machine):
+            return part.failed(part.CONTROL, Hresult.NO_QUORUM, _FQID)
+        section = Sections(self._world.faults.failing(machine.name))
+        return section(part.CONTROL, "control", read_control(self._world, machine))
 
     def _nodes(self, machine: Machine) -> list[wire.NodeRow]:
         """Nodes as seen from here: who is cut off takes all others for down."""
@@ -70,9 +79,10 @@ class ClusterReader:
             for node in self._world.machines.values()
         ]
 
-    def _groups(self, machine: Machine, now_s: float) -> list[wire.GroupRow]:
+    def _groups(self, now_s: float) -> list[wire.GroupRow]:
         moving = {m.guest.id: m for m in self._world.engine.migrations if m.phase is not Phase.OVER}
-        rows = [_core_group(machine)]
+        roles = self._world.cluster.roles if self._world.cluster is not None else ()
+        rows = [_role(role) for role in roles]
         rows += [
             self._rows[guest.id].group(moving.get(guest.id), now_s)
             for guest in self._world.groups.values()
@@ -142,20 +152,29 @@ def _vm_resource_type(cluster: FailoverCluster) -> wire.VmResourceTypePart:
     )
 
 
-def _core_group(machine: Machine) -> wire.GroupRow:
+def _storage(cluster: FailoverCluster) -> wire.StoragePart:
+    direct = cluster.storage_direct
+    return wire.StoragePart.model_construct(
+        direct=direct,
+        jobs=cluster.storage_jobs if direct else 0,
+        unhealthy=list(cluster.unhealthy_disks) if direct else [],
+    )
+
+
+def _role(role: Role) -> wire.GroupRow:
     return wire.GroupRow.model_construct(
-        name="Clustergruppe",
-        id=identity("core group"),
-        owner=machine.name,
+        name=role.name,
+        id=role.id,
+        owner=role.owner,
         state=int(GroupState.ONLINE),
-        group_type=CLUSTER_GROUP,
+        group_type=role.kind,
         status=0,
         priority=2000,
         locked=False,
-        core=True,
+        core=role.core,
         anti_affinity=[],
         vm="",
-        possible_owners=[],
+        possible_owners=list(role.nodes or (wire.EVERY_NODE,)),
         preferred_owners=[],
         migration_state=None,
         migration_progress=None,
@@ -175,4 +194,6 @@ def _no_cluster(machine: Machine) -> wire.ClusterAnswer:
         volumes=part.failed(part.VOLUMES, code, _FQID),
         networks=part.failed(part.NETWORKS, code, _FQID),
         vm_resource_type=part.failed(part.VM_RESOURCE_TYPE, code, _FQID),
+        storage=part.failed(part.STORAGE, code, _FQID),
+        control=part.failed(part.CONTROL, code, _FQID),
     )

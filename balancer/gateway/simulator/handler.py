@@ -1,4 +1,4 @@
-"""Our seven functions as a runspace sees them: parameters bound, one JSON string out.
+"""Our functions as a runspace sees them: parameters bound, one JSON string out.
 
 Binding is as PowerShell does it: names without regard to case, values converted where the type
 allows it, and the error records of 5.1 where not.
@@ -69,6 +69,41 @@ def _table(functions: Functions) -> dict[str, _Function]:
                 Expected, Value, Fence
             ),
         ),
+        **_cluster_table(functions),
+    }
+
+
+def _cluster_table(functions: Functions) -> dict[str, _Function]:
+    return {
+        "Get-LbControl": _Function({}, functions.read_control),
+        "Set-LbControl": _Function(
+            {"Name": _control, "Expected": _any_text, "Value": _any_text, "Fence": _long},
+            lambda Name, Expected, Value, Fence: functions.set_control(  # noqa: N803, PLW0108
+                Name, Expected, Value, Fence
+            ),
+        ),
+        "Set-LbNode": _Function(
+            {"Name": _text, "State": _node_state, "Fence": _long},
+            lambda Name, State, Fence: functions.set_node(Name, State, Fence),  # noqa: N803, PLW0108
+        ),
+        "Move-LbGroup": _Function(
+            {"GroupId": _text, "Target": _text, "Fence": _long},
+            lambda GroupId, Target, Fence: functions.move_group(  # noqa: N803, PLW0108
+                GroupId, Target, Fence
+            ),
+        ),
+        "Move-LbVolume": _Function(
+            {"Name": _text, "Target": _text, "Fence": _long},
+            lambda Name, Target, Fence: functions.move_volume(  # noqa: N803, PLW0108
+                Name, Target, Fence
+            ),
+        ),
+        "Set-LbAutoBalancer": _Function(
+            {"Expected": _option, "Value": _option, "Fence": _long},
+            lambda Expected, Value, Fence: functions.set_auto_balancer(  # noqa: N803, PLW0108
+                Expected, Value, Fence
+            ),
+        ),
     }
 
 
@@ -128,6 +163,26 @@ def _text(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     raise TypeError(f"Cannot convert {type(value).__name__} to System.String.")
+
+
+def _any_text(value: object) -> str:
+    """Convert to String where an empty one is allowed."""
+    return value if isinstance(value, str) else _text(value)
+
+
+def _control(value: object) -> str:
+    return _one_of(_text(value), ("lease", "freeze"))
+
+
+def _node_state(value: object) -> str:
+    return _one_of(_text(value), ("pause", "resume"))
+
+
+def _one_of(word: str, words: tuple[str, ...]) -> str:
+    """Validate a set of words as PowerShell does, without regard to case."""
+    if word.casefold() in words:
+        return word.casefold()
+    raise ValueError(f"{word} does not belong to the set {', '.join(words)}.")
 
 
 def _texts(value: object) -> list[str]:

@@ -10,7 +10,7 @@ from uuid import UUID
 from balancer.errors import UnreachableError
 from balancer.gateway import wire
 from balancer.gateway.port import ReplyLostError
-from balancer.gateway.simulator import acts
+from balancer.gateway.simulator import acts, cluster_acts
 from balancer.gateway.simulator.faults import FaultKind
 from balancer.gateway.simulator.readings import Reader
 from balancer.gateway.simulator.things import Machine
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Functions:
-    """The seven functions as the host itself runs them, before anything is lost on the way."""
+    """Our functions as the host itself runs them, before anything is lost on the way."""
 
     def __init__(self, world: World, reader: Reader, machine: Machine) -> None:
         self.machine = machine
@@ -75,6 +75,39 @@ class Functions:
         with self._world.present():
             return acts.set_transport(self._world, self.machine, expected, value, fence)
 
+    def read_control(self) -> wire.ControlAnswer:
+        """Answer `Get-LbControl`."""
+        with self._world.present():
+            return self._reader.control(self.machine)
+
+    def set_control(
+        self, name: str, expected: str, value: str, fence: int
+    ) -> wire.ControlWriteAnswer:
+        """Answer `Set-LbControl`."""
+        with self._world.present():
+            return cluster_acts.set_control(self._world, self.machine, name, expected, value, fence)
+
+    def set_node(self, name: str, state: str, fence: int) -> wire.ActAnswer:
+        """Answer `Set-LbNode`."""
+        with self._world.present():
+            return cluster_acts.set_node(self._world, self.machine, name, state, fence)
+
+    def move_group(self, group: str, target: str, fence: int) -> wire.ActAnswer:
+        """Answer `Move-LbGroup`."""
+        id_ = _guid("Move-LbGroup", group)
+        with self._world.present():
+            return cluster_acts.move_group(self._world, self.machine, id_, target, fence)
+
+    def move_volume(self, name: str, target: str, fence: int) -> wire.ActAnswer:
+        """Answer `Move-LbVolume`."""
+        with self._world.present():
+            return cluster_acts.move_volume(self._world, self.machine, name, target, fence)
+
+    def set_auto_balancer(self, expected: int, value: int, fence: int) -> wire.SettingWriteAnswer:
+        """Answer `Set-LbAutoBalancer`."""
+        with self._world.present():
+            return cluster_acts.set_auto_balancer(self._world, self.machine, expected, value, fence)
+
 
 class SimulatedHost:
     """Implements `balancer.gateway.host.HostFunctions` without a network between."""
@@ -119,6 +152,37 @@ class SimulatedHost:
         """Write the performance option if it is `expected`."""
         return self._call(
             "Set-LbTransport", lambda: self._functions.set_transport(expected, value, fence)
+        )
+
+    def read_control(self) -> wire.ControlAnswer:
+        """Read lease, freeze and fence."""
+        return self._call("Get-LbControl", self._functions.read_control)
+
+    def set_control(
+        self, name: str, expected: str, value: str, fence: int
+    ) -> wire.ControlWriteAnswer:
+        """Write the "lease" or "freeze" text if it is `expected`."""
+        return self._call(
+            "Set-LbControl", lambda: self._functions.set_control(name, expected, value, fence)
+        )
+
+    def set_node(self, name: str, state: str, fence: int) -> wire.ActAnswer:
+        """Pause or resume a node."""
+        return self._call("Set-LbNode", lambda: self._functions.set_node(name, state, fence))
+
+    def move_group(self, group: str, target: str, fence: int) -> wire.ActAnswer:
+        """Move a cluster group (id) that holds no running VM."""
+        return self._call("Move-LbGroup", lambda: self._functions.move_group(group, target, fence))
+
+    def move_volume(self, name: str, target: str, fence: int) -> wire.ActAnswer:
+        """Move the ownership of a cluster shared volume."""
+        return self._call("Move-LbVolume", lambda: self._functions.move_volume(name, target, fence))
+
+    def set_auto_balancer(self, expected: int, value: int, fence: int) -> wire.SettingWriteAnswer:
+        """Write the cluster's AutoBalancerMode if it is `expected`."""
+        return self._call(
+            "Set-LbAutoBalancer",
+            lambda: self._functions.set_auto_balancer(expected, value, fence),
         )
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from balancer.gateway.simulator.admission import refusal_of_node
+from balancer.gateway.simulator.cluster_acts import fail_over_roles
 from balancer.gateway.simulator.faults import Fault, FaultKind, Scheduled
 from balancer.gateway.simulator.things import Guest, Machine
 from balancer.gateway.simulator.windows import Hresult, NodeState, NodeStatus, VmStateCode
@@ -106,6 +107,8 @@ def _fail_over(world: World, machine: Machine, now_s: float) -> None:
         if target is not None and guest.priority > 0:
             world.engine.place(guest, target)
             _restart(guest)
+    left = [node for node in world.machines.values() if refusal_of_node(node) is None]
+    fail_over_roles(world.cluster, machine, left)
     world.engine.reshare(now_s)
 
 

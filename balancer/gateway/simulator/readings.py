@@ -89,6 +89,14 @@ class Reader:
         """Answer `Get-LbCluster`."""
         return self._cluster.read(machine, now_s)
 
+    def control(self, machine: Machine) -> wire.ControlAnswer:
+        """Answer `Get-LbControl`."""
+        return wire.ControlAnswer(
+            module=wire.MODULE_VERSION,
+            computer=machine.name,
+            control=self._cluster.control(machine),
+        )
+
     def move(self, machine: Machine, vm: str, now_s: float) -> wire.MoveRow:
         """Answer `Get-LbMigration` about one VM, as this host and the cluster behind it see it."""
         guest = self._world.guests.get(vm)

@@ -96,7 +96,7 @@ class GuestRows:
         if self._group is None or self._group_key != key:
             self._group = wire.GroupRow.model_construct(
                 name=guest.group,
-                id=identity("group", guest.id),
+                id=group_id(guest),
                 owner=guest.host,
                 state=int(key[1]),
                 group_type=VIRTUAL_MACHINE_GROUP,
@@ -114,6 +114,11 @@ class GuestRows:
             )
             self._group_key = key
         return self._group
+
+
+def group_id(guest: Guest) -> str:
+    """Return the GUID of a guest's group."""
+    return identity("group", guest.id)
 
 
 def group_state(guest: Guest, migration: Migration | None) -> GroupState:

@@ -34,6 +34,8 @@ AFFINITY = wire.Section[list[wire.AffinityRow]]
 VOLUMES = wire.Section[list[wire.VolumeRow]]
 NETWORKS = wire.Section[list[wire.NetworkRow]]
 VM_RESOURCE_TYPE = wire.Section[wire.VmResourceTypePart]
+STORAGE = wire.Section[wire.StoragePart]
+CONTROL = wire.Section[wire.ControlPart]
 
 CIM_FQID = (
     "HRESULT 0x{code:08x},Microsoft.Management.Infrastructure.CimCmdlets.GetCimInstanceCommand"

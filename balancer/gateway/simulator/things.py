@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from balancer.gateway.simulator.load import Load
 from balancer.gateway.simulator.windows import (
+    CLUSTER_GROUP,
     COMPRESSION_OPTION,
     STATUS_OK,
     AffinityRuleType,
@@ -175,18 +176,51 @@ class AffinityRule:
     enabled: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Volume:
-    """A cluster shared volume."""
+    """A cluster shared volume; any node may own it."""
 
     name: str
     owner: str
     path: str
 
 
+@dataclass(slots=True, eq=False)
+class Role:
+    """A cluster group that holds no VM: the core group, a file server, a broker.
+
+    Attributes:
+        kind: Its GroupType.
+        owner: The node it is on; empty for the first one.
+        nodes: Its possible owners; empty for every node.
+    """
+
+    name: str
+    kind: int
+    owner: str = ""
+    core: bool = False
+    nodes: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The group's GUID."""
+        return identity("core group") if self.core else identity("role", self.name)
+
+
+def _core_group() -> tuple[Role, ...]:
+    return (Role("Clustergruppe", CLUSTER_GROUP, core=True),)
+
+
 @dataclass(slots=True)
 class FailoverCluster:
-    """What the machines of a world form together; stand-alone machines have none."""
+    """What the machines of a world form together; stand-alone machines have none.
+
+    Attributes:
+        roles: Groups without a VM, the core group among them.
+        storage_direct: Storage Spaces Direct is on.
+        storage_jobs: Repairs and the like that run.
+        unhealthy_disks: Names of virtual disks that miss copies.
+    """
 
     name: str
     networks: tuple[Network, ...] = ()
@@ -200,3 +234,7 @@ class FailoverCluster:
     volumes: tuple[Volume, ...] = ()
     excluded_networks: tuple[str, ...] = ()  # names
     move_type_threshold: int = 2000
+    roles: tuple[Role, ...] = field(default_factory=_core_group)
+    storage_direct: bool = False
+    storage_jobs: int = 0
+    unhealthy_disks: tuple[str, ...] = ()

@@ -53,6 +53,7 @@ class World:
         self.timeline = Timeline()
         self.now_s = 0.0
         self.fences: dict[str, int] = {}
+        self.controls: dict[str, dict[str, str]] = {}  # lease and freeze, by what shares a fence
         self.service_up = True  # the cluster service, on all nodes
         self._origin_s = clock.monotonic_s()
         self._epoch = clock.now()
@@ -70,6 +71,8 @@ class World:
             guest.startup_bytes = guest.startup_bytes or guest.assigned_bytes
             self.guests_on[guest.host][guest.id] = guest
         self.groups = _by_key("group", ((g.group, g) for g in self.guests.values() if g.clustered))
+        for role in cluster.roles if cluster is not None else ():
+            role.owner = role.owner or next(iter(self.machines))
         prefer_subnets(list(self.machines.values()), cluster)
         self.engine = Engine(self.guests_on, cluster, self.spare_cores)
         self.faults = FaultBoard(self.machines)

@@ -13,6 +13,7 @@ from balancer.gateway.wire import (
     AtcPart,
     ClusterAnswer,
     ClusterPart,
+    ControlPart,
     CpuPart,
     DiskRow,
     Fault,
@@ -28,6 +29,7 @@ from balancer.gateway.wire import (
     OsPart,
     Section,
     SmbLimitPart,
+    StoragePart,
     VmResourceTypePart,
     VmRow,
     VpRow,
@@ -255,6 +257,8 @@ def cluster(
         "vm_resource_type": VmResourceTypePart(
             excluded_networks=[], network_order=[], move_type_threshold=2000
         ),
+        "storage": StoragePart(direct=False, jobs=0, unhealthy=[]),
+        "control": ControlPart(fence=0, lease="", freeze=""),
     }
     document = {
         key: value if isinstance(value, Section) else ok(value)

@@ -11,6 +11,7 @@ import pytest
 from balancer.clock import VirtualClock
 from balancer.errors import UnreachableError
 from balancer.gateway.cluster import ClusterGateway
+from balancer.gateway.control import Control, ControlName
 from balancer.gateway.gather import in_turn
 from balancer.gateway.port import (
     FencedError,
@@ -23,6 +24,9 @@ from balancer.gateway.quorum import why_not_believed
 from balancer.gateway.wire import (
     ActAnswer,
     ClusterAnswer,
+    ControlAnswer,
+    ControlPart,
+    ControlWriteAnswer,
     Fault,
     HostAnswer,
     MoveRow,
@@ -40,6 +44,7 @@ from tests.unit.gateway.answers import (
     host,
     host_part,
     node,
+    ok,
     vm,
 )
 
@@ -56,6 +61,8 @@ class Host:
     rows: dict[str, MoveRow] = field(default_factory=dict)
     act: ActAnswer = field(default_factory=lambda: ActAnswer(module=1, accepted=True))
     setting: SettingWriteAnswer | None = None
+    control: ControlPart = field(default_factory=lambda: ControlPart(fence=3, lease="", freeze=""))
+    result: str = "written"
     asked: list[str] = field(default_factory=list)
 
     def version(self) -> VersionAnswer:
@@ -84,6 +91,31 @@ class Host:
         return self.act
 
     def set_transport(self, expected: int, value: int, fence: int) -> SettingWriteAnswer:
+        return self._or_silent(self.setting)
+
+    def read_control(self) -> ControlAnswer:
+        self._or_silent(self.cluster)
+        return ControlAnswer(module=1, computer=self.name, control=ok(self.control))
+
+    def set_control(self, name: str, expected: str, value: str, fence: int) -> ControlWriteAnswer:
+        self._or_silent(self.cluster)
+        self.asked.append(f"control {name} {expected!r} {value!r} {fence}")
+        return ControlWriteAnswer(module=1, result=self.result, value=value)
+
+    def set_node(self, name: str, state: str, fence: int) -> ActAnswer:
+        self._or_silent(self.cluster)
+        self.asked.append(f"{state} {name} {fence}")
+        return self.act
+
+    def move_group(self, group: str, target: str, fence: int) -> ActAnswer:
+        self.asked.append(f"group {group} {target} {fence}")
+        return self.act
+
+    def move_volume(self, name: str, target: str, fence: int) -> ActAnswer:
+        self.asked.append(f"volume {name} {target} {fence}")
+        return self.act
+
+    def set_auto_balancer(self, expected: int, value: int, fence: int) -> SettingWriteAnswer:
         return self._or_silent(self.setting)
 
     def close(self) -> None:
@@ -404,6 +436,36 @@ def test_a_setting_not_written(result: str, error: type[Exception]) -> None:
     hosts["H1"].setting = SettingWriteAnswer(module=1, result=result, value=2)
     with pytest.raises(error):
         gateway(hosts).write_transport("H1", Transport.TCP, Transport.SMB, 1)
+
+
+def test_the_node_that_spoke_last_is_asked_first_and_a_silent_one_passed_over() -> None:
+    hosts = three()
+    hosts["H1"].cluster = view("H1", (1, 0, 0))
+    one = gateway(hosts)
+    one.observe()
+    one.set_node("H3", paused=True, fence=4)
+    assert hosts["H2"].asked[-1] == "pause H3 4"
+    hosts["H2"].cluster = hosts["H1"].cluster = None
+    one.set_node("H3", paused=False, fence=5)
+    assert hosts["H3"].asked[-1] == "resume H3 5"
+
+
+def test_a_lease_that_was_not_written_and_one_that_was_fenced() -> None:
+    hosts = three()
+    one = gateway(hosts)
+    hosts["H1"].result = "differs"
+    assert one.write_control(ControlName.LEASE, "mine", "mine too", 4) == "mine too"
+    hosts["H1"].result = "fenced"
+    with pytest.raises(FencedError):
+        one.write_control(ControlName.LEASE, "mine", "mine too", 4)
+
+
+def test_a_freeze_on_any_host_that_stands_alone_counts() -> None:
+    hosts = three()
+    hosts["H3"].control = ControlPart(fence=9, lease="theirs", freeze="backup night")
+    one = gateway(hosts, clustered=False)
+    assert one.read_control() == Control("", "backup night", 9)
+    assert not Control(freeze="  ").frozen
 
 
 def test_the_transport_as_set() -> None:

@@ -46,6 +46,7 @@ OUTPUT = {
     "FailoverClusters\\Get-ClusterSharedVolumeState": "ClusterSharedVolumeStateInfo",
     "Get-LbMachines": "VirtualMachine",
     "Get-LbCoreGroup": "ClusterGroup",
+    "Find-LbNode": "ClusterNode",
     "Get-LbMigrationService": "Msvm_VirtualSystemMigrationService",
     "Get-LbJobs": "Msvm_MigrationJob",
     "Get-LbNewestJob": "Msvm_MigrationJob",

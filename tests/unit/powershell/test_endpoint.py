@@ -24,7 +24,7 @@ def test_all_files_are_there_and_no_others() -> None:
 @pytest.mark.parametrize(
     "listed", [MANIFEST["FunctionsToExport"], ROLE["VisibleFunctions"]], ids=["export", "visible"]
 )
-def test_exactly_the_seven_functions_are_shown(listed: list[str]) -> None:
+def test_exactly_the_wires_functions_are_shown(listed: list[str]) -> None:
     assert sorted(listed) == sorted(ANSWERS)
     assert set(listed) <= set(functions(module()))
 

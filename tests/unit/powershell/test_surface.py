@@ -32,6 +32,7 @@ GUARDED = {
     "Get-VMSecurity",
     "Get-ClusterAffinityRule",
     "Get-NetIntent",
+    "Get-StorageJob",
 }
 # Properties read only where they exist. The one that the dump of types (2020) does not have yet
 # is from the Windows Server 2025 reference of Get-VMGpuPartitionAdapter.
@@ -42,6 +43,7 @@ OPTIONAL = {
     "AutoBalancerLevel": "Cluster",
     "FaultDomain": "ClusterNode",
     "LockedFromMoving": "ClusterGroup",
+    "S2DEnabled": "Cluster",
     "SupportsOutgoingLiveMigration": None,
 }
 # Our own objects and .NET's: what a name must be for its members not to be checked here.
@@ -59,6 +61,7 @@ OWN = {
     "$match",
     "$own",
     "$pair",
+    "$part",
     "$parsed",
     "$root",
     "$security",
@@ -69,6 +72,9 @@ OWN = {
 MEANINGS = {
     ("VirtualMachineType", 4): "PlannedVirtualMachine",
     ("ClusterResourceState", 2): "Online",
+    ("ClusterResourceState", 3): "Offline",
+    ("ClusterResourceState", 4): "Failed",
+    ("ClusterNodeState", 2): "Paused",
     ("GroupType", 1): "Cluster",
     ("GroupType", 111): "VirtualMachine",
     ("ClusterGroupState", 4): "Pending",
@@ -83,6 +89,12 @@ MEANINGS = {
     ("Msvm_MigrationJob.JobState", 10): "exception",
     ("MSFT_NetAdapter.InterfaceOperationalStatus", 1): "up",
     ("MSFT_SmbBandwidthLimit.Category", 2): "live migration",
+    ("MSFT_StorageJob.JobState", 2): "new",
+    ("MSFT_StorageJob.JobState", 3): "starting",
+    ("MSFT_StorageJob.JobState", 4): "running",
+    ("MSFT_StorageJob.JobState", 5): "suspended",
+    ("MSFT_StorageJob.JobState", 6): "shutting down",
+    ("MSFT_VirtualDisk.HealthStatus", 0): "healthy",
 }
 
 
@@ -232,6 +244,10 @@ def test_numbers_mean_what_they_are_compared_for() -> None:
 
 
 def test_enum_words_and_ranges_exist() -> None:
+    (resume,) = (c for c in platform_calls() if "Failback" in c.arguments)
+    failback = resume.arguments["Failback"]
+    assert failback is not None
+    assert facts()["enums"]["ResumeClusterNodeFailbackType"][text(failback)] == 0
     (move,) = (c for c in platform_calls() if "MigrationType" in c.arguments)
     word = move.arguments["MigrationType"]
     assert word is not None
@@ -292,6 +308,8 @@ def test_no_name_parameter_takes_anything_but_our_own_words() -> None:
     assert named == {
         ("Get-ClusterResourceType", "Name", "'Virtual Machine'"),
         ("Set-ClusterParameter", "Name", "'HyperVBalancerFence'"),
+        ("Set-ClusterParameter", "Name", "'BalancerLease'"),
+        ("Set-ClusterParameter", "Name", "'BalancerFreeze'"),
         ("Get-ClusterResource", "VMId", "$VmId"),
     }
     assert source.parameters(functions(module())["Get-LbVmResource"])["VmId"] == "[guid] $VmId"

@@ -23,6 +23,12 @@ ANSWERS: dict[str, type[BaseModel]] = {
     "Start-LbMigration": wire.ActAnswer,
     "Stop-LbMigration": wire.ActAnswer,
     "Set-LbTransport": wire.SettingWriteAnswer,
+    "Get-LbControl": wire.ControlAnswer,
+    "Set-LbControl": wire.ControlWriteAnswer,
+    "Set-LbNode": wire.ActAnswer,
+    "Move-LbGroup": wire.ActAnswer,
+    "Move-LbVolume": wire.ActAnswer,
+    "Set-LbAutoBalancer": wire.SettingWriteAnswer,
 }
 # Objects that never leave the host: what helpers hand to each other.
 INTERNAL = [
@@ -33,7 +39,15 @@ INTERNAL = [
 ]
 # "@(" and "$gpus" are counted, not cast.
 CASTS = {
-    int: ("[int]", "[long]", "Get-LbModuleNumber", "Get-LbTransport", "@(", "$gpus.Count"),
+    int: (
+        "[int]",
+        "[long]",
+        "Get-LbModuleNumber",
+        "Get-LbTransport",
+        "Get-LbAutoBalancer",
+        "@(",
+        "$gpus.Count",
+    ),
     float: ("[double]",),
     str: ("[string]", "'", "ConvertTo-LbId", "ConvertTo-LbUtc"),
 }
@@ -81,7 +95,11 @@ def pairs() -> list[tuple[str, type[BaseModel]]]:
     for name, answer in ANSWERS.items():
         found.append((name, answer))
         if name not in {"Get-LbHost", "Get-LbCluster"}:
-            found += [(name, below) for below in models(answer) if below is not answer]
+            found += [
+                (name, below)
+                for below in models(answer)
+                if below is not answer and not issubclass(below, wire.Section)
+            ]
             continue
         (made,) = producers(answer, name)
         for key, field in answer.model_fields.items():
@@ -157,6 +175,7 @@ def test_nothing_is_ever_left_where_null_is_meant() -> None:
     # The output of a function that says nothing turns into {} in the JSON of 5.1.
     nullable = {"ConvertTo-LbNumber", "ConvertTo-LbUnsigned", "Get-LbCode", "Get-LbMoveFailure"}
     nullable |= {"Start-LbClusterMove", "Start-LbHostMove", "Stop-LbClusterMove", "Stop-LbHostMove"}
+    nullable |= {"Find-LbNode", "Set-LbNodeState", "Move-LbGroupTo", "Move-LbVolumeTo"}
     for name in nullable:
         body = text(functions(module())[name])
         ends = body.rstrip("}\n ").endswith("$null")
@@ -184,18 +203,34 @@ def test_parameters_are_those_of_the_wires_table() -> None:
 
 def test_ids_are_guids_and_fences_64_bit_and_all_are_mandatory() -> None:
     types = {"VmId": "[guid", "Fence": "[long]", "Clustered": "[bool]", "Target": "[string]"}
+    types |= {"GroupId": "[guid]", "Name": "[string]", "State": "[string]"}
+    texts = {"Expected": "[string]", "Value": "[string]"}
     for name in ANSWERS:
         for parameter, declaration in source.parameters(functions(module())[name]).items():
             assert "Mandatory = $true" in declaration
-            assert types.get(parameter, "[int]") in declaration
+            known = types | texts if name == "Set-LbControl" else types
+            assert known.get(parameter, "[int]") in declaration
 
 
 def test_every_result_of_a_setting_write_is_known() -> None:
     answer = {"written", "differs", "busy", "managed", "fenced"}
     assert set(source.words(functions(module())["Set-LbTransportValue"])) == answer
     assert all(word in (wire.SettingWriteAnswer.__doc__ or "") for word in answer)
+    plain = answer - {"busy", "managed"}
+    assert set(source.words(functions(module())["Set-LbAutoBalancerValue"])) == plain
+    assert set(source.words(functions(module())["Set-LbControlValue"])) == plain | {"lease"}
+    assert all(word in (wire.ControlWriteAnswer.__doc__ or "") for word in plain)
 
 
 def test_every_act_looks_at_the_fence_before_anything_else() -> None:
-    for name in ("Start-LbMigration", "Stop-LbMigration", "Set-LbTransportValue"):
+    for name in (
+        "Start-LbMigration",
+        "Stop-LbMigration",
+        "Set-LbTransportValue",
+        "Set-LbControlValue",
+        "Set-LbNode",
+        "Move-LbGroup",
+        "Move-LbVolume",
+        "Set-LbAutoBalancerValue",
+    ):
         assert calls(functions(module())[name])[0].name == "Test-LbFenced"

@@ -1,9 +1,9 @@
-# Hyper-V Balancer: the seven functions it calls on a Hyper-V host.
+# Hyper-V Balancer: the functions it calls on a Hyper-V host.
 #
 # What they answer is written down once, in balancer/gateway/wire.py; docs/reference/powershell.md
 # says what each reads, writes and needs. Windows PowerShell 5.1.
 #
-# One text serves two ways. Installed as a module, the manifest exports the seven functions and
+# One text serves two ways. Installed as a module, the manifest exports those functions and
 # the rest stays private to the module. Sent by add_script to an ordinary endpoint, the text runs
 # in the runspace's global scope (a script sent that way gets no scope of its own), so everything
 # it defines lasts as long as the runspace. That is why no function says "global:": in a module it
@@ -920,6 +920,76 @@ function Read-LbVmResourceType {
     }
 }
 
+# Storage Spaces Direct keeps copies on the nodes' own disks: a node taken away during a repair may
+# take the last good copy along. The classes behind Get-StorageJob and Get-VirtualDisk are read,
+# and only where a cluster has Storage Spaces Direct; other pools on a node are not our matter.
+function Read-LbStorage {
+    try {
+        $cluster = FailoverClusters\Get-Cluster -ErrorAction Stop
+        $direct = (Get-LbValue -From $cluster -Property 'S2DEnabled') -gt 0
+        $jobs = 0
+        $unhealthy = @()
+        if ($direct -and (Test-LbCommand -Name 'Get-StorageJob')) {
+            # Job states up to 6 have not ended: new, starting, running, suspended, shutting down.
+            foreach ($job in @(CimCmdlets\Get-CimInstance -Namespace 'root\Microsoft\Windows\Storage' -ClassName MSFT_StorageJob -Property 'JobState' -ErrorAction Stop)) {
+                if ([int] $job.JobState -in 2, 3, 4, 5, 6) {
+                    $jobs += 1
+                }
+            }
+            $unhealthy = @(foreach ($disk in @(CimCmdlets\Get-CimInstance -Namespace 'root\Microsoft\Windows\Storage' -ClassName MSFT_VirtualDisk -Property 'FriendlyName', 'HealthStatus' -ErrorAction Stop)) {
+                if ([int] $disk.HealthStatus -ne 0) {
+                    [string] $disk.FriendlyName
+                }
+            })
+        }
+        New-LbSection -Data ([pscustomobject] @{
+            direct = [bool] $direct
+            jobs = [int] $jobs
+            unhealthy = [string[]] $unhealthy
+        })
+    } catch {
+        New-LbFailure -Record $_
+    }
+}
+
+# ---- Who may act ---------------------------------------------------------------------------
+
+# The group that holds the cluster's own name; its display name is localised.
+function Get-LbCoreGroup {
+    foreach ($group in @(FailoverClusters\Get-ClusterGroup -ErrorAction Stop)) {
+        if ($group.IsCoreGroup -and [int] $group.GroupType -eq 1) {
+            return $group
+        }
+    }
+    throw 'LbNoCoreGroup'
+}
+
+# Lease, freeze and fence. In a cluster they are properties of the core group, so that every node
+# and every administrator sees the same; on a stand-alone host they are in the registry.
+function Get-LbControlPart {
+    if (Test-LbClusterNode) {
+        $values = Get-LbParameters -ClusterObject (Get-LbCoreGroup)
+        return [pscustomobject] @{
+            fence = [long] $values['HyperVBalancerFence']
+            lease = [string] $values['BalancerLease']
+            freeze = [string] $values['BalancerFreeze']
+        }
+    }
+    [pscustomobject] @{
+        fence = [long] [Microsoft.Win32.Registry]::GetValue('HKEY_LOCAL_MACHINE\SOFTWARE\HyperVBalancer', 'Fence', [long] 0)
+        lease = [string] [Microsoft.Win32.Registry]::GetValue('HKEY_LOCAL_MACHINE\SOFTWARE\HyperVBalancer', 'BalancerLease', '')
+        freeze = [string] [Microsoft.Win32.Registry]::GetValue('HKEY_LOCAL_MACHINE\SOFTWARE\HyperVBalancer', 'BalancerFreeze', '')
+    }
+}
+
+function Read-LbControl {
+    try {
+        New-LbSection -Data (Get-LbControlPart)
+    } catch {
+        New-LbFailure -Record $_
+    }
+}
+
 # ---- Single VMs ----------------------------------------------------------------------------
 
 # The ids of the realised VMs on this host. An account without rights is shown nothing at all,
@@ -1060,16 +1130,6 @@ function New-LbMoveRow {
 
 # ---- Acts ----------------------------------------------------------------------------------
 
-# The group that holds the cluster's own name; its display name is localised.
-function Get-LbCoreGroup {
-    foreach ($group in @(FailoverClusters\Get-ClusterGroup -ErrorAction Stop)) {
-        if ($group.IsCoreGroup -and [int] $group.GroupType -eq 1) {
-            return $group
-        }
-    }
-    throw 'LbNoCoreGroup'
-}
-
 # Where the highest fencing number is kept: in the cluster for its nodes, so that all of them
 # know, in the registry for a stand-alone host. By the registry's own classes, because a
 # constrained session shows no drives.
@@ -1112,6 +1172,16 @@ function Test-LbFenced {
     $seen -gt $Fence
 }
 
+function Find-LbNode {
+    param([string] $Name)
+    foreach ($node in @(FailoverClusters\Get-ClusterNode -ErrorAction Stop)) {
+        if ([string] $node.Name -eq $Name) {
+            return $node
+        }
+    }
+    $null
+}
+
 # Returns a refusal, or nothing when the cluster took the move. The cluster owns it from then on:
 # it goes on whatever becomes of this session.
 function Start-LbClusterMove {
@@ -1120,16 +1190,11 @@ function Start-LbClusterMove {
     if ($found.Count -ne 1) {
         return New-LbRefusal -Id 'LbVmNotUnique' -Message ('{0} cluster resources carry the id {1}' -f $found.Count, $VmId)
     }
-    $node = $null
-    foreach ($candidate in @(FailoverClusters\Get-ClusterNode -ErrorAction Stop)) {
-        if ([string] $candidate.Name -eq $Target) {
-            $node = [string] $candidate.Name
-        }
-    }
+    $node = Find-LbNode -Name $Target
     if ($null -eq $node) {
         return New-LbRefusal -Id 'LbTargetUnknown' -Message 'the target is no node of this cluster'
     }
-    $null = FailoverClusters\Move-ClusterVirtualMachineRole -InputObject $found[0].group -Node $node -MigrationType Live -Wait 0 -ErrorAction Stop
+    $null = FailoverClusters\Move-ClusterVirtualMachineRole -InputObject $found[0].group -Node ([string] $node.Name) -MigrationType Live -Wait 0 -ErrorAction Stop
     $null
 }
 
@@ -1277,7 +1342,148 @@ function Set-LbTransportValue {
     }
 }
 
-# ---- The seven functions -------------------------------------------------------------------
+# Writes a text, and says what is there afterwards: of two writers the first finds the second's.
+function Set-LbControlText {
+    param([string] $Name, [string] $Value)
+    if (Test-LbClusterNode) {
+        $core = Get-LbCoreGroup
+        $values = Get-LbParameters -ClusterObject $core
+        if ($Name -eq 'lease') {
+            FailoverClusters\Set-ClusterParameter -InputObject $core -Create:(-not $values.ContainsKey('BalancerLease')) -Name 'BalancerLease' -Value $Value -ErrorAction Stop
+        } else {
+            FailoverClusters\Set-ClusterParameter -InputObject $core -Create:(-not $values.ContainsKey('BalancerFreeze')) -Name 'BalancerFreeze' -Value $Value -ErrorAction Stop
+        }
+    } elseif ($Name -eq 'lease') {
+        [Microsoft.Win32.Registry]::SetValue('HKEY_LOCAL_MACHINE\SOFTWARE\HyperVBalancer', 'BalancerLease', $Value)
+    } else {
+        [Microsoft.Win32.Registry]::SetValue('HKEY_LOCAL_MACHINE\SOFTWARE\HyperVBalancer', 'BalancerFreeze', $Value)
+    }
+}
+
+function Get-LbControlText {
+    param([string] $Name)
+    $part = Get-LbControlPart
+    if ($Name -eq 'lease') {
+        $part.lease
+    } else {
+        $part.freeze
+    }
+}
+
+# A freeze stops executors, so it needs no number of one: whoever may write the cluster may freeze.
+function Set-LbControlValue {
+    param([string] $Name, [string] $Expected, [string] $Value, [long] $Fence)
+    if ($Name -eq 'lease' -and (Test-LbFenced -Fence $Fence)) {
+        return 'fenced'
+    }
+    if ((Get-LbControlText -Name $Name) -cne $Expected) {
+        return 'differs'
+    }
+    $null = Set-LbControlText -Name $Name -Value $Value
+    if ((Get-LbControlText -Name $Name) -cne $Value) {
+        return 'differs'
+    }
+    'written'
+}
+
+# Returns a refusal, or nothing. A paused node runs on and votes; nothing lands on it. Draining is
+# our own business, because the cluster's would save and stop VMs of low priority.
+function Set-LbNodeState {
+    param([string] $Name, [string] $State)
+    $node = Find-LbNode -Name $Name
+    if ($null -eq $node) {
+        return New-LbRefusal -Id 'LbTargetUnknown' -Message 'that is no node of this cluster'
+    }
+    $paused = [int] $node.State -eq 2
+    if ($State -eq 'pause' -and -not $paused) {
+        $null = FailoverClusters\Suspend-ClusterNode -InputObject $node -ErrorAction Stop
+    }
+    if ($State -eq 'resume' -and $paused) {
+        $null = FailoverClusters\Resume-ClusterNode -InputObject $node -Failback NoFailback -ErrorAction Stop
+    }
+    $null
+}
+
+# True unless every VM of a group stands still. The group's own state does not tell: it is partly
+# online where the VM is off and its configuration is loaded.
+function Test-LbGroupRuns {
+    param([string] $GroupId)
+    foreach ($resource in @(FailoverClusters\Get-ClusterResource -ErrorAction Stop)) {
+        if ([string] $resource.OwnerGroup.Id -eq $GroupId -and [string] $resource.ResourceType.Name -eq 'Virtual Machine') {
+            # Resource state 3 is offline, 4 is failed.
+            if ([int] $resource.State -notin 3, 4) {
+                return $true
+            }
+        }
+    }
+    $false
+}
+
+# Returns a refusal, or nothing. Moving a group takes a VM that runs offline on the way, so such a
+# group is never moved like this.
+function Move-LbGroupTo {
+    param([guid] $GroupId, [string] $Target)
+    $node = Find-LbNode -Name $Target
+    if ($null -eq $node) {
+        return New-LbRefusal -Id 'LbTargetUnknown' -Message 'the target is no node of this cluster'
+    }
+    foreach ($group in @(FailoverClusters\Get-ClusterGroup -ErrorAction Stop)) {
+        if ((ConvertTo-LbId -Text $group.Id) -eq $GroupId.ToString()) {
+            if (Test-LbGroupRuns -GroupId ([string] $group.Id)) {
+                return New-LbRefusal -Id 'LbGroupRuns' -Message 'a VM of the group runs: it is live migrated, not moved'
+            }
+            if ([string] $group.OwnerNode.Name -ne [string] $node.Name) {
+                $null = FailoverClusters\Move-ClusterGroup -InputObject $group -Node ([string] $node.Name) -Wait 0 -ErrorAction Stop
+            }
+            return $null
+        }
+    }
+    New-LbRefusal -Id 'LbGroupNotFound' -Message ('no cluster group has the id {0}' -f $GroupId)
+}
+
+function Move-LbVolumeTo {
+    param([string] $Name, [string] $Target)
+    $node = Find-LbNode -Name $Target
+    if ($null -eq $node) {
+        return New-LbRefusal -Id 'LbTargetUnknown' -Message 'the target is no node of this cluster'
+    }
+    foreach ($volume in @(FailoverClusters\Get-ClusterSharedVolume -ErrorAction Stop)) {
+        if ([string] $volume.Name -eq $Name) {
+            if ([string] $volume.OwnerNode.Name -ne [string] $node.Name) {
+                $null = FailoverClusters\Move-ClusterSharedVolume -InputObject $volume -Node ([string] $node.Name) -Wait 0 -ErrorAction Stop
+            }
+            return $null
+        }
+    }
+    New-LbRefusal -Id 'LbVolumeNotFound' -Message 'no cluster shared volume has this name'
+}
+
+function Get-LbAutoBalancer {
+    [int] (FailoverClusters\Get-Cluster -ErrorAction Stop).AutoBalancerMode
+}
+
+function Set-LbAutoBalancerValue {
+    param([int] $Expected, [int] $Value, [long] $Fence)
+    if (Test-LbFenced -Fence $Fence) {
+        return 'fenced'
+    }
+    $now = Get-LbAutoBalancer
+    if ($now -eq $Value) {
+        return 'written'
+    }
+    if ($now -ne $Expected) {
+        return 'differs'
+    }
+    $cluster = FailoverClusters\Get-Cluster -ErrorAction Stop
+    $cluster.AutoBalancerMode = [uint32] $Value
+    if ((Get-LbAutoBalancer) -eq $Value) {
+        'written'
+    } else {
+        'differs'
+    }
+}
+
+# ---- The functions that are called -------------------------------------------------------------------
 
 function Get-LbVersion {
     [CmdletBinding()]
@@ -1324,6 +1530,8 @@ function Get-LbCluster {
         volumes = Read-LbVolumes
         networks = Read-LbNetworks
         vm_resource_type = Read-LbVmResourceType
+        storage = Read-LbStorage
+        control = Read-LbControl
     })
 }
 
@@ -1438,5 +1646,141 @@ function Set-LbTransport {
         module = Get-LbModuleNumber
         result = [string] $result
         value = Get-LbTransport
+    })
+}
+
+function Get-LbControl {
+    [CmdletBinding()]
+    param()
+    ConvertTo-LbJson -Answer ([pscustomobject] @{
+        module = Get-LbModuleNumber
+        computer = [string] [System.Environment]::MachineName
+        control = Read-LbControl
+    })
+}
+
+function Set-LbControl {
+    [CmdletBinding()]
+    param(
+        [Parameter(Mandatory = $true)]
+        [ValidateSet('lease', 'freeze')]
+        [string] $Name,
+
+        [Parameter(Mandatory = $true)]
+        [AllowEmptyString()]
+        [string] $Expected,
+
+        [Parameter(Mandatory = $true)]
+        [AllowEmptyString()]
+        [string] $Value,
+
+        [Parameter(Mandatory = $true)]
+        [long] $Fence
+    )
+    $result = Set-LbControlValue -Name $Name -Expected $Expected -Value $Value -Fence $Fence
+    ConvertTo-LbJson -Answer ([pscustomobject] @{
+        module = Get-LbModuleNumber
+        result = [string] $result
+        value = [string] (Get-LbControlText -Name $Name)
+    })
+}
+
+function Set-LbNode {
+    [CmdletBinding()]
+    param(
+        [Parameter(Mandatory = $true)]
+        [ValidateNotNullOrEmpty()]
+        [string] $Name,
+
+        [Parameter(Mandatory = $true)]
+        [ValidateSet('pause', 'resume')]
+        [string] $State,
+
+        [Parameter(Mandatory = $true)]
+        [long] $Fence
+    )
+    try {
+        if (Test-LbFenced -Fence $Fence) {
+            return New-LbAct -Accepted $false -Fenced $true
+        }
+        if (Test-LbClusterNode) {
+            $refusal = Set-LbNodeState -Name $Name -State $State
+        } else {
+            $refusal = New-LbRefusal -Id 'LbNotClustered' -Message 'a host that stands alone cannot be paused'
+        }
+        New-LbAct -Accepted ($null -eq $refusal) -Fenced $false -Fault $refusal
+    } catch {
+        New-LbAct -Accepted $false -Fenced $false -Fault (New-LbFault -Record $_)
+    }
+}
+
+function Move-LbGroup {
+    [CmdletBinding()]
+    param(
+        [Parameter(Mandatory = $true)]
+        [guid] $GroupId,
+
+        [Parameter(Mandatory = $true)]
+        [ValidateNotNullOrEmpty()]
+        [string] $Target,
+
+        [Parameter(Mandatory = $true)]
+        [long] $Fence
+    )
+    try {
+        if (Test-LbFenced -Fence $Fence) {
+            return New-LbAct -Accepted $false -Fenced $true
+        }
+        $refusal = Move-LbGroupTo -GroupId $GroupId -Target $Target
+        New-LbAct -Accepted ($null -eq $refusal) -Fenced $false -Fault $refusal
+    } catch {
+        New-LbAct -Accepted $false -Fenced $false -Fault (New-LbFault -Record $_)
+    }
+}
+
+function Move-LbVolume {
+    [CmdletBinding()]
+    param(
+        [Parameter(Mandatory = $true)]
+        [ValidateNotNullOrEmpty()]
+        [string] $Name,
+
+        [Parameter(Mandatory = $true)]
+        [ValidateNotNullOrEmpty()]
+        [string] $Target,
+
+        [Parameter(Mandatory = $true)]
+        [long] $Fence
+    )
+    try {
+        if (Test-LbFenced -Fence $Fence) {
+            return New-LbAct -Accepted $false -Fenced $true
+        }
+        $refusal = Move-LbVolumeTo -Name $Name -Target $Target
+        New-LbAct -Accepted ($null -eq $refusal) -Fenced $false -Fault $refusal
+    } catch {
+        New-LbAct -Accepted $false -Fenced $false -Fault (New-LbFault -Record $_)
+    }
+}
+
+function Set-LbAutoBalancer {
+    [CmdletBinding()]
+    param(
+        [Parameter(Mandatory = $true)]
+        [ValidateRange(0, 2)]
+        [int] $Expected,
+
+        [Parameter(Mandatory = $true)]
+        [ValidateRange(0, 2)]
+        [int] $Value,
+
+        [Parameter(Mandatory = $true)]
+        [long] $Fence
+    )
+    $result = Set-LbAutoBalancerValue -Expected $Expected -Value $Value -Fence $Fence
+    ConvertTo-LbJson -Answer ([pscustomobject] @{
+        module = Get-LbModuleNumber
+        result = [string] $result
+        value = Get-LbAutoBalancer
     })
 }

@@ -1,0 +1,159 @@
+"""What `drain`, `resume` and `rolling` share: who carries them out, and how they are told about."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from balancer.cli.output import duration, print_json, warn
+from balancer.cli.progress import watching
+from balancer.cli.site import Site
+from balancer.cli.terminal import err, out
+from balancer.clock import Clock
+from balancer.errors import BalancerError, ExitCode, RefusedError
+from balancer.execute.executor import exit_code
+from balancer.execute.requests import follow, is_served
+from balancer.execute.tenure import holding
+from balancer.formats.drain import drain_report_to_json
+from balancer.gateway.port import Gateway
+from balancer.model.drain import DrainReport
+from balancer.planner import Stuck
+from balancer.store.leases import Lease
+from balancer.store.requests import RequestState
+from balancer.store.store import Store
+
+_ZONES = "zoneinfo/"
+
+
+def local_zone() -> str:
+    """Return the machine's time zone by its name in the tz database; UTC where it has none."""
+    named = os.environ.get("TZ", "").removeprefix(":")
+    if named:
+        return named
+    target = str(Path("/etc/localtime").resolve())
+    return target.partition(_ZONES)[2] or "UTC"
+
+
+def me() -> str:
+    """Return who is asking, for the record."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def ask(
+    store: Store,
+    cluster: str,
+    clock: Clock,
+    verb: str,
+    arguments: Mapping[str, Any],
+    interrupted: Callable[[], bool],
+    *,
+    as_json: bool,
+) -> ExitCode | None:
+    """Ask the service that holds the cluster, and wait; None if none does, or it went away.
+
+    Interrupted, it asks for a clean stop and waits for that.
+
+    Raises:
+        AnsweredError: The service refused.
+    """
+    if not is_served(store, cluster, clock):
+        return None
+    number = store.requests.submit(cluster, verb, arguments, me(), clock.now())
+    err.print(f"[bright_black]asked the service: request {number}[/]", soft_wrap=True)
+    with watching(as_json=as_json) as watch:
+        request = follow(
+            store, number, clock, interrupted=interrupted, on_plan=_ignore, on_progress=watch
+        )
+    if request is None:
+        return None
+    code = ExitCode.OUR_FAULT if request.exit_code is None else ExitCode(request.exit_code)
+    if request.state is RequestState.REFUSED:
+        raise AnsweredError(request.text, code)
+    if as_json:
+        state = {"request": number, "state": request.state.value, "text": request.text}
+        print_json(state | {"exit_code": int(code)})
+    else:
+        out.print(escape(request.text), soft_wrap=True)
+    return code
+
+
+def _ignore(plan: str) -> None:
+    del plan
+
+
+@contextmanager
+def alone(
+    site: Site, store: Store, gateway: Gateway, clock: Clock, interrupted: Callable[[], bool]
+) -> Iterator[tuple[Lease, Callable[[], bool]]]:
+    """Hold the cluster without the service: yield the lease, and what tells whether to stop.
+
+    Raises:
+        HeldError: Somebody else holds the cluster.
+        RefusedError: Somebody has frozen it.
+        UnreachableError: The cluster does not answer.
+    """
+    freeze = store.freezes.of(site.name)
+    if freeze is not None:
+        raise RefusedError(
+            f"{site.name} is frozen by {freeze.by}: {freeze.reason}",
+            remedy="`balancer thaw` lifts it",
+        )
+    with holding(site.name, store, gateway, clock) as tenure:
+        lease = tenure.confirm()
+
+        def stop() -> bool:
+            tenure.keep()
+            return interrupted() or store.freezes.of(site.name) is not None
+
+        yield lease, stop
+
+
+class AnsweredError(BalancerError):
+    """What was asked for was refused, in the words of whoever refused it."""
+
+    def __init__(self, text: str, exit_code: ExitCode) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+def finish(
+    report: DrainReport, told: Collection[str] = (), *, as_json: bool, verb: str
+) -> ExitCode:
+    """Print how a drain or a return ended and return the exit code it means."""
+    if as_json:
+        print_json(drain_report_to_json(report))
+        return exit_code(report.end)
+    seconds = (report.ended_at - report.started_at).total_seconds()
+    moved = ", ".join(f"{count} {kind.value}" for kind, count in report.moved) or "nothing"
+    hosts = escape(", ".join(report.hosts))
+    out.print(f"[bold]{report.end.value}[/]: {verb} {hosts}: {moved} in {duration(seconds)}")
+    for one in report.left:
+        err.print(
+            f"[yellow]left[/] {one.kind.value} {escape(one.name)} on {escape(one.host)}: "
+            f"{escape(one.reason)}\n  remedy: {escape(one.remedy)}",
+            soft_wrap=True,
+        )
+    for host in report.hosts:
+        state = "paused" if host in report.paused else "not paused"
+        out.print(f"{escape(host)} is {state}")
+    for note in report.notes:
+        if note not in told:
+            err.print(f"[bright_black]note:[/] {escape(note)}", soft_wrap=True)
+    return exit_code(report.end)
+
+
+def show_stuck(stuck: Collection[Stuck]) -> None:
+    """Name the VMs that cannot leave, on stderr."""
+    for one in stuck:
+        warn(f"{one.name} cannot leave {one.host}: {one.reason}; {one.remedy}")

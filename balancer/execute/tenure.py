@@ -1,0 +1,237 @@
+"""Being the executor of a cluster: the lease in the store, and the same lease in the cluster.
+
+Two executors with one store are kept apart by the store, two with a store each by a text that the
+cluster keeps: "holder|fence|expires". It is written by compare and set, and our number is raised
+above the highest that any host has seen. Until that is there we may read but not act.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from balancer.clock import Clock
+from balancer.errors import HeldError, UnreachableError
+from balancer.gateway.control import Control, ControlName
+from balancer.gateway.port import FencedError, Gateway, ReplyLostError
+from balancer.store.faults import StoreError
+from balancer.store.leases import LEASE_TTL_S, Lease, LeaseLostError, holder_name
+from balancer.store.store import Store
+
+RENEW_SHARE = 1 / 3
+# The cluster's own copy is renewed less often: each time is a call to a node. Another executor
+# with a store of its own waits so long for one that died; one with the same store need not.
+CLUSTER_TTL_S = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A lease as the cluster keeps it."""
+
+    holder: str
+    fence: int
+    expires_at: datetime
+
+    def __str__(self) -> str:
+        return f"{self.holder.replace('|', ' ')}|{self.fence}|{self.expires_at.isoformat()}"
+
+
+def read_written(text: str) -> Written | None:
+    """Return the lease that a text says, or None for what we did not write."""
+    holder, _, rest = text.partition("|")
+    fence, _, expires = rest.partition("|")
+    try:
+        return Written(holder, int(fence), datetime.fromisoformat(expires).astimezone(UTC))
+    except ValueError:
+        return None
+
+
+class Tenure:
+    """Our hold on one cluster; safe for use by several threads."""
+
+    def __init__(
+        self,
+        cluster: str,
+        store: Store,
+        gateway: Gateway,
+        clock: Clock,
+        *,
+        serves: bool = False,
+        holder: str = "",
+    ) -> None:
+        self.cluster = cluster
+        self._store = store
+        self._gateway = gateway
+        self._clock = clock
+        self._serves = serves
+        self._holder = holder or holder_name()
+        self._store_name = f" of store {store.marks.identity(clock.now())}"
+        self._lock = threading.RLock()
+        self._lease: Lease | None = None
+        self._written = ""  # what the cluster holds of ours
+        self._renewed_s = self._written_s = 0.0
+
+    @property
+    def lease(self) -> Lease | None:
+        """Return the lease in the store, if we have it."""
+        return self._lease
+
+    @property
+    def confirmed(self) -> bool:
+        """Tell whether the cluster knows that it is us who may act."""
+        return self._lease is not None and bool(self._written)
+
+    def follow(self, gateway: Gateway) -> None:
+        """Use another gateway from here on."""
+        with self._lock:
+            self._gateway = gateway
+
+    def take(self) -> Lease:
+        """Take the lease in the store unless we have it.
+
+        Raises:
+            HeldError: Somebody else has it.
+        """
+        with self._lock:
+            return self._lease or self._acquire(above=0)
+
+    def _acquire(self, above: int) -> Lease:
+        now = self._clock.now()
+        self._lease = lease = self._store.leases.acquire(
+            self.cluster, self._holder, LEASE_TTL_S, now, serves=self._serves, above=above
+        )
+        self._renewed_s = self._clock.monotonic_s()
+        self._written = ""
+        return lease
+
+    def confirm(self) -> Lease:
+        """Write the lease into the cluster unless it is there; return the lease.
+
+        Raises:
+            HeldError: An executor with another store has the cluster; ours is let go.
+            UnreachableError: The cluster does not answer; the lease in the store stays ours.
+        """
+        with self._lock:
+            lease = self.take()
+            if self._written:
+                return lease
+            control = self._gateway.read_control()
+            self._refuse_other(control)
+            if control.fence >= lease.fence:
+                self._store.leases.release(lease)
+                lease = self._acquire(above=control.fence)
+            self._write(control.lease, lease)
+            return lease
+
+    def _refuse_other(self, control: Control) -> None:
+        other = read_written(control.lease)
+        # One with our store, whose lease there is ours now, was put out by that.
+        ours = other is None or other.holder.endswith(self._store_name)
+        if other is None or ours or other.expires_at <= self._clock.now():
+            return
+        self._let_go()
+        seconds = (other.expires_at - self._clock.now()).total_seconds()
+        raise HeldError(
+            f"cluster {self.cluster} is held by {other.holder}, which has another store",
+            remedy=f"run one of the two; if it died, its hold ends in {seconds:.0f} s",
+        )
+
+    def _write(self, expected: str, lease: Lease) -> None:
+        """Compare and set; who loses lets go."""
+        expires = self._clock.now() + timedelta(seconds=CLUSTER_TTL_S)
+        text = str(Written(self._holder + self._store_name, lease.fence, expires))
+        try:
+            found = self._gateway.write_control(ControlName.LEASE, expected, text, lease.fence)
+        except FencedError:
+            self._let_go()
+            raise
+        except ReplyLostError as error:
+            raise UnreachableError(error.message, remedy=error.remedy) from error
+        if found != text:
+            self._let_go()
+            raise HeldError(
+                f"cluster {self.cluster} was taken by another executor at the same moment",
+                remedy="run one of the two",
+            )
+        self._written, self._written_s = text, self._clock.monotonic_s()
+
+    def keep(self) -> None:
+        """Renew what is due.
+
+        Raises:
+            LeaseLostError: A newer executor has the cluster, by the store or by the cluster.
+        """
+        with self._lock:
+            self._renew()
+            due_s = self._written_s + CLUSTER_TTL_S * RENEW_SHARE
+            if self._lease is not None and self._written and self._clock.monotonic_s() >= due_s:
+                self._keep_written(self._lease)
+
+    def keep_in_store(self) -> None:
+        """Renew in the store alone, unless somebody is at it: never waits for the cluster.
+
+        For a thread that keeps the leases of many clusters while their loops are busy.
+
+        Raises:
+            LeaseLostError: A newer executor has the cluster.
+        """
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._renew()
+        finally:
+            self._lock.release()
+
+    def _renew(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if self._lease is None or now_s - self._renewed_s < LEASE_TTL_S * RENEW_SHARE:
+            return
+        try:
+            self._lease = self._store.leases.renew(self._lease, self._clock.now())
+        except LeaseLostError:
+            self._lease, self._written = None, ""
+            raise
+        self._renewed_s = now_s
+
+    def _keep_written(self, lease: Lease) -> None:
+        try:
+            self._write(self._written, lease)
+        except UnreachableError:
+            return  # the fence keeps others out, and what cannot be reached cannot be moved
+        except HeldError as error:
+            raise LeaseLostError(error.message, remedy=error.remedy) from error
+
+    def release(self) -> None:
+        """Let go, in the cluster as well if it answers."""
+        with self._lock:
+            lease, written = self._lease, self._written
+            if lease is not None and written:
+                with contextlib.suppress(HeldError, ReplyLostError, UnreachableError):
+                    self._gateway.write_control(ControlName.LEASE, written, "", lease.fence)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        lease, self._lease, self._written = self._lease, None, ""
+        if lease is not None:
+            with contextlib.suppress(StoreError):
+                self._store.leases.release(lease)
+
+
+@contextmanager
+def holding(cluster: str, store: Store, gateway: Gateway, clock: Clock) -> Iterator[Tenure]:
+    """Be the executor of a cluster for the duration of a with-block, as a command is.
+
+    Raises:
+        HeldError: Somebody else is.
+        UnreachableError: The cluster does not answer.
+    """
+    tenure = Tenure(cluster, store, gateway, clock)
+    tenure.confirm()
+    try:
+        yield tenure
+    finally:
+        tenure.release()

@@ -1,0 +1,265 @@
+"""`balancer run`: the loops of all clusters in one process, for as long as it takes.
+
+The main thread only looks on: it takes signals, tells the service manager that all is in motion,
+wakes loops that are asked for something, and renews leases while their loops are busy. Nothing it
+does waits for a cluster, so one slow cluster delays no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from balancer.clock import Clock, SystemClock
+from balancer.errors import BalancerError, ExitCode, InputError
+from balancer.execute.progress import OnInterrupt
+from balancer.service import housekeeping
+from balancer.service.events import Bus, EventKind
+from balancer.service.loop import ClusterLoop, Setup
+from balancer.service.observability import Observability, set_up_logging, subscribe_all
+from balancer.service.readiness import Manager
+from balancer.service.reload import Plant, difference, read_plant
+from balancer.service.telling import Teller
+from balancer.service.thread import LoopThread
+from balancer.store.store import Store
+
+TICK_S = 1.0  # of the main thread
+# A loop that is silent for so long hangs: every call to a host has a deadline well below, and the
+# planner and the executor ask at least as often whether to stop.
+STUCK_S = 300.0
+FAREWELL_S = 10.0  # for loops to end once they have been told to at once
+MORE_TIME_S = 30.0  # asked of the service manager each tick of a stop
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A loop with its thread, and whether it is known to hang."""
+
+    loop: ClusterLoop
+    thread: LoopThread
+    stuck: bool = False
+
+
+class Daemon:
+    """All that runs in the process. `run` returns when it has been told to stop."""
+
+    def __init__(
+        self, file: Path | None, only: str | None = None, clock: Clock | None = None
+    ) -> None:
+        """Run the clusters of the configuration in `file`, or only the one named `only`."""
+        self._file = file
+        self._only = only
+        self._clock = clock or SystemClock()
+        self._manager = Manager()
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._bus = Bus()
+        self._tell = Teller(self._bus, self._clock)
+        self._watched: dict[str, _Watched] = {}
+        self._leaving: list[_Watched] = []  # of clusters that are no longer configured
+        self._over = threading.Event()
+
+    def run(self) -> ExitCode:
+        """Run until SIGTERM or SIGINT.
+
+        Raises:
+            InputError: Configuration, a policy or the store are missing or wrong.
+        """
+        set_up_logging(self._clock)
+        plant = read_plant(self._file, self._clock, self._only)
+        with Store.open(plant.config.store) as store, self._taking_signals():
+            set_up_logging(self._clock, level=plant.config.document.service.log_level)
+            eyes = subscribe_all(self._bus, plant.config, store, self._clock)
+            self._plant = plant
+            self._tell(EventKind.DAEMON_STARTED, f"configuration {plant.config.file}")
+            try:
+                self._start(plant.setups.values(), store)
+                aside = self._aside(store)
+                self._manager.ready()
+                self._tell(
+                    EventKind.DAEMON_READY,
+                    f"{len(self._watched)} clusters",
+                    data={"clusters": len(self._watched)},
+                )
+                self._live(store, eyes)
+                self._stop()
+                for thread in aside:
+                    thread.join(FAREWELL_S)
+                self._tell(EventKind.DAEMON_STOPPED)
+            finally:
+                eyes.close()
+        return ExitCode.DONE
+
+    # Beginning
+
+    def _start(self, setups: Iterable[Setup], store: Store) -> None:
+        for setup in setups:
+            loop = ClusterLoop(setup, store, self._clock, self._bus)
+            watched = self._watched[setup.name] = _Watched(loop, LoopThread(loop))
+            watched.thread.start()
+
+    def _aside(self, store: Store) -> tuple[threading.Thread, ...]:
+        """Start what works beside the loops."""
+        works = {"leases": self._keep_leases, "housekeeping": lambda: self._keep_house(store)}
+        threads = tuple(
+            threading.Thread(target=work, name=name, daemon=True) for name, work in works.items()
+        )
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def _keep_leases(self) -> None:
+        while not self._over.wait(TICK_S * 5):
+            for watched in tuple(self._watched.values()):
+                with contextlib.suppress(BalancerError):  # the loop finds out and tells
+                    watched.loop.keep()
+
+    def _keep_house(self, store: Store) -> None:
+        wait_s = housekeeping.FIRST_S
+        while not self._over.wait(wait_s):
+            retention = self._plant.config.document.service.retention
+            try:
+                housekeeping.tidy(store, retention, self._clock, self._tell, self._over.is_set)
+            except BalancerError as error:
+                self._tell(EventKind.STORE_FAILED, error.message)
+            wait_s = housekeeping.EVERY_S
+
+    # Living
+
+    def _live(self, store: Store, eyes: Observability) -> None:
+        """Look on until told to stop."""
+        while (number := self._next_signal()) is None or number == signal.SIGHUP:
+            if number == signal.SIGHUP:
+                self._reload(store, eyes)
+            if self._in_motion():
+                self._manager.alive()
+            self._wake_asked(store)
+            self._leaving = [one for one in self._leaving if not one.thread.join(0.0)]
+            self._manager.status(self._status())
+
+    def _next_signal(self) -> int | None:
+        try:
+            return self._signals.get(timeout=self._tick_s())
+        except queue.Empty:
+            return None
+
+    def _tick_s(self) -> float:
+        watchdog_s = self._manager.watchdog_s
+        return TICK_S if watchdog_s is None else min(TICK_S, watchdog_s / 4)
+
+    def _in_motion(self) -> bool:
+        """Tell whether every loop makes progress, and tell of one that has stopped to."""
+        now_s = self._clock.monotonic_s()
+        for watched in self._watched.values():
+            silent_s = now_s - watched.loop.beat_s
+            if silent_s > STUCK_S and not watched.stuck:
+                text = f"no sign of life for {silent_s:.0f} s while {watched.loop.busy_with}"
+                told = Teller(self._bus, self._clock, watched.loop.name)
+                told(EventKind.LOOP_STUCK, text, data={"since_s": silent_s})
+            watched.stuck = silent_s > STUCK_S
+        return not any(watched.stuck for watched in self._watched.values())
+
+    def _wake_asked(self, store: Store) -> None:
+        try:
+            asked = store.requests.asked()
+        except BalancerError:
+            return  # the loops tell of it
+        for name in asked & self._watched.keys():
+            self._watched[name].thread.wake()
+
+    def _status(self) -> str:
+        loops = [watched.loop for watched in self._watched.values()]
+        leads = sum(loop.leads for loop in loops)
+        busy = [f"{loop.name}: {loop.busy_with}" for loop in loops if loop.busy_with]
+        stuck = [watched.loop.name for watched in self._watched.values() if watched.stuck]
+        parts = [f"{len(loops)} clusters, {leads} of them led"]
+        parts += [f"STUCK: {', '.join(stuck)}"] if stuck else []
+        return "; ".join([*parts, *busy[:3]])
+
+    # Another configuration
+
+    def _reload(self, store: Store, eyes: Observability) -> None:
+        self._manager.reloading(self._clock.monotonic_s())
+        try:
+            text = self._follow(read_plant(self._file, self._clock, self._only), store, eyes)
+            self._tell(EventKind.CONFIGURATION_RELOADED, text[0], data=text[1])
+        except InputError as error:
+            text_ = f"the configuration is not changed: {error}"
+            self._tell(EventKind.CONFIGURATION_REFUSED, text_)
+            self._manager.status("reload refused, the old configuration stays in force; see log")
+        self._manager.ready()
+
+    def _follow(
+        self, plant: Plant, store: Store, eyes: Observability
+    ) -> tuple[str, dict[str, str | int | float | bool | None]]:
+        """Go by another plant from here on; return what that changed."""
+        if plant.config.store != self._plant.config.store:
+            raise InputError(
+                f"the store is another one: {plant.config.store}",
+                remedy="restart the service to use another store",
+            )
+        change = difference(self._plant, plant)
+        eyes.reload(plant.config)
+        self._plant = plant
+        for name in change.removed:
+            watched = self._watched.pop(name)
+            watched.loop.stopping.how = OnInterrupt(plant.config.document.service.stop)
+            watched.thread.leave()
+            self._leaving.append(watched)
+        for setup in change.changed:
+            self._watched[setup.name].loop.replace(setup)
+            self._watched[setup.name].thread.wake()
+        self._start(change.added, store)
+        return str(change), {
+            "added": len(change.added),
+            "removed": len(change.removed),
+            "changed": len(change.changed),
+        }
+
+    # Ending
+
+    def _stop(self) -> None:
+        """Let every loop end as configured; after that, or a second signal, at once."""
+        service = self._plant.config.document.service
+        self._manager.stopping()
+        self._tell(EventKind.DAEMON_STOPPING, f"migrations in flight: {service.stop}")
+        left = [*self._watched.values(), *self._leaving]
+        for watched in left:
+            watched.loop.stopping.how = OnInterrupt(service.stop)
+            watched.thread.leave()
+        end_s = self._clock.monotonic_s() + service.stop_within
+        again = (None, signal.SIGHUP)
+        while left and self._clock.monotonic_s() < end_s and self._next_signal() in again:
+            left = [one for one in left if not one.thread.join(0.0)]
+            self._manager.patience(MORE_TIME_S)
+            self._manager.alive()
+            names = ", ".join(one.loop.name for one in left)
+            self._manager.status(f"stopping; waiting for {names}" if left else "stopping")
+        for watched in left:
+            watched.loop.stopping.abandon = True
+        end_s = self._clock.monotonic_s() + FAREWELL_S
+        for watched in left:
+            watched.thread.join(end_s - self._clock.monotonic_s())
+        self._over.set()
+
+    @contextmanager
+    def _taking_signals(self) -> Iterator[None]:
+        """Queue signals for the main thread, which is the only one to look at them."""
+
+        def take(number: int, frame: FrameType | None) -> None:
+            del frame
+            self._signals.put(number)  # may be called within itself, unlike other queues
+
+        before = {number: signal.signal(number, take) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,369 @@
+"""One cluster, for as long as the daemon runs: read, balance, serve requests, each when it is due.
+
+`turn` does what is due and says how soon it wants to be called again. It is a plain method on a
+clock, so that days of it pass in a test in seconds; only `LoopThread` knows of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from balancer.clock import Clock
+from balancer.config import ClusterPart, ServicePart
+from balancer.errors import BalancerError, ExitCode, HeldError, UnreachableError
+from balancer.execute.progress import OnInterrupt, Progress
+from balancer.execute.recover import recover
+from balancer.execute.tenure import Tenure
+from balancer.gateway.port import FencedError, Gateway, Observation, ReplyLostError
+from balancer.model.plan import Plan
+from balancer.policy.policy import Mode, Policy
+from balancer.service.asked import Asked
+from balancer.service.desk import Desk, cycle
+from balancer.service.events import Bus, EventKind, Value
+from balancer.service.ramp import cap
+from balancer.service.schedule import Schedule
+from balancer.service.sight import Sight
+from balancer.service.stop import AbandonedError, Reason, Stop
+from balancer.service.telling import Teller
+from balancer.service.verbs import VERBS, Verb
+from balancer.store.faults import StoreError
+from balancer.store.leases import Lease, LeaseLostError
+from balancer.store.requests import Request
+from balancer.store.standing import Verdict
+from balancer.store.store import Store
+
+CYCLED = "cycled"  # the mark that tells when the last cycle began
+STANDBY_S = 10.0  # between attempts to become the executor
+TROUBLE_S = 30.0  # after the store or the cluster failed us
+IDLE_S = 20.0  # the longest rest: the lease is to be renewed
+_IN_A_MOMENT = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What the configuration says about one cluster, read and checked."""
+
+    part: ClusterPart
+    service: ServicePart
+    policy: Policy
+    schedule: Schedule
+    connect: Callable[[], Gateway]
+
+    @property
+    def name(self) -> str:
+        """Return the cluster's name."""
+        return self.part.name
+
+
+class Stopping:
+    """Whether the whole service is to stop: not, as configured, or at once."""
+
+    def __init__(self) -> None:
+        self.how: OnInterrupt | None = None
+        self.abandon = False
+
+
+class ClusterLoop:
+    """The life of one cluster in the daemon."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        store: Store,
+        clock: Clock,
+        bus: Bus,
+        *,
+        stopping: Stopping | None = None,
+        verbs: dict[str, Verb] | None = None,
+        poll_s: float = 2.0,
+    ) -> None:
+        self.setup = setup
+        self.stopping = stopping or Stopping()
+        self.beat_s = clock.monotonic_s()
+        self.busy_with = ""
+        self._next_setup: Setup | None = None
+        self._store, self._clock = store, clock
+        self._poll_s = poll_s
+        self._tell = Teller(bus, clock, setup.name)
+        self._gateway = setup.connect()
+        self._tenure = Tenure(setup.name, store, self._gateway, clock, serves=True)
+        self._sight = Sight(store, clock, self._tell)
+        self._asked = Asked(store, clock, self._tell, VERBS if verbs is None else verbs)
+        self._started = clock.now()
+        self._standing_by_for = ""
+        self._recovered = False
+        self._cycle_at: datetime | None = None
+        self._sample_at = self._started
+        self._pending: Plan | None = None  # recommended, and not answered yet
+
+    @property
+    def name(self) -> str:
+        """Return the cluster's name."""
+        return self.setup.name
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether we are the cluster's executor."""
+        return self._tenure.confirmed
+
+    def replace(self, setup: Setup) -> None:
+        """Go by another setup from the next turn on."""
+        self._next_setup = setup
+
+    def keep(self) -> None:
+        """Renew the lease in the store if it is due: for another thread while a turn takes long.
+
+        Raises:
+            LeaseLostError: A newer executor has the cluster.
+        """
+        self._tenure.keep_in_store()
+
+    def failed(self, error: Exception) -> None:
+        """Tell of what should not have happened."""
+        text = f"internal error: {type(error).__name__}: {error}"
+        self._tell(EventKind.CYCLE_FAILED, text, data={"exit_code": int(ExitCode.OUR_FAULT)})
+
+    def close(self) -> None:
+        """Let go of the cluster."""
+        self._tenure.release()
+        self._gateway.close()
+
+    def turn(self) -> float:
+        """Do what is due, and return in how many seconds something is due again."""
+        self._beat()
+        try:
+            return self._turn()
+        except (FencedError, LeaseLostError) as error:
+            self._recovered = False
+            self._tenure.release()
+            self._tell(EventKind.LEASE_LOST, error.message)
+            return STANDBY_S
+        except StoreError as error:
+            self._tell(EventKind.STORE_FAILED, error.message)
+            return TROUBLE_S
+        finally:
+            self.busy_with = ""
+            self._beat()
+
+    def _turn(self) -> float:
+        self._follow_setup()
+        lease = self._lead()
+        if lease is None:
+            return STANDBY_S
+        if not self._tenure.confirmed:
+            self._sample_if_due()
+            return TROUBLE_S
+        if not self._recovered:
+            self._recover(lease)
+        self._sight.look_at_freeze(None)
+        self._follow_pending()
+        if self.stopping.how is None and (request := self._asked.next(lease)) is not None:
+            self._serve(request, lease)
+            return _IN_A_MOMENT
+        if self._cycle_at is not None and self._clock.now() >= self._cycle_at:
+            self._cycle(lease)
+        self._sample_if_due()
+        return self._rest_s()
+
+    def _follow_setup(self) -> None:
+        setup, self._next_setup = self._next_setup, None
+        if setup is None:
+            return
+        before, self.setup = self.setup, setup
+        if setup.part != before.part:
+            old, self._gateway = self._gateway, setup.connect()
+            self._tenure.follow(self._gateway)
+            old.close()
+        self._cycle_at = self._first_cycle() if self._recovered else None
+
+    # Who acts
+
+    def _lead(self) -> Lease | None:
+        """Return our lease, taken now if need be; None while somebody else has it."""
+        try:
+            self._tenure.keep()
+            if self._tenure.confirmed:
+                return self._tenure.lease
+            self._tenure.take()
+            try:
+                lease = self._tenure.confirm()
+            except UnreachableError:
+                return self._tenure.lease  # we may read, and try again
+        except LeaseLostError:
+            raise
+        except HeldError as error:
+            if error.message != self._standing_by_for:
+                self._standing_by_for = error.message
+                self._tell(EventKind.STANDING_BY, error.message, data={"holder": error.message})
+            return None
+        self._standing_by_for, self._recovered = "", False
+        text = "this executor acts on the cluster from here on"
+        self._tell(EventKind.LEASE_TAKEN, text, data={"fence": lease.fence})
+        return lease
+
+    def _recover(self, lease: Lease) -> None:
+        """Bring to an end what an earlier executor left, then take up the schedule."""
+        self.busy_with = "bringing to an end what was left"
+        desk = self._desk(lease, None)
+        recover(
+            self.name,
+            self._gateway,
+            self._store,
+            self._clock,
+            lease=lease,
+            interrupted=desk.stop,
+            on_progress=desk.watch,
+            poll_s=self._poll_s,
+        )
+        for request in self._asked.left(lease):
+            self._serve(request, lease)
+        self._cycle_at = self._first_cycle()
+        self._recovered = True
+
+    def _first_cycle(self) -> datetime | None:
+        not_before = self._started + timedelta(seconds=self.setup.service.start_delay)
+        last = self._store.marks.get(self.name, CYCLED)
+        return self.setup.schedule.first(self._clock.now(), last, not_before)
+
+    # Reading
+
+    def _sample_if_due(self) -> None:
+        if self._clock.now() < self._sample_at:
+            return
+        self.busy_with = "reading"
+        began_s = self._clock.monotonic_s()
+        self._put_off_sample()
+        try:
+            seen = self._gateway.observe()
+        except (UnreachableError, ReplyLostError) as error:
+            self._tell(EventKind.SAMPLE_FAILED, error.message)
+            return
+        self._sight.sampled(seen, self._clock.monotonic_s() - began_s)
+
+    def _put_off_sample(self) -> None:
+        every = timedelta(seconds=self.setup.part.schedule.sample_every)
+        self._sample_at = self._clock.now() + every
+
+    def _seen(self, seen: Observation) -> None:
+        """Take note of a reading that a cycle took: it is a sample like any other."""
+        self._sight.sampled(seen, 0.0)
+        self._put_off_sample()
+
+    def _progress(self, progress: Progress) -> None:
+        del progress
+        self._beat()
+        self._sample_if_due()
+
+    # Cycles
+
+    def _cycle(self, lease: Lease) -> None:
+        due = self._cycle_at or self._clock.now()
+        began = self._clock.now()
+        try:
+            if why := self._why_not():
+                self._tell(EventKind.CYCLE_SKIPPED, why[1], data={"why": why[0]})
+                return
+            self._store.marks.set(self.name, CYCLED, began)
+            self._run_cycle(lease)
+        except (FencedError, LeaseLostError, StoreError, AbandonedError):
+            raise
+        except BalancerError:
+            return  # told; the next one is due in its time
+        finally:
+            self._cycle_at = self.setup.schedule.next_after(max(due, began), self._clock.now())
+
+    def _run_cycle(self, lease: Lease) -> None:
+        self.busy_with = "balancing"
+        policy = self.setup.policy
+        is_auto = policy.mode is Mode.AUTO
+        desk = self._desk(lease, None)
+        first_run = self.setup.service.auto.first_run
+        most = cap(self._store.journal, self.name, first_run) if is_auto else None
+        cycled = cycle(desk, policy.mode, trigger="schedule", max_migrations=most)
+        if cycled.result == "recommended" and cycled.plan is not None:
+            plan = self._pending = cycled.plan
+            told = self._tell.of(plan=plan.id)
+            many, until = len(plan.migrations), f"{plan.expires_at:%Y-%m-%d %H:%M} UTC"
+            text = f"{many} migrations wait for `balancer approve {plan.id}` until {until}"
+            data: dict[str, Value] = {"migrations": many, "expires_at": plan.expires_at.isoformat()}
+            told(EventKind.APPROVAL_WANTED, text, data=data)
+
+    def _why_not(self) -> tuple[str, str] | None:
+        """Return a word and a sentence on why no cycle begins now."""
+        if self.stopping.how is not None:
+            return "interrupted", "the service stops"
+        if self._sight.frozen:
+            return "frozen", self._sight.frozen
+        policy, now = self.setup.policy, self._clock.now()
+        if policy.mode is not Mode.AUTO or policy.calendar.is_open(now):
+            return None
+        opens = policy.calendar.next_opening(now)
+        when = "" if opens is None else f"; the next opens at {opens:%Y-%m-%d %H:%M} UTC"
+        return "window", f"no window is open{when}"
+
+    def _follow_pending(self) -> None:
+        """Tell what became of a recommendation."""
+        plan = self._pending
+        if plan is None:
+            return
+        approval = self._store.approvals.of(plan.id)
+        told = self._tell.of(plan=plan.id)
+        if approval is not None:
+            self._pending = None
+            if approval.verdict is Verdict.REJECTED:
+                text = f"rejected by {approval.by}: {approval.reason or 'no reason given'}"
+                told(EventKind.PLAN_REJECTED, text, data={"by": approval.by})
+        elif self._clock.now() >= plan.expires_at:
+            self._pending = None
+            told(EventKind.PLAN_EXPIRED, "nobody answered within the plan's life")
+
+    # Requests
+
+    def _serve(self, request: Request, lease: Lease) -> None:
+        self.busy_with = f"request {request.id}: {request.verb}"
+        self._asked.serve(request, self._desk(lease, request), self._sight.frozen)
+
+    # Stopping what is carried out
+
+    def _desk(self, lease: Lease, request: Request | None) -> Desk:
+        stop = Stop(self._clock, lambda: self._reasons(lease, request), self._beat)
+        return Desk(
+            cluster=self.name,
+            policy=self.setup.policy,
+            gateway=self._gateway,
+            store=self._store,
+            clock=self._clock,
+            lease=lease,
+            tell=self._tell,
+            stop=stop,
+            seen=self._seen,
+            progress=self._progress,
+            hooks=self.setup.part.hooks,
+            poll_s=self._poll_s,
+        )
+
+    def _reasons(self, lease: Lease, request: Request | None) -> Iterator[Reason]:
+        """Yield why what is being carried out should begin nothing more."""
+        if self.stopping.abandon:
+            raise AbandonedError("the service has to end; the next start takes over what moves")
+        self._tenure.keep()
+        if self.stopping.how is not None:
+            yield Reason("interrupted", "the service stops", self.stopping.how)
+        self._sight.look_at_freeze(self._gateway)
+        if self._sight.frozen:
+            yield Reason("frozen", self._sight.frozen)
+        yield from self._asked.reasons(lease, request)
+
+    # Time
+
+    def _rest_s(self) -> float:
+        now = self._clock.now()
+        dues = [self._sample_at, *([self._cycle_at] if self._cycle_at else [])]
+        if self._pending is not None:
+            dues.append(self._pending.expires_at)
+        return min(IDLE_S, max(0.0, (min(dues) - now).total_seconds()))
+
+    def _beat(self) -> None:
+        self.beat_s = self._clock.monotonic_s()

@@ -1,0 +1,114 @@
+"""When a cluster's cycles begin. APScheduler's triggers say when; nothing here does anything.
+
+Times that passed while a cycle ran, or while nobody ran, are not made up for: the next one counts.
+A cycle that is late begins as soon as it can, once.
+"""
+
+from __future__ import annotations
+
+import zlib
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from balancer.errors import InputError
+from balancer.unattended import SchedulePart
+
+EVERY_S = 900.0
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")  # as crontab(5) numbers them
+_SECOND = timedelta(seconds=1)
+
+
+class Schedule:
+    """The times at which one cluster is balanced.
+
+    `name` spreads clusters over the jitter: the same name and time, the same delay.
+    """
+
+    def __init__(self, part: SchedulePart, name: str) -> None:
+        """Make the schedule.
+
+        Raises:
+            InputError: The cron expression means nothing.
+        """
+        self._name = name
+        self._jitter_s = part.jitter
+        self._every_s = part.every or EVERY_S
+        self._cron = None if part.cron is None else _cron(part.cron, ZoneInfo(part.timezone))
+
+    def first(self, now: datetime, last: datetime | None, not_before: datetime) -> datetime | None:
+        """Return when the first cycle after a start is due.
+
+        Args:
+            now: The present.
+            last: When the last one began, as far as is known: with an interval, it goes on from
+                there, so that a restart brings no cycle of its own.
+            not_before: The end of the start delay.
+        """
+        if self._cron is None and last is None:
+            return self._late(max(now, not_before))
+        return self.next(max(now, not_before), last)
+
+    def next(self, after: datetime, last: datetime | None = None) -> datetime | None:
+        """Return when the next cycle is due, not before `after`; None if never."""
+        trigger = self._cron or IntervalTrigger(
+            seconds=int(self._every_s), start_date=last or after, timezone=ZoneInfo("UTC")
+        )
+        # Without the time it fired last a trigger looks ahead only: that is what we want.
+        due = trigger.get_next_fire_time(None, after)
+        if due is None:
+            return None
+        if self._cron is None and last is not None and due <= last:
+            due = last + timedelta(seconds=self._every_s)  # it began this very moment
+        return self._late(due)
+
+    def next_after(self, began: datetime, now: datetime) -> datetime | None:
+        """Return when the next cycle is due, once one that was due at `began` is over."""
+        return self.next(max(now, began + _SECOND), began if self._cron is None else None)
+
+    @property
+    def longest_pause_s(self) -> float:
+        """The longest pause between two cycles, for alarms: of a cron schedule, a week's."""
+        return self._every_s + self._jitter_s if self._cron is None else 8 * 86400.0
+
+    def _late(self, due: datetime) -> datetime:
+        """Return a time put off by the cluster's share of the jitter."""
+        if not self._jitter_s:
+            return due
+        drawn = zlib.crc32(f"{self._name} {due.timestamp():.0f}".encode()) / 2**32
+        return due + timedelta(seconds=int(drawn * self._jitter_s))
+
+
+def _cron(text: str, zone: ZoneInfo) -> CronTrigger:
+    """Return the trigger for five fields as crontab(5) has them."""
+    minute, hour, day, month, weekday = text.split()
+    try:
+        return CronTrigger(
+            minute=minute,
+            hour=hour,
+            day=day,
+            month=month,
+            day_of_week=_named(weekday),
+            timezone=zone,
+        )
+    except ValueError as error:
+        raise InputError(
+            f"{text!r} is no time for a schedule: {error}",
+            remedy="write minute, hour, day of month, month, weekday: 30 22 * * mon-fri",
+        ) from error
+
+
+def _named(weekday: str) -> str:
+    """Return weekdays by name: APScheduler counts from Monday, crontab from Sunday."""
+    return ",".join(_named_part(part) for part in weekday.split(","))
+
+
+def _named_part(part: str) -> str:
+    days, slash, step = part.partition("/")
+    ends = [_DAYS[int(end)] if end.isdecimal() and len(end) == 1 and int(end) < len(_DAYS) else end
+            for end in days.split("-")]  # fmt: skip
+    if ends[0] == "sun" and ends[1:] not in ([], ["sun"]) and not slash:
+        return f"sun,mon-{ends[1]}"  # for APScheduler Sunday is the last day of the week
+    return "-".join(ends) + slash + step

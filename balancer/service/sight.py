@@ -1,0 +1,65 @@
+"""What the readings of one cluster add up to: history, silent hosts, a freeze."""
+
+from __future__ import annotations
+
+import contextlib
+
+from balancer.clock import Clock
+from balancer.errors import UnreachableError
+from balancer.gateway.port import Gateway, Observation, ReplyLostError
+from balancer.model.cluster import HostState
+from balancer.service.events import EventKind, Value
+from balancer.service.telling import Teller
+from balancer.store.store import Store
+
+
+class Sight:
+    """Takes note of readings; tells of what changes. `frozen` is why nothing may move, or empty."""
+
+    def __init__(self, store: Store, clock: Clock, tell: Teller) -> None:
+        self.frozen = ""
+        self._store, self._clock, self._tell = store, clock, tell
+        self._in_cluster = ""  # what somebody wrote into the cluster itself
+        self._silent: frozenset[str] = frozenset()
+
+    def sampled(self, seen: Observation, seconds: float) -> None:
+        """Record a reading in the history, and tell of hosts that fell silent or came back."""
+        cluster = seen.cluster
+        self._store.history.record(cluster, self._clock.now())
+        silent = frozenset(
+            host.name for host in cluster.hosts if host.state in (HostState.UNKNOWN, HostState.DOWN)
+        )
+        for name in sorted(silent - self._silent):
+            self._tell(EventKind.HOST_LOST, "it does not answer", subject=name)
+        for name in sorted(self._silent - silent):
+            self._tell(EventKind.HOST_BACK, "it answers again", subject=name)
+        self._silent = silent
+        data: dict[str, Value] = {
+            "seconds": seconds,
+            "hosts": len(cluster.hosts),
+            "vms": len(cluster.vms),
+            "unknown_hosts": len(silent),
+        }
+        self._tell(EventKind.SAMPLED, "; ".join(seen.notes[:3]), data=data)
+        if seen.control is not None:
+            self._in_cluster = seen.control.freeze.strip()
+            self.look_at_freeze(None)
+
+    def look_at_freeze(self, gateway: Gateway | None) -> None:
+        """Find out whether the cluster is frozen; with a gateway ask the cluster as well."""
+        if gateway is not None:
+            with contextlib.suppress(UnreachableError, ReplyLostError):  # the last one counts
+                self._in_cluster = gateway.read_control().freeze.strip()
+        where, text = "", ""
+        if (freeze := self._store.freezes.of(self._tell.cluster)) is not None:
+            where = "store"
+            text = f"frozen by {freeze.by}: {freeze.reason or 'no reason given'}"
+        elif self._in_cluster:
+            where, text = "cluster", f"frozen in the cluster itself: {self._in_cluster}"
+        if text == self.frozen:
+            return
+        self.frozen = text
+        if text:
+            self._tell(EventKind.FROZEN, text, data={"where": where, "reason": text})
+        else:
+            self._tell(EventKind.THAWED, "migrations may run again")

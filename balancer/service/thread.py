@@ -1,0 +1,51 @@
+"""A cluster's loop in a thread of its own: the only place that knows of both."""
+
+from __future__ import annotations
+
+import threading
+
+from balancer.service.loop import TROUBLE_S, ClusterLoop
+from balancer.service.stop import AbandonedError
+
+
+class LoopThread:
+    """A loop in a thread of its own, woken when something is due or was asked for."""
+
+    def __init__(self, loop: ClusterLoop) -> None:
+        self.loop = loop
+        self._wake = threading.Event()
+        self._leave = False
+        self._thread = threading.Thread(target=self._run, name=f"cluster {loop.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Have the next turn begin now."""
+        self._wake.set()
+
+    def leave(self) -> None:
+        """End once the present turn is over."""
+        self._leave = True
+        self._wake.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end; tell whether it has come."""
+        self._thread.join(max(0.0, timeout_s))
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        loop = self.loop
+        while not self._leave:
+            try:
+                wait_s = loop.turn()
+            except AbandonedError:
+                return  # no farewell: the lease runs out, and the next start adopts
+            except Exception as error:  # noqa: BLE001 -- one cluster must not take the others along
+                loop.failed(error)
+                wait_s = TROUBLE_S
+            loop.beat_s += wait_s
+            self._wake.wait(wait_s)
+            self._wake.clear()
+        loop.close()

@@ -1,0 +1,64 @@
+"""A copy of the store taken while others write to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from balancer.store.faults import StoreError, UnusableStoreError
+
+PAGES_AT_A_TIME = 2048  # 8 MiB; in between, writers have their turn
+PAUSE_S = 0.01
+
+
+def back_up(store: Path, file: Path) -> int:
+    """Copy the SQLite file `store` to `file` and return its size in bytes.
+
+    It is SQLite's own online backup: one consistent state, whatever happens meanwhile. The copy
+    is checked, written to disk and only then given its name.
+
+    Raises:
+        UnusableStoreError: There is no store.
+        StoreError: The copy cannot be written, or is damaged; what was at `file` is untouched.
+    """
+    if not store.is_file():
+        raise UnusableStoreError(
+            f"there is no store at {store}", remedy="it is created by the first run"
+        )
+    if file.exists() and file.samefile(store):
+        raise UnusableStoreError(f"{file} is the store itself", remedy="name another file")
+    beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        _copy(store, beside)
+        with beside.open("rb") as stream:
+            os.fsync(stream.fileno())
+        beside.chmod(0o600)
+        beside.replace(file)
+        return file.stat().st_size
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(
+            f"the backup to {file} failed: {error}", remedy="see that there is room for it"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _copy(store: Path, to: Path) -> None:
+    address = f"file:{quote(str(store))}?mode=ro"
+    with (
+        contextlib.closing(sqlite3.connect(address, uri=True)) as source,
+        contextlib.closing(sqlite3.connect(to)) as target,
+    ):
+        source.backup(target, pages=PAGES_AT_A_TIME, sleep=PAUSE_S)
+        target.execute("PRAGMA journal_mode=DELETE")  # one file, nothing beside it
+        (found,) = target.execute("PRAGMA quick_check").fetchone()
+        if found != "ok":
+            raise StoreError(
+                f"the copy of {store} is damaged: {found}",
+                remedy="check the store with `sqlite3 FILE 'PRAGMA integrity_check'`",
+            )

@@ -1,0 +1,148 @@
+"""What stands until somebody changes it: freezes, verdicts on plans, and when things were done."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import delete, insert, select
+
+from balancer.store import tables
+from balancer.store.part import Part
+
+EVERY_CLUSTER = ""  # the name under which a freeze or a mark is everybody's
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Nothing is to move, says `by`; `cluster` is empty where all clusters are meant."""
+
+    cluster: str
+    by: str
+    at: datetime
+    reason: str
+
+
+class Freezes(Part):
+    """Which clusters are frozen."""
+
+    def freeze(self, freeze: Freeze) -> None:
+        """Freeze a cluster, or replace who froze it and why."""
+        with self._writing() as connection:
+            table = tables.freezes
+            connection.execute(delete(table).where(table.c.cluster == freeze.cluster))
+            connection.execute(
+                insert(table).values(
+                    cluster=freeze.cluster, by=freeze.by, at=freeze.at, reason=freeze.reason
+                )
+            )
+
+    def thaw(self, cluster: str) -> bool:
+        """Lift the freeze of this very name; tell whether there was one."""
+        with self._writing() as connection:
+            table = tables.freezes
+            return connection.execute(delete(table).where(table.c.cluster == cluster)).rowcount > 0
+
+    def of(self, cluster: str) -> Freeze | None:
+        """Return what freezes a cluster: its own freeze before everybody's."""
+        table = tables.freezes
+        query = select(table).where(table.c.cluster.in_([cluster, EVERY_CLUSTER]))
+        rows = self._read(query.order_by(table.c.cluster.desc()))
+        return Freeze(**rows[0]) if rows else None
+
+
+class Verdict(StrEnum):
+    """What a person said to a plan."""
+
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """Who approved or rejected a plan, when and why."""
+
+    plan: str
+    cluster: str
+    verdict: Verdict
+    by: str
+    at: datetime
+    reason: str
+
+
+class Approvals(Part):
+    """Verdicts on plans: one each, and the first one stands."""
+
+    def give(self, approval: Approval) -> Approval:
+        """Enter a verdict; return the one that stands, which is the first."""
+        with self._writing() as connection:
+            table = tables.approvals
+            present = connection.execute(
+                select(table).where(table.c.plan == approval.plan).with_for_update()
+            ).one_or_none()
+            if present is None:
+                connection.execute(
+                    insert(table).values(
+                        plan=approval.plan,
+                        cluster=approval.cluster,
+                        verdict=approval.verdict.value,
+                        by=approval.by,
+                        at=approval.at,
+                        reason=approval.reason,
+                    )
+                )
+                return approval
+            row = dict(present._mapping)  # noqa: SLF001 -- SQLAlchemy's public name for it
+        return Approval(**{**row, "verdict": Verdict(row["verdict"])})
+
+    def of(self, plan: str) -> Approval | None:
+        """Return the verdict on a plan, or None."""
+        table = tables.approvals
+        rows = self._read(select(table).where(table.c.plan == plan))
+        if not rows:
+            return None
+        return Approval(**{**rows[0], "verdict": Verdict(rows[0]["verdict"])})
+
+
+_IDENTITY = "store "
+
+
+class Marks(Part):
+    """When something was last done, by cluster and name; and what tells this store from others."""
+
+    def identity(self, now: datetime) -> str:
+        """Return a word that is this store's alone, drawn when it is first asked for."""
+        table = tables.marks
+        query = (
+            select(table.c.name)
+            .where(table.c.cluster == EVERY_CLUSTER, table.c.name.startswith(_IDENTITY))
+            .order_by(table.c.name)
+        )
+        if not (rows := self._read(query)):
+            with self._writing() as connection:
+                if connection.execute(query).first() is None:
+                    name = _IDENTITY + secrets.token_hex(4)
+                    connection.execute(
+                        insert(table).values(cluster=EVERY_CLUSTER, name=name, at=now)
+                    )
+            rows = self._read(query)
+        return str(rows[0]["name"]).removeprefix(_IDENTITY)
+
+    def set(self, cluster: str, name: str, at: datetime) -> None:
+        """Note that it was done."""
+        with self._writing() as connection:
+            table = tables.marks
+            connection.execute(
+                delete(table).where(table.c.cluster == cluster, table.c.name == name)
+            )
+            connection.execute(insert(table).values(cluster=cluster, name=name, at=at))
+
+    def get(self, cluster: str, name: str) -> datetime | None:
+        """Return when it was last done, or None."""
+        table = tables.marks
+        query = select(table.c.at).where(table.c.cluster == cluster, table.c.name == name)
+        rows = self._read(query)
+        found: datetime | None = rows[0]["at"] if rows else None
+        return found
