@@ -6,7 +6,7 @@ from balancer.gateway.estate import Estate, Node, Role, Storage, Volume
 from balancer.gateway.names import id_key
 from balancer.gateway.quorum import is_member
 from balancer.gateway.states import NODE_PAUSED, node_drains
-from balancer.gateway.wire import ClusterAnswer, GroupRow, NodeRow
+from balancer.gateway.wire import EVERY_NODE, ClusterAnswer, GroupRow, NodeRow
 
 _VM_GROUPS = frozenset({111, 126, 127})  # VirtualMachine, HcsVirtualMachine, MetaVirtualMachine
 _NEVER_MOVED = frozenset({4, 5})  # ClusterSharedVolume, ClusterStoragePool
@@ -57,7 +57,7 @@ def _role(row: GroupRow) -> Role:
         vm=row.vm,
         core=row.core,
         locked=row.locked,
-        owners=tuple(row.possible_owners),
+        owners=() if EVERY_NODE in row.possible_owners else tuple(row.possible_owners),
     )
 
 

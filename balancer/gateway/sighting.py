@@ -107,8 +107,7 @@ class Look:
             vm=vm,
             hosts=tuple(hosts),
             state=vm_state(states[0]) if states else VmState.UNKNOWN,
-            answered=all(host in rows for host in self._concerned[vm])
-            or (not moving and self._is_at_home(vm, hosts)),
+            answered=all(host in rows for host in self._concerned[vm]),
             moving=moving,
             queued=queued,
             percent=max(0, min(100, max(percents, default=0))) if moving else 0,
@@ -116,17 +115,6 @@ class Look:
             failure_text=failed.failure_text if failed else "",
             blackout_s=blackouts[0] if blackouts else None,
         )
-
-    def _is_at_home(self, vm: str, hosts: list[str]) -> bool:
-        """Tell whether a VM is realised just where its cluster says that it is.
-
-        Then no other host has to be heard: one that died as the target of its migration would
-        otherwise keep us from knowing what everybody sees.
-        """
-        if len(hosts) != 1:
-            return False
-        owner = self._rows[vm][hosts[0]].owner
-        return bool(owner) and host_key(owner) == host_key(hosts[0])
 
 
 def _moves(row: MoveRow) -> bool:

@@ -222,11 +222,15 @@ def test_bad_usage_is_2_with_nothing_on_stdout(
     assert "error: " in told.err
 
 
+# What these do either happens or not: there is no document to print.
+ANSWERED_BY_EXIT_CODE = {"cancel", "freeze", "reject", "run", "thaw"}
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([verb, "--help"]) == 0
     told = capsys.readouterr().out
-    assert "--json" in told
+    assert ("--json" in told) is (verb not in ANSWERED_BY_EXIT_CODE)
     options = told.split("Options:")[1].split("Examples:")[0]
     for line in options.splitlines():
         if line.startswith("  -"):

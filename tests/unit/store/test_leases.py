@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -13,9 +12,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
+from sqlalchemy import create_engine
 
 from balancer.clock import VirtualClock
 from balancer.errors import ExitCode, HeldError
+from balancer.store.engine import _config as alembic_config
 from balancer.store.leases import LeaseLostError, holder_name
 from balancer.store.process import identity, is_gone
 from balancer.store.store import Store
@@ -210,13 +212,17 @@ def test_a_process_is_gone_only_when_that_is_certain(other: subprocess.Popen[str
 
 
 def test_a_lease_from_before_they_told_their_process_is_waited_for(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "s.db") as store:
-        store.leases.acquire("c", "old", 60.0, NOW)
-    with sqlite3.connect(tmp_path / "s.db") as connection:
-        connection.execute("ALTER TABLE leases DROP COLUMN process")
-        connection.execute("ALTER TABLE leases DROP COLUMN tenure")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
-    connection.close()
+    old = create_engine(f"sqlite:///{tmp_path / 's.db'}")
+    with old.begin() as connection:
+        command.upgrade(alembic_config(connection), "0001")
+        until = int(later(60).timestamp() * 1_000_000)
+        row = {"cluster": "c", "fence": 7, "holder": "old", "ttl_s": 60.0, "expires_at": until}
+        connection.exec_driver_sql(
+            "INSERT INTO leases (cluster, fence, holder, ttl_s, expires_at)"
+            " VALUES (:cluster, :fence, :holder, :ttl_s, :expires_at)",
+            row,
+        )
+    old.dispose()
     with Store.open(tmp_path / "s.db") as store:
         with pytest.raises(HeldError, match="held by old"):
             store.leases.acquire("c", "new", 60.0, later(59))
