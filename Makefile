@@ -38,7 +38,8 @@ imports: install
 # Everything `make test` leaves out for speed or for want of a server.
 test-full: install
 	.ci/install-servers
-	$(BIN)/python -m pytest -m "server or slow"
+	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m server -n 0  # one after another: they install on this machine
 
 sim: install
 	$(BIN)/python -m pytest tests/simulation -m "slow or not slow"

@@ -104,7 +104,7 @@ def test_it_runs_whatever_the_environment_and_the_directory(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("installed")
 def test_the_demo_balances_a_cluster_within_the_walls_of_the_unit() -> None:
-    result = ran(*confined(COMMAND, "demo", "--json", "--speed", "50"), env=ENVIRONMENT, cwd="/")
+    result = ran(*confined(COMMAND, "demo", "--json", "--speed", "30"), env=ENVIRONMENT, cwd="/")
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
     assert document["report"]["end"] == "done"
