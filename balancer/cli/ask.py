@@ -12,13 +12,13 @@ from rich.markup import escape
 
 from balancer.cli.carry import Onlooker, finish
 from balancer.cli.interrupt import asked_to_stop
-from balancer.cli.maintain import me
+from balancer.cli.maintain import AnsweredError, me
 from balancer.cli.output import print_json
 from balancer.cli.progress import watching
 from balancer.cli.site import Site
 from balancer.cli.terminal import err
 from balancer.clock import Clock, SystemClock
-from balancer.errors import BalancerError, ExitCode, InputError
+from balancer.errors import ExitCode, InputError
 from balancer.execute.requests import follow, is_served, run_of
 from balancer.formats.plan import plan_to_json
 from balancer.gateway.port import Gateway
@@ -28,14 +28,6 @@ from balancer.service.alone import carry_out_alone
 from balancer.service.verbs import stored_plan
 from balancer.store.requests import Request, RequestState
 from balancer.store.store import Store
-
-
-class AnsweredError(BalancerError):
-    """What was asked for was refused, in the words of whoever refused it."""
-
-    def __init__(self, text: str, exit_code: ExitCode) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code
 
 
 def have_carried_out(
