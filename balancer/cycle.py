@@ -12,20 +12,41 @@ from datetime import UTC, datetime
 from balancer.clock import Clock
 from balancer.errors import InternalError
 from balancer.execute.executor import execute
-from balancer.execute.progress import Progress
+from balancer.execute.progress import OnInterrupt, Progress, never
 from balancer.execute.recover import recover
+from balancer.execute.window import MayStart
 from balancer.formats.plan import plan_to_json
 from balancer.formats.snapshot import snapshot_sha256
 from balancer.gateway.port import Gateway, Observation
 from balancer.judge import judge
 from balancer.model.cluster import Cluster
 from balancer.model.outcome import RunReport
-from balancer.model.plan import Plan
+from balancer.model.plan import Migration, Plan
 from balancer.planner import plan
-from balancer.policy.policy import Policy
+from balancer.policy.policy import Mode, Policy
 from balancer.policy.said import rule_warnings
-from balancer.store.leases import holder_name
+from balancer.store.leases import Lease
 from balancer.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One cluster in our charge, the one that `lease` is for, and all that acting on it takes.
+
+    Attributes:
+        interrupted: Tells whether to begin nothing more.
+        on_interrupt: Tells what then becomes of migrations in flight.
+        poll_s: Seconds between looks at what is in flight.
+    """
+
+    policy: Policy
+    gateway: Gateway
+    store: Store
+    clock: Clock
+    lease: Lease
+    interrupted: Callable[[], bool] = never
+    on_interrupt: Callable[[], OnInterrupt] = lambda: OnInterrupt.FINISH
+    poll_s: float = 2.0
 
 
 class Watcher:
@@ -35,10 +56,16 @@ class Watcher:
         """Take note of what the cluster looks like."""
 
     def planned(self, plan: Plan, notes: tuple[str, ...]) -> None:
-        """Take note of what is going to be done, and of what to know about it."""
+        """Take note of a plan, and of what to know about it."""
+
+    def before_run(self, plan: Plan) -> None:
+        """Take note that a plan is carried out now; an error raised here calls that off."""
 
     def progress(self, progress: Progress) -> None:
         """Take note of how far the migrations are."""
+
+    def after_run(self, plan: Plan, report: RunReport) -> None:
+        """Take note of how a run ended."""
 
 
 NOBODY = Watcher()
@@ -46,66 +73,99 @@ NOBODY = Watcher()
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """What one cycle saw, decided and did; `report` is None where nothing was executed."""
+    """What one cycle saw, decided and did, and in a word how it ended.
 
+    `result` is "observed", "recommended", "stopped", the status of a plan that has no migrations,
+    or the end of the run. `plan` and `report` are None where it did not come to that.
+    """
+
+    result: str
     seen: Observation
-    plan: Plan
-    report: RunReport | None
+    plan: Plan | None = None
+    report: RunReport | None = None
+
+    @property
+    def migrations(self) -> tuple[Migration, ...]:
+        """Return what the plan would move."""
+        return () if self.plan is None else self.plan.migrations
 
 
 def run_cycle(
-    name: str,
-    policy: Policy,
-    gateway: Gateway,
-    store: Store,
-    clock: Clock,
+    site: Site,
+    mode: Mode,
     *,
-    act: bool,
     max_migrations: int | None = None,
-    interrupted: Callable[[], bool] = lambda: False,
+    may_start: MayStart | None = None,
     watcher: Watcher = NOBODY,
 ) -> Cycle:
-    """Bring the cluster `name` within `policy`; without `act` only say how.
+    """Bring a cluster within its policy, or go as far towards it as `mode` allows.
 
     Raises:
         HeldError: Another executor holds the cluster.
-        RefusedError: An earlier run left a VM astray.
+        RefusedError: An earlier run left a VM astray, or it is not safe now.
         UnreachableError: Nobody who can be believed answered for it.
     """
-    with store.leases.hold(name, holder_name(), clock) as lease:
-        notes = recover(
-            name,
-            gateway,
-            store,
-            clock,
-            lease=lease,
-            interrupted=interrupted,
-            on_progress=watcher.progress,
-        )
-        seen = gateway.observe()
-        watcher.seen(seen)
-        store.history.record(seen.cluster, clock.now())
-        made = plan_and_judge(
-            seen.cluster,
-            policy,
-            max_migrations=max_migrations,
-            interrupted=interrupted,
-        )
-        store.plans.save(made.plan, plan_to_json(made.plan))
-        watcher.planned(made.plan, (*notes, *seen.notes, *made.warnings))
-        if not act or not made.plan.migrations or interrupted():
-            return Cycle(seen, made.plan, None)
-        report = execute(
-            made.plan,
-            policy,
-            gateway,
-            store,
-            clock,
-            lease=lease,
-            interrupted=interrupted,
-            on_progress=watcher.progress,
-        )
-        return Cycle(seen, made.plan, report)
+    notes = recover(
+        site.lease.cluster,
+        site.gateway,
+        site.store,
+        site.clock,
+        lease=site.lease,
+        interrupted=site.interrupted,
+        on_progress=watcher.progress,
+        poll_s=site.poll_s,
+    )
+    seen = site.gateway.observe()
+    site.store.history.record(seen.cluster, site.clock.now())
+    watcher.seen(seen)
+    if mode is Mode.OBSERVE:
+        return Cycle("observed", seen)
+    judged = plan_and_judge(
+        seen.cluster, site.policy, max_migrations=max_migrations, interrupted=site.interrupted
+    )
+    made = judged.plan
+    site.store.plans.save(made, plan_to_json(made))
+    watcher.planned(made, (*notes, *seen.notes, *judged.warnings))
+    if not made.migrations:
+        return Cycle(made.status.value, seen, made)
+    if mode is Mode.RECOMMEND:
+        return Cycle("recommended", seen, made)
+    if site.interrupted():
+        return Cycle("stopped", seen, made)
+    report = carry_out(site, made, may_start=may_start, watcher=watcher)
+    return Cycle(report.end.value, seen, made, report)
+
+
+def carry_out(
+    site: Site,
+    plan: Plan,
+    *,
+    max_migrations: int | None = None,
+    may_start: MayStart | None = None,
+    watcher: Watcher = NOBODY,
+) -> RunReport:
+    """Execute a plan: the last step of a cycle, or all of it where the plan is there already.
+
+    Raises:
+        RefusedError, InputError, UnreachableError, HeldError, StoreError: As `execute` does.
+    """
+    watcher.before_run(plan)
+    report = execute(
+        plan,
+        site.policy,
+        site.gateway,
+        site.store,
+        site.clock,
+        lease=site.lease,
+        interrupted=site.interrupted,
+        on_progress=watcher.progress,
+        max_migrations=max_migrations,
+        on_interrupt=site.on_interrupt,
+        may_start=may_start,
+        poll_s=site.poll_s,
+    )
+    watcher.after_run(plan, report)
+    return report
 
 
 # A plan speaks of the moment its snapshot was taken, and ages from then on: so the same snapshot

@@ -22,14 +22,15 @@ from balancer.cli.terminal import out
 from balancer.clock import ScaledClock
 from balancer.config import load_config
 from balancer.connect import connect
-from balancer.cycle import Cycle, run_cycle
+from balancer.cycle import Cycle, Site, run_cycle
 from balancer.errors import ExitCode
 from balancer.execute.executor import exit_code
+from balancer.execute.tenure import holding
 from balancer.formats.outcome import report_to_json
 from balancer.formats.plan import plan_to_json
 from balancer.gateway.port import Observation
 from balancer.policy.load import load_policy
-from balancer.policy.policy import Policy
+from balancer.policy.policy import Mode, Policy
 from balancer.store.store import Store
 
 SPEED = 8.0
@@ -71,16 +72,10 @@ def command(seed: int, speed: float, *, as_json: bool) -> int:
                 guide = _Guide(watch, policy, simulated, quiet=as_json)
 
                 def cycle() -> Cycle:
-                    return run_cycle(
-                        part.name,
-                        policy,
-                        gateway,
-                        store,
-                        clock,
-                        act=True,
-                        interrupted=interrupted,
-                        watcher=guide,
-                    )
+                    with holding(part.name, store, gateway, clock) as tenure:
+                        lease = tenure.confirm()
+                        site = Site(policy, gateway, store, clock, lease, interrupted)
+                        return run_cycle(site, Mode.AUTO, watcher=guide)
 
                 first = cycle()
                 code = _ended(first, guide, quiet=as_json)
@@ -90,7 +85,7 @@ def command(seed: int, speed: float, *, as_json: bool) -> int:
         finally:
             gateway.close()
             store.close()
-    if as_json and first.report is not None:
+    if as_json and first.plan and first.report and second.plan:
         print_json(
             {
                 "plan": json.loads(plan_to_json(first.plan)),
@@ -98,9 +93,9 @@ def command(seed: int, speed: float, *, as_json: bool) -> int:
                 "second_plan": json.loads(plan_to_json(second.plan)),
             }
         )
-    if not as_json and not second.plan.migrations:
+    if not as_json and not second.migrations:
         out.print("A second run finds nothing to do. That is the whole product; README.md goes on.")
-    return code if not second.plan.migrations else ExitCode.EXECUTED_IN_PART
+    return code if not second.migrations else ExitCode.EXECUTED_IN_PART
 
 
 def _ended(cycle: Cycle, guide: Onlooker, *, quiet: bool) -> ExitCode:

@@ -66,7 +66,6 @@ def carry_out_alone(
             lease=lease,
             tell=tell,
             stop=stop,
-            seen=lambda seen: store.history.record(seen.cluster, clock.now()),
             progress=progress,
             hooks=hooks,
             planned=planned,

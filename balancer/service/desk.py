@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from balancer import cycle as cycles
 from balancer.clock import Clock
-from balancer.cycle import plan_and_judge
+from balancer.cycle import Cycle, Site, Watcher, run_cycle
 from balancer.errors import BalancerError, ExitCode, RefusedError
-from balancer.execute.executor import execute, exit_code
+from balancer.execute.executor import exit_code
 from balancer.execute.progress import Progress
-from balancer.execute.recover import recover
 from balancer.execute.window import MayStart
-from balancer.formats.plan import plan_to_json
 from balancer.gateway.port import Gateway, Observation
 from balancer.model.outcome import RunReport
 from balancer.model.plan import Plan, Status
@@ -34,8 +33,8 @@ class Desk:
 
     Attributes:
         stop: Tells whether to begin nothing more.
-        seen: Takes note of each reading: history, hosts that fall silent, a freeze.
         progress: Takes note of how far a run is, each poll.
+        seen: Takes note of a cycle's reading: hosts that fall silent, a freeze.
         planned: Takes note of a plan that is going to be carried out, and what to know about it.
         reported: Takes note of how a run ended.
         poll_s: Seconds between looks at what is in flight.
@@ -49,12 +48,26 @@ class Desk:
     lease: Lease
     tell: Teller
     stop: Stop
-    seen: Callable[[Observation], None]
     progress: Callable[[Progress], None]
     hooks: HooksPart
+    seen: Callable[[Observation], None] = lambda _: None
     planned: Callable[[Plan, tuple[str, ...]], None] = lambda *_: None
     reported: Callable[[RunReport], None] = lambda _: None
     poll_s: float = 2.0
+
+    @property
+    def site(self) -> Site:
+        """Return what a cycle takes of it."""
+        return Site(
+            policy=self.policy,
+            gateway=self.gateway,
+            store=self.store,
+            clock=self.clock,
+            lease=self.lease,
+            interrupted=self.stop,
+            on_interrupt=self.stop.how,
+            poll_s=self.poll_s,
+        )
 
     def of(self, *, cycle: str | None = None, plan: str | None = None) -> Desk:
         """Return a desk whose events belong to a cycle or a plan."""
@@ -75,13 +88,47 @@ class Ended:
     refused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Cycled:
-    """What came of a cycle; `result` is one word."""
+class _Herald(Watcher):
+    """Tells about a cycle, or about a run alone, and runs the hooks around it."""
 
-    result: str
-    plan: Plan | None = None
-    report: RunReport | None = None
+    def __init__(self, desk: Desk, on_plan: Callable[[Plan], None] = lambda _: None) -> None:
+        self._desk = desk
+        self._on_plan = on_plan
+
+    def seen(self, observation: Observation) -> None:
+        """Pass it on."""
+        self._desk.seen(observation)
+
+    def planned(self, plan: Plan, notes: tuple[str, ...]) -> None:
+        """Tell what the plan amounts to."""
+        self._desk.of(plan=plan.id).tell.planned(plan)
+        self._on_plan(plan)
+        self._desk.planned(plan, notes)
+
+    def before_run(self, plan: Plan) -> None:
+        """Run the hook, which may say no."""
+        desk = self._desk = self._desk.of(plan=plan.id)
+        if desk.hooks.before_run:
+            result = _hook(desk, "before_run", _variables(desk, plan))
+            if not result.ok:
+                raise RefusedError(
+                    f"the hook before the run says no: {result.text}",
+                    remedy="nothing was moved; the hook's exit code 0 lets the run begin",
+                )
+        many = len(plan.migrations)
+        desk.tell(EventKind.RUN_STARTED, f"{many} migrations", data={"migrations": many})
+
+    def progress(self, progress: Progress) -> None:
+        """Tell the news, and pass it on."""
+        self._desk.watch(progress)
+
+    def after_run(self, plan: Plan, report: RunReport) -> None:
+        """Tell how it ended, and run the hook."""
+        desk = self._desk
+        desk.tell.ended(report)
+        desk.reported(report)
+        if desk.hooks.after_run:
+            _hook(desk, "after_run", _variables(desk, plan) | _outcome(report))
 
 
 def carry_out(
@@ -97,36 +144,13 @@ def carry_out(
         RefusedError: The hook before the run failed, or it is not safe now.
         InputError, UnreachableError, HeldError, StoreError: As `execute` does.
     """
-    desk = desk.of(plan=plan.id)
-    variables = _variables(desk, plan)
-    if desk.hooks.before_run:
-        result = _hook(desk, "before_run", variables)
-        if not result.ok:
-            raise RefusedError(
-                f"the hook before the run says no: {result.text}",
-                remedy="nothing was moved; the hook's exit code 0 lets the run begin",
-            )
-    many = len(plan.migrations)
-    desk.tell(EventKind.RUN_STARTED, f"{many} migrations", data={"migrations": many})
-    report = execute(
+    return cycles.carry_out(
+        desk.site,
         plan,
-        desk.policy,
-        desk.gateway,
-        desk.store,
-        desk.clock,
-        lease=desk.lease,
-        interrupted=desk.stop,
-        on_progress=desk.watch,
         max_migrations=max_migrations,
-        on_interrupt=desk.stop.how,
         may_start=may_start,
-        poll_s=desk.poll_s,
+        watcher=_Herald(desk),
     )
-    desk.tell.ended(report)
-    desk.reported(report)
-    if desk.hooks.after_run:
-        _hook(desk, "after_run", variables | _outcome(report))
-    return report
 
 
 def _variables(desk: Desk, plan: Plan) -> dict[str, str]:
@@ -171,7 +195,7 @@ def cycle(
     max_migrations: int | None = None,
     may_start: MayStart | None = None,
     on_plan: Callable[[Plan], None] = lambda _: None,
-) -> Cycled:
+) -> Cycle:
     """Run one cycle as far as `mode` lets it go, and tell about it.
 
     Raises:
@@ -181,7 +205,13 @@ def cycle(
     desk = desk.of(cycle=cycle_id(desk.cluster, began))
     desk.tell(EventKind.CYCLE_STARTED, data={"trigger": trigger})
     try:
-        cycled = _cycle(desk, mode, max_migrations, may_start, on_plan)
+        cycled = run_cycle(
+            desk.site,
+            mode,
+            max_migrations=max_migrations,
+            may_start=may_start,
+            watcher=_Herald(desk, on_plan),
+        )
     except BalancerError as error:
         data = {"seconds": _since(desk, began), "exit_code": int(error.exit_code)}
         desk.tell(EventKind.CYCLE_FAILED, error.message, data=data)
@@ -200,46 +230,7 @@ def _since(desk: Desk, began: datetime) -> float:
     return (desk.clock.now() - began).total_seconds()
 
 
-def _cycle(
-    desk: Desk,
-    mode: Mode,
-    max_migrations: int | None,
-    may_start: MayStart | None,
-    on_plan: Callable[[Plan], None],
-) -> Cycled:
-    notes = recover(
-        desk.cluster,
-        desk.gateway,
-        desk.store,
-        desk.clock,
-        lease=desk.lease,
-        interrupted=desk.stop,
-        on_progress=desk.watch,
-        poll_s=desk.poll_s,
-    )
-    seen = desk.gateway.observe()
-    desk.seen(seen)
-    if mode is Mode.OBSERVE:
-        return Cycled("observed")
-    judged = plan_and_judge(
-        seen.cluster, desk.policy, max_migrations=max_migrations, interrupted=desk.stop
-    )
-    made = judged.plan
-    desk.store.plans.save(made, plan_to_json(made))
-    desk.of(plan=made.id).tell.planned(made)
-    on_plan(made)
-    desk.planned(made, (*notes, *seen.notes, *judged.warnings))
-    if not made.migrations:
-        return Cycled(made.status.value, made)
-    if mode is Mode.RECOMMEND:
-        return Cycled("recommended", made)
-    if desk.stop():
-        return Cycled("stopped", made)
-    report = carry_out(desk, made, may_start=may_start)
-    return Cycled(report.end.value, made, report)
-
-
-def ended(cycled: Cycled) -> Ended:
+def ended(cycled: Cycle) -> Ended:
     """Return how a cycle that somebody asked for ended."""
     if cycled.report is not None:
         return Ended(exit_code(cycled.report.end), cycled.report.end.value)

@@ -248,7 +248,7 @@ class ClusterLoop:
 
     def _seen(self, seen: Observation) -> None:
         """Take note of a reading that a cycle took: it is a sample like any other."""
-        self._sight.sampled(seen, 0.0)
+        self._sight.noted(seen, 0.0)
         self._put_off_sample()
 
     def _progress(self, progress: Progress) -> None:

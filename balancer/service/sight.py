@@ -23,9 +23,13 @@ class Sight:
         self._silent: frozenset[str] = frozenset()
 
     def sampled(self, seen: Observation, seconds: float) -> None:
-        """Record a reading in the history, and tell of hosts that fell silent or came back."""
+        """Record a reading in the history and take note of it."""
+        self._store.history.record(seen.cluster, self._clock.now())
+        self.noted(seen, seconds)
+
+    def noted(self, seen: Observation, seconds: float) -> None:
+        """Take note of a reading that is recorded: tell of hosts that fell silent or came back."""
         cluster = seen.cluster
-        self._store.history.record(cluster, self._clock.now())
         silent = frozenset(
             host.name for host in cluster.hosts if host.state in (HostState.UNKNOWN, HostState.DOWN)
         )

@@ -8,7 +8,6 @@ from random import Random
 import pytest
 
 from balancer.clock import VirtualClock
-from balancer.cycle import run_cycle
 from balancer.formats.plan import plan_to_json
 from balancer.gateway.cluster import ClusterGateway
 from balancer.gateway.gather import in_turn
@@ -27,8 +26,9 @@ from balancer.gateway.simulator.things import (
 from balancer.gateway.simulator.windows import AffinityRuleType
 from balancer.gateway.simulator.world import World
 from balancer.model.outcome import RunEnd
-from balancer.policy.policy import Limits, Policy, Reserve, TransportPolicy
+from balancer.policy.policy import Limits, Mode, Policy, Reserve, TransportPolicy
 from balancer.store.store import Store
+from tests.cycles import one_cycle
 
 GIB = 2**30
 SEEDS = [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 24))]
@@ -90,19 +90,19 @@ def test_a_plan_ends_where_it_said_and_a_second_finds_nothing(seed: int) -> None
         transport=TransportPolicy(write_settings=seed % 3 != 0),
     )
     with Store.open("sqlite://") as store:
-        first = run_cycle(world.name, policy, gateway(world), store, world.clock, act=True)
-        assert first.plan.migrations
+        first = one_cycle(world.name, policy, gateway(world), store, world.clock)
+        assert first.migrations
         assert first.report is not None
         assert first.report.end is RunEnd.DONE, first.report
         with world.present():
             at = {guest.id: guest.host for guest in world.guests.values()}
         said = {vm.id: vm.host for vm in first.seen.cluster.vms}
-        said |= {one.vm: one.target for one in first.plan.migrations if not one.stopover}
+        said |= {one.vm: one.target for one in first.migrations if not one.stopover}
         assert at == said
         # Counters are averages: let those of the migrations themselves pass.
         world.clock.sleep(60.0)
-        second = run_cycle(world.name, policy, gateway(world), store, world.clock, act=True)
-    assert second.plan.migrations == ()
+        second = one_cycle(world.name, policy, gateway(world), store, world.clock)
+    assert second.migrations == ()
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -112,11 +112,11 @@ def test_capped_runs_come_to_rest(seed: int) -> None:
     moved: list[str] = []
     with Store.open("sqlite://") as store:
         for _ in range(30):
-            cycle = run_cycle(world.name, policy, gateway(world), store, world.clock, act=True)
+            cycle = one_cycle(world.name, policy, gateway(world), store, world.clock)
             world.clock.sleep(60.0)
-            if not cycle.plan.migrations:
+            if not cycle.migrations:
                 break
-            moved += [one.vm for one in cycle.plan.migrations]
+            moved += [one.vm for one in cycle.migrations]
         else:
             pytest.fail(f"still moving after 30 runs: {len(moved)} migrations")
     # Nobody is sent around: a run that cannot see the end of the next may move a VM again.
@@ -126,15 +126,16 @@ def test_capped_runs_come_to_rest(seed: int) -> None:
 def test_a_cycle_that_may_not_act_only_says_what_it_would_do() -> None:
     world = drawn(1)
     with Store.open("sqlite://") as store:
-        cycle = run_cycle(
+        cycle = one_cycle(
             world.name,
             dataclasses.replace(Policy(), name="looks only"),
             gateway(world),
             store,
             world.clock,
-            act=False,
+            Mode.RECOMMEND,
         )
-        assert cycle.plan.migrations
+        assert cycle.plan is not None
+        assert cycle.migrations
         assert cycle.report is None
         assert store.journal.runs(world.name) == ()
         assert store.plans.get(cycle.plan.id).document == plan_to_json(cycle.plan)
