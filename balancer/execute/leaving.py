@@ -68,6 +68,24 @@ def _check_quorum(estate: Estate, hosts: Collection[str]) -> None:
     )
 
 
+def storage_is_sound(estate: Estate) -> bool:
+    """Tell whether Storage Spaces Direct, where there is any, is known to miss no copies."""
+    storage = estate.storage
+    return storage.known and not (storage.direct and (storage.jobs or storage.unhealthy))
+
+
+def may_leave_together(seen: Observation, hosts: Collection[str]) -> bool:
+    """Tell whether a cluster bears to be without several hosts at once: votes, copies of data.
+
+    Storage Spaces Direct keeps copies on all nodes; more than one is never taken away from it.
+    """
+    estate = seen.estate
+    if estate is None or len(hosts) <= 1:
+        return True
+    left, total = estate.votes_without(frozenset(host.casefold() for host in hosts))
+    return not estate.storage.direct and 2 * left > total
+
+
 def _check_storage(estate: Estate) -> None:
     storage = estate.storage
     if not storage.known:
@@ -75,7 +93,7 @@ def _check_storage(estate: Estate) -> None:
             "nobody can tell whether Storage Spaces Direct repairs: the nodes do not say",
             remedy="run Get-StorageJob and Get-VirtualDisk on a node as the account used here",
         )
-    if not storage.direct or not (storage.jobs or storage.unhealthy):
+    if storage_is_sound(estate):
         return
     what = [f"{storage.jobs} storage jobs run"] if storage.jobs else []
     if storage.unhealthy:

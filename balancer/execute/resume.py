@@ -158,9 +158,11 @@ class Resuming:
         self._bring_back_vms({one.key: one.host for one in things if one.kind is Kind.VM})
         if not self.interrupted():
             self._bring_back_rest([one for one in things if one.kind is not Kind.VM])
-        for record in {record.id for record in records.values() if record is not None}:
-            self.context.renew()
-            self.context.store.drains.returned(self.context.lease, record, self.context.now)
+        for host, record in records.items():
+            if record is not None:
+                self.context.renew()
+                drains = self.context.store.drains
+                drains.returned(self.context.lease, record.id, host, self.context.now)
 
     def report(self, started_at: datetime, unresumed: tuple[Left, ...]) -> DrainReport:
         """Return what became of it."""
@@ -189,9 +191,11 @@ class Resuming:
 
     def _last_drain(self, host: str) -> DrainRecord | None:
         """Return the newest drain of a host, unless what it took was brought back already."""
-        for record in self.context.store.drains.latest(self.context.lease.cluster):
+        drains = self.context.store.drains
+        for record in drains.latest(self.context.lease.cluster):
             if host in record.order.hosts:
-                return record if record.returned_at is None else None
+                back = record.returned_at is not None or drains.has_returned(record.id, host)
+                return None if back else record
         return None
 
     def _bring_back_vms(self, homes: dict[str, str]) -> None:

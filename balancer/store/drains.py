@@ -16,6 +16,8 @@ from balancer.store import tables
 from balancer.store.leases import Lease, require_held
 from balancer.store.part import Part
 
+RETURNED = "returned"  # the state of a step; its subject is the host
+
 
 @dataclass(frozen=True, slots=True)
 class DrainRecord:
@@ -129,14 +131,25 @@ class Drains(Part):
             require_held(connection, lease)
             self._note(connection, lease, drain, subject, target, reason, at)
 
-    def returned(self, lease: Lease, drain: int, at: datetime) -> None:
-        """Say that what was on the hosts has been brought back as far as it could be."""
+    def returned(self, lease: Lease, drain: int, host: str, at: datetime) -> None:
+        """Say that what was on one of its hosts was brought back as far as it could be."""
+        table = tables.drains
         with self._writing() as connection:
             require_held(connection, lease)
-            connection.execute(
-                update(tables.drains).where(tables.drains.c.id == drain).values(returned_at=at)
-            )
-            self._note(connection, lease, drain, "", "returned", "", at)
+            self._note(connection, lease, drain, host, RETURNED, "", at)
+            hosts = connection.execute(
+                select(table.c.hosts).where(table.c.id == drain)
+            ).scalar_one()
+            steps = tables.drain_steps
+            back = connection.execute(
+                select(steps.c.subject).where(steps.c.drain == drain, steps.c.state == RETURNED)
+            ).scalars()
+            if set(json.loads(hosts)) <= set(back):
+                connection.execute(update(table).where(table.c.id == drain).values(returned_at=at))
+
+    def has_returned(self, drain: int, host: str) -> bool:
+        """Tell whether what a drain took from a host was brought back."""
+        return any(one.state == RETURNED and one.subject == host for one in self.steps(drain))
 
     def get(self, drain: int) -> DrainRecord:
         """Return the drain with this id."""

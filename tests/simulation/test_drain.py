@@ -334,6 +334,20 @@ def test_what_was_there_comes_back() -> None:
         assert any("nothing is known" in note for note in again.notes)
 
 
+def test_hosts_that_left_together_return_one_by_one() -> None:
+    small = furnished()
+    before = {host: holds(small, host) for host in small.world.machines}
+    with Store.open("sqlite://") as store:
+        empty(small, store, "h1", "h3")
+        take_back(small, store, "h3", restore=True)
+        assert holds(small, "h3") == before["h3"]
+        assert is_paused(small, "h1")
+        assert store.drains.latest("small")[0].returned_at is None
+        take_back(small, store, "h1", restore=True)
+        assert store.drains.latest("small")[0].returned_at is not None
+    assert {host: holds(small, host) for host in small.world.machines} == before
+
+
 def test_resumed_without_restore_nothing_comes_back() -> None:
     small = furnished()
     with Store.open("sqlite://") as store:
