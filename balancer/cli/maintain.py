@@ -25,6 +25,10 @@ from balancer.formats.drain import drain_report_to_json
 from balancer.gateway.port import Gateway
 from balancer.model.drain import DrainReport
 from balancer.planner import Stuck
+from balancer.service.events import Bus
+from balancer.service.sight import Sight
+from balancer.service.stop import Reason, Stop
+from balancer.service.telling import Teller
 from balancer.store.leases import Lease
 from balancer.store.requests import RequestState
 from balancer.store.store import Store
@@ -98,6 +102,8 @@ def alone(
 ) -> Iterator[tuple[Lease, Callable[[], bool]]]:
     """Hold the cluster without the service: yield the lease, and what tells whether to stop.
 
+    Asking it keeps the lease, in the store and in the cluster; a freeze that comes stops as well.
+
     Raises:
         HeldError: Somebody else holds the cluster.
         RefusedError: Somebody has frozen it.
@@ -109,14 +115,20 @@ def alone(
             f"{site.name} is frozen by {freeze.by}: {freeze.reason}",
             remedy="`balancer thaw` lifts it",
         )
+    sight = Sight(store, clock, Teller(Bus(), clock, site.name))
     with holding(site.name, store, gateway, clock) as tenure:
-        lease = tenure.confirm()
+        sight.look_at_freeze(gateway)
+        at_first = sight.frozen  # what may be done under it, each verb decides for itself
 
-        def stop() -> bool:
+        def reasons() -> Iterator[Reason]:
             tenure.keep()
-            return interrupted() or store.freezes.of(site.name) is not None
+            if interrupted():
+                yield Reason("interrupted", "asked to stop")
+            sight.look_at_freeze(gateway)
+            if sight.frozen and sight.frozen != at_first:
+                yield Reason("frozen", sight.frozen)
 
-        yield lease, stop
+        yield tenure.confirm(), Stop(clock, reasons)
 
 
 class AnsweredError(BalancerError):

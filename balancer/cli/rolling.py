@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import click
 from rich.markup import escape
@@ -103,7 +104,7 @@ def command(
                 store,
                 clock,
                 lease,
-                _run,
+                partial(_run, stop),
                 interrupted=stop,
                 on_progress=watch,
                 on_step=_say,
@@ -135,8 +136,9 @@ def _able(cluster: Cluster) -> list[str]:
     return [host.name for host in cluster.hosts if host.state is HostState.UP]
 
 
-def _run(words: Sequence[str], host: str, timeout_s: float) -> str:
-    result = run_hook(words, {"BALANCER_HOST": host}, timeout_s)
+def _run(keep: Callable[[], object], words: Sequence[str], host: str, timeout_s: float) -> str:
+    """Run a command of up to hours, keeping the lease meanwhile."""
+    result = run_hook(words, {"BALANCER_HOST": host}, timeout_s, beat=keep)
     return "" if result.ok else result.text or f"exit code {result.exit_code}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -13,6 +14,7 @@ from balancer.errors import UnreachableError
 from balancer.execute.progress import News, NewsKind
 from balancer.execute.window import MayStart, anytime
 from balancer.gateway.port import Gateway, MoveRefusedError, ReplyLostError
+from balancer.store.faults import StoreError
 from balancer.store.leases import Lease
 from balancer.store.store import Store
 
@@ -71,6 +73,11 @@ class Context:
         if self.now_s - self.renewed_s >= self.lease.ttl_s * RENEW_SHARE:
             self.lease = self.store.leases.renew(self.lease, self.now)
             self.renewed_s = self.now_s
+
+    def let_go(self) -> None:
+        """Be no executor any more, having been told of a newer one: nothing may renew our lease."""
+        with suppress(StoreError):
+            self.store.leases.release(self.lease)
 
     def act(self, host: str, request: Callable[[int], T]) -> T:
         """Send a request with our number to a host.

@@ -136,6 +136,7 @@ def _carry_out(
         why = context.alarm or ("asked to stop" if run.interrupted else "")
         context.store.journal.end_run(context.lease, run.id, end, context.now, why)
     except (FencedError, LeaseLostError) as error:
+        context.let_go()
         end = RunEnd.IN_PART
         text = f"stopped at once, leaving migrations and settings to a newer executor: {error}"
         context.tell(NewsKind.STOPPED, run.plan.cluster, text, note=True)

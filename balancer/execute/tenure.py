@@ -3,13 +3,17 @@
 Two executors with one store are kept apart by the store, two with a store each by a text that the
 cluster keeps: "holder|fence|expires". It is written by compare and set, and our number is raised
 above the highest that any host has seen. Until that is there we may read but not act.
+
+Both are kept by the thread that acts: at every poll, and every few seconds while it waits for
+hosts (`gather.while_waiting`), of which several may hang at once, each until its deadline. A
+thread that is stuck for good keeps nothing, nor does one that was told of a newer executor.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from balancer.clock import Clock
 from balancer.errors import HeldError, UnreachableError
 from balancer.gateway.control import Control, ControlName
+from balancer.gateway.gather import while_waiting
 from balancer.gateway.port import FencedError, Gateway, ReplyLostError
 from balancer.store.faults import StoreError
 from balancer.store.leases import LEASE_TTL_S, Lease, LeaseLostError, holder_name
@@ -26,18 +31,19 @@ RENEW_SHARE = 1 / 3
 # The cluster's own copy is renewed less often: each time is a call to a node. Another executor
 # with a store of its own waits so long for one that died; one with the same store need not.
 CLUSTER_TTL_S = 180.0
+OVERDUE_SHARE = 2 / 3  # of its life after which whoever waits has it renewed beside
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A lease as the cluster keeps it."""
+    """A lease as the cluster keeps it. There is no "|" in a holder's name."""
 
     holder: str
     fence: int
     expires_at: datetime
 
     def __str__(self) -> str:
-        return f"{self.holder.replace('|', ' ')}|{self.fence}|{self.expires_at.isoformat()}"
+        return f"{self.holder}|{self.fence}|{self.expires_at.isoformat()}"
 
 
 def read_written(text: str) -> Written | None:
@@ -48,6 +54,11 @@ def read_written(text: str) -> Written | None:
         return Written(holder, int(fence), datetime.fromisoformat(expires).astimezone(UTC))
     except ValueError:
         return None
+
+
+def in_a_thread(act: Callable[[], None]) -> None:
+    """Have something done that may wait for hosts, without waiting for it."""
+    threading.Thread(target=act, name="lease in the cluster", daemon=True).start()
 
 
 class Tenure:
@@ -62,6 +73,7 @@ class Tenure:
         *,
         serves: bool = False,
         holder: str = "",
+        aside: Callable[[Callable[[], None]], None] = in_a_thread,
     ) -> None:
         self.cluster = cluster
         self._store = store
@@ -70,7 +82,10 @@ class Tenure:
         self._serves = serves
         self._holder = holder or holder_name()
         self._store_name = f" of store {store.marks.identity(clock.now())}"
+        self._name = (self._holder + self._store_name).replace("|", " ")
+        self._aside = aside
         self._lock = threading.RLock()
+        self._writing = threading.Lock()  # into the cluster; not waited for
         self._lease: Lease | None = None
         self._written = ""  # what the cluster holds of ours
         self._renewed_s = self._written_s = 0.0
@@ -124,7 +139,11 @@ class Tenure:
             if control.fence >= lease.fence:
                 self._store.leases.release(lease)
                 lease = self._acquire(above=control.fence)
-            self._write(control.lease, lease)
+            try:
+                self._write(control.lease, lease)
+            except FencedError:
+                self._let_go()
+                raise
             return lease
 
     def _refuse_other(self, control: Control) -> None:
@@ -142,13 +161,11 @@ class Tenure:
 
     def _write(self, expected: str, lease: Lease) -> None:
         """Compare and set; who loses lets go."""
-        expires = self._clock.now() + timedelta(seconds=CLUSTER_TTL_S)
-        text = str(Written(self._holder + self._store_name, lease.fence, expires))
+        began_s, expires = self._clock.monotonic_s(), self._clock.now()
+        expires += timedelta(seconds=CLUSTER_TTL_S)
+        text = str(Written(self._name, lease.fence, expires))
         try:
-            found = self._gateway.write_control(ControlName.LEASE, expected, text, lease.fence)
-        except FencedError:
-            self._let_go()
-            raise
+            found = self._set(expected, text, lease)
         except ReplyLostError as error:
             raise UnreachableError(error.message, remedy=error.remedy) from error
         if found != text:
@@ -157,7 +174,17 @@ class Tenure:
                 f"cluster {self.cluster} was taken by another executor at the same moment",
                 remedy="run one of the two",
             )
-        self._written, self._written_s = text, self._clock.monotonic_s()
+        with self._lock:
+            if self._lease is not None:
+                self._written, self._written_s = text, began_s
+
+    def _set(self, expected: str, text: str, lease: Lease) -> str:
+        """Write over `expected`, or over what we wrote ourselves when a reply got lost."""
+        found = self._gateway.write_control(ControlName.LEASE, expected, text, lease.fence)
+        other = None if found == text else read_written(found)
+        if other is not None and other.holder == self._name:
+            found = self._gateway.write_control(ControlName.LEASE, found, text, lease.fence)
+        return found
 
     def keep(self) -> None:
         """Renew what is due.
@@ -167,9 +194,18 @@ class Tenure:
         """
         with self._lock:
             self._renew()
-            due_s = self._written_s + CLUSTER_TTL_S * RENEW_SHARE
-            if self._lease is not None and self._written and self._clock.monotonic_s() >= due_s:
-                self._keep_written(self._lease)
+        if self._is_due(RENEW_SHARE):
+            self._keep_written()
+
+    def beat(self) -> None:
+        """Renew what is due, without waiting for anybody; who has lost the cluster finds out later.
+
+        For the thread that acts, while it waits for hosts.
+        """
+        with contextlib.suppress(HeldError, StoreError):
+            self.keep_in_store()
+        if self._is_due(OVERDUE_SHARE) and not self._writing.locked():
+            self._aside(self._keep_written_quietly)
 
     def keep_in_store(self) -> None:
         """Renew in the store alone, unless somebody is at it: never waits for the cluster.
@@ -186,9 +222,10 @@ class Tenure:
         finally:
             self._lock.release()
 
-    def _renew(self) -> None:
+    def _renew(self, *, at_once: bool = False) -> None:
         now_s = self._clock.monotonic_s()
-        if self._lease is None or now_s - self._renewed_s < LEASE_TTL_S * RENEW_SHARE:
+        due = at_once or now_s - self._renewed_s >= LEASE_TTL_S * RENEW_SHARE
+        if self._lease is None or not due:
             return
         try:
             self._lease = self._store.leases.renew(self._lease, self._clock.now())
@@ -197,21 +234,57 @@ class Tenure:
             raise
         self._renewed_s = now_s
 
-    def _keep_written(self, lease: Lease) -> None:
+    def _is_due(self, share: float) -> bool:
+        """Tell whether that much of the life of what the cluster holds of ours is over."""
+        elapsed_s = self._clock.monotonic_s() - self._written_s
+        return self.confirmed and elapsed_s >= CLUSTER_TTL_S * share
+
+    def _keep_written(self) -> None:
+        """Renew what the cluster holds, unless another thread is at it."""
+        if not self._writing.acquire(blocking=False):
+            return
         try:
-            self._write(self._written, lease)
+            self._rewrite()
         except UnreachableError:
             return  # the fence keeps others out, and what cannot be reached cannot be moved
+        except LeaseLostError:
+            raise
         except HeldError as error:
             raise LeaseLostError(error.message, remedy=error.remedy) from error
+        finally:
+            self._writing.release()
+
+    def _rewrite(self) -> None:
+        """Write with our number of now: lost replies raise it, perhaps at this very moment."""
+        turned_away = -1
+        while (lease := self._renewed_now()) is not None and self._written:
+            try:
+                self._write(self._written, lease)
+            except FencedError:
+                if lease.fence == turned_away:
+                    self._let_go()
+                    raise
+                turned_away = lease.fence
+            else:
+                return
+
+    def _renewed_now(self) -> Lease | None:
+        with self._lock:
+            self._renew(at_once=True)
+            return self._lease
+
+    def _keep_written_quietly(self) -> None:
+        with contextlib.suppress(HeldError, StoreError):
+            self._keep_written()
 
     def release(self) -> None:
         """Let go, in the cluster as well if it answers."""
         with self._lock:
             lease, written = self._lease, self._written
             if lease is not None and written:
-                with contextlib.suppress(HeldError, ReplyLostError, UnreachableError):
-                    self._gateway.write_control(ControlName.LEASE, written, "", lease.fence)
+                with contextlib.suppress(HeldError, ReplyLostError, StoreError, UnreachableError):
+                    self._renew(at_once=True)
+                    self._set(written, "", self._lease or lease)
             self._let_go()
 
     def _let_go(self) -> None:
@@ -222,16 +295,24 @@ class Tenure:
 
 
 @contextmanager
-def holding(cluster: str, store: Store, gateway: Gateway, clock: Clock) -> Iterator[Tenure]:
+def holding(
+    cluster: str,
+    store: Store,
+    gateway: Gateway,
+    clock: Clock,
+    *,
+    aside: Callable[[Callable[[], None]], None] = in_a_thread,
+) -> Iterator[Tenure]:
     """Be the executor of a cluster for the duration of a with-block, as a command is.
 
     Raises:
         HeldError: Somebody else is.
         UnreachableError: The cluster does not answer.
     """
-    tenure = Tenure(cluster, store, gateway, clock)
+    tenure = Tenure(cluster, store, gateway, clock, aside=aside)
     tenure.confirm()
     try:
-        yield tenure
+        with while_waiting(tenure.beat):
+            yield tenure
     finally:
         tenure.release()

@@ -4,13 +4,18 @@ A call never takes the program with it. Side by side, each call has a deadline m
 outside: a host that keeps its connection alive forever, byte by byte, defeats every timeout of
 the layers below, so its call is abandoned together with the thread it runs in. Until that
 thread comes back the host is not called again: it costs one thread, not one for each sweep.
+
+Whoever waits for hosts may wait for minutes while several of them hang, and has something to keep
+meanwhile: a lease, a watchdog. `while_waiting` names what that thread does every few seconds.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -25,6 +30,38 @@ Calls = Mapping[str, Callable[[], T]]
 Outcomes = Mapping[str, T | Failure]
 
 _AGAIN = "\0"  # in no host's name
+
+BEAT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a thread does while it waits, and how often."""
+
+    act: Callable[[], object]
+    every_s: float
+
+
+_beat: ContextVar[Beat | None] = ContextVar("beat", default=None)
+
+
+@contextmanager
+def while_waiting(act: Callable[[], object], every_s: float = BEAT_S) -> Iterator[None]:
+    """Have `act` called every so often by this very thread while it waits for hosts, in the block.
+
+    By this thread, so that it ends with it: one that is stuck elsewhere beats no more, and waiting
+    itself is bounded by the deadlines of calls. `act` must be quick and call no host.
+    """
+    token = _beat.set(Beat(act, every_s))
+    try:
+        yield
+    finally:
+        _beat.reset(token)
+
+
+def present_beat() -> Beat | None:
+    """Return what this thread does while it waits, for whoever lets it wait."""
+    return _beat.get()
 
 
 def again(host: str) -> str:
@@ -124,13 +161,25 @@ class InParallel:
         return outcomes
 
     def _see_through(self, sweep: _Sweep[T]) -> None:
+        beat = present_beat()
         while True:
             self._abandon_overdue(sweep)
             while (ticket := self._next(sweep)) is not None:
                 threading.Thread(target=self._work, args=(sweep, ticket), daemon=True).start()
             if not sweep.pending:
                 return
-            self._changed.wait(self._patience_s(sweep))
+            self._wait(self._patience_s(sweep), beat)
+
+    def _wait(self, patience_s: float, beat: Beat | None) -> None:
+        """Wait until somebody notifies or patience is over, but for a beat at the longest."""
+        if beat is None:
+            self._changed.wait(patience_s)
+        elif not self._changed.wait(min(patience_s, beat.every_s)):
+            self._changed.release()  # whatever a beat does, calls go on ending
+            try:
+                beat.act()
+            finally:
+                self._changed.acquire()
 
     def _next(self, sweep: _Sweep[T]) -> _Ticket[T] | None:
         """Take a call that can begin; to a host whose last call still hangs, none ever does."""

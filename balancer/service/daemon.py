@@ -119,7 +119,7 @@ class Daemon:
         while not self._over.wait(TICK_S * 5):
             for watched in tuple(self._watched.values()):
                 with contextlib.suppress(BalancerError):  # the loop finds out and tells
-                    watched.loop.keep()
+                    watched.loop.keep(STUCK_S)
 
     def _keep_house(self, store: Store) -> None:
         wait_s = housekeeping.FIRST_S

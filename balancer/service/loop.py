@@ -16,6 +16,7 @@ from balancer.errors import BalancerError, ExitCode, HeldError, UnreachableError
 from balancer.execute.progress import OnInterrupt, Progress
 from balancer.execute.recover import recover
 from balancer.execute.tenure import Tenure
+from balancer.gateway.gather import while_waiting
 from balancer.gateway.port import FencedError, Gateway, Observation, ReplyLostError
 from balancer.model.plan import Plan
 from balancer.policy.policy import Mode, Policy
@@ -112,13 +113,16 @@ class ClusterLoop:
         """Go by another setup from the next turn on."""
         self._next_setup = setup
 
-    def keep(self) -> None:
+    def keep(self, silent_max_s: float) -> None:
         """Renew the lease in the store if it is due: for another thread while a turn takes long.
+
+        Not for a turn without a sign of life for so long: whoever stands by shall have the cluster.
 
         Raises:
             LeaseLostError: A newer executor has the cluster.
         """
-        self._tenure.keep_in_store()
+        if self._clock.monotonic_s() - self.beat_s <= silent_max_s:
+            self._tenure.keep_in_store()
 
     def failed(self, error: Exception) -> None:
         """Tell of what should not have happened."""
@@ -134,7 +138,8 @@ class ClusterLoop:
         """Do what is due, and return in how many seconds something is due again."""
         self._beat()
         try:
-            return self._turn()
+            with while_waiting(self._wait):
+                return self._turn()
         except (FencedError, LeaseLostError) as error:
             self._recovered = False
             self._tenure.release()
@@ -364,6 +369,11 @@ class ClusterLoop:
         if self._pending is not None:
             dues.append(self._pending.expires_at)
         return min(IDLE_S, max(0.0, (min(dues) - now).total_seconds()))
+
+    def _wait(self) -> None:
+        """Keep what we have while hosts are waited for: each ends by its deadline."""
+        self._beat()
+        self._tenure.beat()
 
     def _beat(self) -> None:
         self.beat_s = self._clock.monotonic_s()

@@ -27,10 +27,10 @@ from balancer.store.faults import StoreError, working
 from balancer.store.part import Part
 from balancer.store.process import identity, is_gone
 
-# Renewed every third of it where the executor is not waiting for hosts. A cluster with silent hosts
-# can take longer to read: then the lease is kept only if nobody wanted it meanwhile, and whoever
-# took it has the higher number. One whose process cannot be told to be dead, say in a container
-# that is gone, keeps others waiting no longer than this.
+# Renewed every third of it, also while hosts that hang are waited for (`execute/tenure.py`). If it
+# lapses all the same it is kept only if nobody wanted it meanwhile, and whoever took it has the
+# higher number. One whose process cannot be told to be dead, say in a container that is gone, keeps
+# others waiting no longer than this.
 LEASE_TTL_S = 60.0
 
 # Fences start from the seconds since then, not from one: hosts remember the highest they saw, and

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from balancer.errors import UnreachableError
-from balancer.gateway.gather import Gather, InParallel, again, in_turn
+from balancer.gateway.gather import Gather, InParallel, again, in_turn, while_waiting
 from balancer.gateway.port import ReplyLostError
 
 
@@ -164,3 +164,39 @@ def test_a_call_that_hangs_gives_its_place_to_those_that_wait(never: threading.E
     assert isinstance(outcomes["a"], ReplyLostError)
     assert isinstance(outcomes[again("a")], UnreachableError)
     assert outcomes["b"] is True
+
+
+def test_who_waits_for_hosts_beats_meanwhile_and_only_in_its_own_thread(
+    never: threading.Event,
+) -> None:
+    gather = InParallel(4, 0.5)
+    beats: list[int] = []
+    calls: dict[str, Callable[[], object]] = {f"hung{n}": never.wait for n in range(3)}
+
+    def beat() -> None:
+        beats.append(threading.get_ident())
+        if len(beats) == 2:
+            time.sleep(0.05)  # however long it takes, calls go on
+
+    with while_waiting(beat, every_s=0.02):
+        outcomes = gather(calls)
+        other = threading.Thread(target=lambda: gather({"hung": never.wait}))
+        told = len(beats)
+        other.start()
+        other.join()
+    assert all(isinstance(one, ReplyLostError) for one in outcomes.values())
+    assert told >= 5
+    assert set(beats) == {threading.get_ident()}
+    assert len(beats) == told
+    gather({"hung9": never.wait})
+    assert len(beats) == told
+
+
+def test_a_beat_that_raises_ends_the_waiting(never: threading.Event) -> None:
+    def beat() -> None:
+        raise ZeroDivisionError
+
+    gather = InParallel(4, 30.0)
+    with pytest.raises(ZeroDivisionError), while_waiting(beat, every_s=0.02):
+        gather({"hung": never.wait})
+    assert gather({"good": lambda: 1}) == {"good": 1}
