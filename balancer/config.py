@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from sqlalchemy.engine import URL
 
 from balancer.errors import InputError, Place
 from balancer.policy.document import load_document
 from balancer.policy.fields import Document, Duration, Flag, Positive, Text, Version1
 from balancer.policy.tree import Places
+from balancer.store.address import Address, holds_password, where
 from balancer.unattended import AutoPart, HooksPart, RetentionPart, SchedulePart
 
 ENVIRONMENT = "BALANCER_CONFIG"
@@ -103,7 +105,14 @@ class ConfigDocument(Document):
     """The file as a whole."""
 
     version: Version1
-    store: Path | None = Field(None, description="SQLite file with journal and history.")
+    store: Text | None = Field(
+        None,
+        description="SQLite file with journal and history, or postgresql://USER@HOST/DATABASE.",
+    )
+    store_password_file: Path | None = Field(
+        None, description="A file, or the name of a credential: the database role's password."
+    )
+    store_password_env: Text | None = Field(None, description="Name of an environment variable.")
     clusters: Annotated[list[ClusterPart], Field(min_length=1)]
     service: ServicePart = ServicePart()
 
@@ -117,12 +126,28 @@ class Config:
     places: Places
 
     @property
-    def store(self) -> Path:
-        """Return where journal and history are kept."""
-        if self.document.store is not None:
-            return self.beside(self.document.store)
+    def store(self) -> Address:
+        """Return where journal and history are kept; a URL comes with its password.
+
+        Raises:
+            InputError: It is no URL, holds a password itself, or its password is not to be had.
+        """
+        text = self.document.store
+        if text is not None:
+            return self._database(text) if "://" in text else self.beside(Path(text))
         directory = os.environ.get(STATE_DIRECTORY)
         return Path(directory) / STORE_FILE if directory else self.beside(Path(STORE_FILE))
+
+    def _database(self, text: str) -> URL:
+        url = where(text)
+        if holds_password(url):
+            raise InputError(
+                "the store's URL holds a password",
+                place=self.places.value(("store",)),
+                remedy="leave it out there; give store_password_file or store_password_env",
+            )
+        password = read_store_password(self)
+        return url if password is None else url.set(password=password)
 
     def beside(self, path: Path) -> Path:
         """Return a path that was written relative to the configuration file."""
@@ -199,6 +224,19 @@ def read_password(config: Config, part: ConnectionPart) -> str | None:
     return _secret(config, "password", ("connection", part.password_file, part.password_env))
 
 
+def read_store_password(config: Config) -> str | None:
+    """Return the password of the database's role, or None where libpq has its own ways.
+
+    Raises:
+        InputError: The file or variable it should come from is not there. The text never
+            holds the secret.
+    """
+    given = config.document
+    return _secret(
+        config, "store_password", ("", given.store_password_file, given.store_password_env)
+    )
+
+
 def read_address(config: Config, part: NotifyPart) -> str | None:
     """Return the Apprise address of a notification, or None where none is configured.
 
@@ -217,7 +255,7 @@ def _secret(config: Config, what: str, source: tuple[str, Path | None, str | Non
         if secret is None:
             raise InputError(
                 f"the environment variable {variable} is not set",
-                place=Place(str(config.file), key=f"{part}.{what}_env"),
+                place=Place(str(config.file), key=f"{part}.{what}_env".lstrip(".")),
                 remedy=f"set it, or use {what}_file",
             )
         return secret
@@ -230,7 +268,7 @@ def _secret(config: Config, what: str, source: tuple[str, Path | None, str | Non
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(
             f"cannot read the {what} from {file}: {reason}",
-            place=Place(str(config.file), key=f"{part}.{what}_file"),
+            place=Place(str(config.file), key=f"{part}.{what}_file".lstrip(".")),
             remedy=f"the file holds the {what} and nothing else, readable by this user only",
         ) from None
 

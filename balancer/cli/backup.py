@@ -22,7 +22,7 @@ def command(source: Source, file: Path, *, as_json: bool) -> int:
     """Copy journal, history, plans and audit log to FILE, whole and checked.
 
     The service need not be stopped and is not held up. To restore, stop it and put the file where
-    the store is.
+    the store is; a store in PostgreSQL is dumped by pg_dump and restored by pg_restore.
     """
     config = load_config(source.config)
     check_output(file)

@@ -16,6 +16,7 @@ from balancer.cli.output import print_json
 from balancer.cli.terminal import out
 from balancer.clock import SystemClock
 from balancer.config import load_config
+from balancer.store.address import is_absent
 from balancer.store.leases import Lease
 from balancer.store.records import MoveRecord, RunRecord, SettingRecord
 from balancer.store.store import Store
@@ -40,7 +41,7 @@ def command(source: Source, runs: int, *, as_json: bool) -> int:
     names = [part.name for part in config.document.clusters]
     if source.cluster is not None:
         names = [config.cluster(source.cluster).name]
-    if not config.store.exists():
+    if is_absent(config.store):
         found = [_Status(name, None, (), (), ()) for name in names]
     else:
         store = Store.open_read_only(config.store)

@@ -28,6 +28,7 @@ from balancer.service.readiness import Manager
 from balancer.service.reload import Plant, difference, read_plant
 from balancer.service.telling import Teller
 from balancer.service.thread import LoopThread
+from balancer.store.address import named, where
 from balancer.store.store import Store
 
 TICK_S = 1.0  # of the main thread
@@ -202,7 +203,7 @@ class Daemon:
         """Go by another plant from here on; return what that changed."""
         if plant.config.store != self._plant.config.store:
             raise InputError(
-                f"the store is another one: {plant.config.store}",
+                f"the store is another one: {named(where(plant.config.store))}",
                 remedy="restart the service to use another store",
             )
         change = difference(self._plant, plant)

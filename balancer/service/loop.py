@@ -146,6 +146,7 @@ class ClusterLoop:
             self._tell(EventKind.LEASE_LOST, error.message)
             return STANDBY_S
         except StoreError as error:
+            self._recovered = False  # what was cut off is brought to an end first
             self._tell(EventKind.STORE_FAILED, error.message)
             return TROUBLE_S
         finally:

@@ -7,10 +7,11 @@ store are there. What listens may fail or hang without hurting whoever tells: se
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO
 
 from balancer.clock import Clock, SystemClock
-from balancer.config import Config, read_address, read_password
+from balancer.config import Config, read_address, read_password, read_store_password
 from balancer.errors import InputError, Place
 from balancer.service import log
 from balancer.service.audit import AuditLog
@@ -153,11 +154,11 @@ def subscribe_all(
 
 def learn(config: Config) -> None:
     """Never write the passwords of this configuration."""
+    with suppress(InputError):
+        SECRETS.learn(read_store_password(config))
     for part in config.document.clusters:
-        try:
+        with suppress(InputError):  # whoever connects says so, with the reason
             SECRETS.learn(read_password(config, part.connection))
-        except InputError:
-            continue  # whoever connects says so, with the reason
 
 
 def longest_pauses_s(config: Config) -> Mapping[str, float]:

@@ -9,34 +9,39 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
+from balancer.store.address import Address
+from balancer.store.dump import dump
 from balancer.store.faults import StoreError, UnusableStoreError
 
 PAGES_AT_A_TIME = 2048  # 8 MiB; in between, writers have their turn
 PAUSE_S = 0.01
 
 
-def back_up(store: Path, file: Path) -> int:
-    """Copy the SQLite file `store` to `file` and return its size in bytes.
+def back_up(store: Address, file: Path) -> int:
+    """Copy the store to `file` and return its size in bytes.
 
-    It is SQLite's own online backup: one consistent state, whatever happens meanwhile. The copy
-    is checked, written to disk and only then given its name.
+    Of a SQLite file it is SQLite's own online backup, of PostgreSQL a dump: one consistent state,
+    whatever happens meanwhile. The copy is checked, written to disk and only then given its name.
 
     Raises:
         UnusableStoreError: There is no store.
         StoreError: The copy cannot be written, or is damaged; what was at `file` is untouched.
     """
-    if not store.is_file():
+    if isinstance(store, Path) and not store.is_file():
         raise UnusableStoreError(
             f"there is no store at {store}", remedy="it is created by the first run"
         )
-    if file.exists() and file.samefile(store):
+    if isinstance(store, Path) and file.exists() and file.samefile(store):
         raise UnusableStoreError(f"{file} is the store itself", remedy="name another file")
     beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
-        _copy(store, beside)
+        beside.touch(mode=0o600, exist_ok=False)
+        if isinstance(store, Path):
+            _copy(store, beside)
+        else:
+            dump(store, beside)
         with beside.open("rb") as stream:
             os.fsync(stream.fileno())
-        beside.chmod(0o600)
         beside.replace(file)
         return file.stat().st_size
     except (OSError, sqlite3.Error) as error:

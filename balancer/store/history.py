@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from balancer.model.cluster import Cluster, Transport
 from balancer.store import tables
-from balancer.store.part import Part
+from balancer.store.part import Part, put_new
 
 
 class SubjectKind(StrEnum):
@@ -69,11 +69,8 @@ class History(Part):
         """Add one sample for each host and VM; a second one for the same moment is ignored."""
         with self._writing() as connection:
             ids = _subject_ids(connection, cluster.name, _subjects(cluster))
-            known = select(tables.samples.c.subject).where(tables.samples.c.at == at)
-            present = set(connection.execute(known).scalars())
-            rows = [row for row in _samples(cluster, ids, at) if row["subject"] not in present]
-            if rows:
-                connection.execute(insert(tables.samples), rows)
+            if rows := list(_samples(cluster, ids, at)):
+                put_new(connection, tables.samples, rows)
 
     def samples(
         self, cluster: str, kind: SubjectKind, key: str, since: datetime
@@ -145,7 +142,8 @@ def _subject_ids(
     missing = [subject for subject in wanted if subject not in ids]
     if not missing:
         return ids
-    connection.execute(insert(table), list(_subject_rows(cluster, missing)))
+    # A stale executor may be at it as well; both in one order, so that neither waits for ever.
+    put_new(connection, table, list(_subject_rows(cluster, sorted(missing))))
     return known()
 
 

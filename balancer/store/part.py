@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select
+from sqlalchemy import Connection, Engine, Select, Table
+from sqlalchemy.dialects import postgresql, sqlite
 
 from balancer.store.faults import working
+from balancer.store.postgresql import again, connected
 
 
 class Part:
@@ -21,11 +23,44 @@ class Part:
 
     def _read(self, query: Select[Any]) -> list[dict[str, Any]]:
         """Return the rows of a query by column; never waits for a writer, nor makes one wait."""
-        with working(self._location), self._reading_engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+
+        def rows() -> list[dict[str, Any]]:
+            with connected(self._reading_engine) as connection:
+                return [dict(row) for row in connection.execute(query).mappings()]
+
+        with working(self._location):
+            return again(self._reading_engine, rows)
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        """Yield a connection in a transaction that is durable once the block has ended."""
-        with working(self._location), self._engine.begin() as connection:
+        """Yield a connection in a transaction that is durable once the block has ended.
+
+        An error may come after all from a server that was lost while it committed: then the
+        transaction is there or is not, whole. Whoever goes on reads before it acts.
+        """
+        with (
+            working(self._location),
+            connected(self._engine) as connection,
+            connection.begin(),
+        ):
             yield connection
+
+
+def inserting(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Return an INSERT that can say what becomes of a row that is there already."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
+def put(connection: Connection, table: Table, values: dict[str, Any]) -> None:
+    """Insert a row, or overwrite the one with its primary key."""
+    key = [column.name for column in table.primary_key]
+    statement = inserting(connection, table).values(**values)
+    others = {name: value for name, value in values.items() if name not in key}
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=others))
+
+
+def put_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert rows, but for those whose key is there already."""
+    connection.execute(inserting(connection, table).on_conflict_do_nothing(), rows)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import select
 
 from balancer.errors import InputError
 from balancer.model.plan import Plan
 from balancer.store import tables
-from balancer.store.part import Part
+from balancer.store.part import Part, put
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +33,17 @@ class Plans(Part):
     def save(self, plan: Plan, document: str) -> None:
         """Keep a plan as the document it is written as; the same id again replaces it."""
         with self._writing() as connection:
-            connection.execute(delete(tables.plans).where(tables.plans.c.id == plan.id))
-            connection.execute(
-                insert(tables.plans).values(
-                    id=plan.id,
-                    cluster=plan.cluster,
-                    status=plan.status.value,
-                    created_at=plan.created_at,
-                    expires_at=plan.expires_at,
-                    snapshot_sha256=plan.snapshot_sha256,
-                    policy_sha256=plan.policy_sha256,
-                    document=document,
-                )
+            stored = StoredPlan(
+                id=plan.id,
+                cluster=plan.cluster,
+                status=plan.status.value,
+                created_at=plan.created_at,
+                expires_at=plan.expires_at,
+                snapshot_sha256=plan.snapshot_sha256,
+                policy_sha256=plan.policy_sha256,
+                document=document,
             )
+            put(connection, tables.plans, asdict(stored))
 
     def get(self, plan: str) -> StoredPlan:
         """Return the plan with this id.

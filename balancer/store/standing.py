@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import delete, insert, select
 
 from balancer.store import tables
-from balancer.store.part import Part
+from balancer.store.part import Part, put, put_new
+from balancer.store.postgresql import alone
 
 EVERY_CLUSTER = ""  # the name under which a freeze or a mark is everybody's
 
@@ -31,13 +32,7 @@ class Freezes(Part):
     def freeze(self, freeze: Freeze) -> None:
         """Freeze a cluster, or replace who froze it and why."""
         with self._writing() as connection:
-            table = tables.freezes
-            connection.execute(delete(table).where(table.c.cluster == freeze.cluster))
-            connection.execute(
-                insert(table).values(
-                    cluster=freeze.cluster, by=freeze.by, at=freeze.at, reason=freeze.reason
-                )
-            )
+            put(connection, tables.freezes, asdict(freeze))
 
     def thaw(self, cluster: str) -> bool:
         """Lift the freeze of this very name; tell whether there was one."""
@@ -78,24 +73,9 @@ class Approvals(Part):
     def give(self, approval: Approval) -> Approval:
         """Enter a verdict; return the one that stands, which is the first."""
         with self._writing() as connection:
-            table = tables.approvals
-            present = connection.execute(
-                select(table).where(table.c.plan == approval.plan).with_for_update()
-            ).one_or_none()
-            if present is None:
-                connection.execute(
-                    insert(table).values(
-                        plan=approval.plan,
-                        cluster=approval.cluster,
-                        verdict=approval.verdict.value,
-                        by=approval.by,
-                        at=approval.at,
-                        reason=approval.reason,
-                    )
-                )
-                return approval
-            row = dict(present._mapping)  # noqa: SLF001 -- SQLAlchemy's public name for it
-        return Approval(**{**row, "verdict": Verdict(row["verdict"])})
+            row = {**asdict(approval), "verdict": approval.verdict.value}
+            put_new(connection, tables.approvals, [row])
+        return self.of(approval.plan) or approval
 
     def of(self, plan: str) -> Approval | None:
         """Return the verdict on a plan, or None."""
@@ -122,6 +102,7 @@ class Marks(Part):
         )
         if not (rows := self._read(query)):
             with self._writing() as connection:
+                alone(connection, "identity")
                 if connection.execute(query).first() is None:
                     name = _IDENTITY + secrets.token_hex(4)
                     connection.execute(
@@ -133,11 +114,7 @@ class Marks(Part):
     def set(self, cluster: str, name: str, at: datetime) -> None:
         """Note that it was done."""
         with self._writing() as connection:
-            table = tables.marks
-            connection.execute(
-                delete(table).where(table.c.cluster == cluster, table.c.name == name)
-            )
-            connection.execute(insert(table).values(cluster=cluster, name=name, at=at))
+            put(connection, tables.marks, {"cluster": cluster, "name": name, "at": at})
 
     def get(self, cluster: str, name: str) -> datetime | None:
         """Return when it was last done, or None."""

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy import Engine
-from sqlalchemy.engine import URL
 
+from balancer.store.address import Address, named, where
 from balancer.store.audit import Audit
 from balancer.store.campaigns import Campaigns
 from balancer.store.drains import Drains
-from balancer.store.engine import READING, open_engine, open_engine_read_only, where
+from balancer.store.engine import open_engine, open_engine_read_only
 from balancer.store.history import History
 from balancer.store.journal import Journal
 from balancer.store.leases import Leases
 from balancer.store.plans import Plans
 from balancer.store.requests import Requests
+from balancer.store.sqlite import READING
 from balancer.store.standing import Approvals, Freezes, Marks
 from balancer.store.thinning import Thinning
-
-
-def _named(url: URL) -> str:
-    """Return what messages call the store: its file, or its URL without the password."""
-    is_file = url.get_backend_name() == "sqlite" and url.database
-    return str(url.database) if is_file else url.render_as_string(hide_password=True)
 
 
 class Store:
@@ -53,7 +47,7 @@ class Store:
         self.campaigns = Campaigns(engine, reading, location)
 
     @classmethod
-    def open(cls, location: str | Path) -> Self:
+    def open(cls, location: str | Address) -> Self:
         """Open the store, creating it or bringing its schema up to date.
 
         Raises:
@@ -61,18 +55,18 @@ class Store:
             StoreError: The database failed at it.
         """
         url = where(location)
-        name = _named(url)
+        name = named(url)
         return cls(open_engine(url, name), name)
 
     @classmethod
-    def open_read_only(cls, location: str | Path) -> Self:
+    def open_read_only(cls, location: str | Address) -> Self:
         """Open an existing store for reading; it never makes a writer wait.
 
         Raises:
             UnusableStoreError: There is none, or its schema is not ours.
         """
         url = where(location)
-        name = _named(url)
+        name = named(url)
         return cls(open_engine_read_only(url, name), name)
 
     def close(self) -> None:

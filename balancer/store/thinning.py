@@ -12,6 +12,7 @@ from sqlalchemy import delete, func, insert, select
 
 from balancer.store import tables
 from balancer.store.part import Part
+from balancer.store.postgresql import alone
 
 HOUR = timedelta(hours=1)
 
@@ -49,6 +50,7 @@ class Thinning(Part):
             .group_by(table.c.subject)
         )
         with self._writing() as connection:
+            alone(connection, "thinning")
             rows = [dict(row) for row in connection.execute(means).mappings()]
             if not rows:
                 return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from sqlalchemy.engine import URL
 
 from balancer.config import (
     Config,
@@ -18,6 +19,7 @@ from balancer.config import (
 )
 from balancer.connect import ways
 from balancer.errors import InputError
+from balancer.store.address import named
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = "version: 1\nclusters:\n  - name: PROD\n    hosts: [hv01]\n"
@@ -145,3 +147,38 @@ def test_schema_and_reader_agree(tmp_path: Path) -> None:
         jsonschema.validate(yaml.safe_load(wrong), dict(config_schema()))
     with pytest.raises(InputError, match="surprise"):
         loaded(tmp_path, wrong)
+
+
+def test_a_store_in_postgresql_has_its_password_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "store: postgresql://balancer@db.example:5433/balancer?sslmode=verify-full\n"
+    bare = loaded(tmp_path, SMALLEST + url).store
+    assert isinstance(bare, URL)
+    assert (bare.host, bare.port, bare.password) == ("db.example", 5433, None)
+    (tmp_path / "db").write_text(f"{SECRET}\n", "utf-8")
+    for line in ("store_password_file: db\n", "store_password_env: DB_SECRET\n"):
+        monkeypatch.setenv("DB_SECRET", SECRET)
+        store = loaded(tmp_path, SMALLEST + url + line).store
+        assert isinstance(store, URL)
+        assert store.password == SECRET
+        assert SECRET not in f"{store} {store!r} {named(store)}"
+    monkeypatch.delenv("DB_SECRET")
+    with pytest.raises(InputError, match="DB_SECRET is not set") as caught:
+        _ = loaded(tmp_path, SMALLEST + url + line).store
+    assert "balancer.yaml: store_password_env" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:geheim@db/balancer",
+        "postgresql://u@db/balancer?password=geheim",
+        "postgresql://u:geheim@db:port/balancer",
+    ],
+)
+def test_a_password_in_the_stores_url_is_refused_and_not_shown(tmp_path: Path, url: str) -> None:
+    with pytest.raises(InputError) as caught:
+        _ = loaded(tmp_path, f"{SMALLEST}store: {url}\n").store
+    assert "geheim" not in str(caught.value)
+    assert caught.value.remedy

@@ -7,19 +7,19 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from alembic import command
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 from balancer.clock import VirtualClock
 from balancer.errors import ExitCode, HeldError
-from balancer.store.engine import _config as alembic_config
+from balancer.store.address import where
 from balancer.store.leases import LeaseLostError, holder_name
 from balancer.store.process import identity, is_gone
+from balancer.store.schema import revisions
 from balancer.store.store import Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -29,8 +29,8 @@ def later(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def test_one_at_a_time_until_it_ends_or_expires() -> None:
-    with Store.open("sqlite://") as store:
+def test_one_at_a_time_until_it_ends_or_expires(place: str) -> None:
+    with Store.open(place) as store:
         first = store.leases.acquire("c", "a", 60.0, NOW)
         with pytest.raises(HeldError, match="held by a") as caught:
             store.leases.acquire("c", "b", 60.0, later(59))
@@ -44,20 +44,22 @@ def test_one_at_a_time_until_it_ends_or_expires() -> None:
         assert first.fence < second.fence < third.fence
 
 
-def test_the_number_grows_even_when_the_clock_goes_back_or_the_store_is_lost() -> None:
-    with Store.open("sqlite://") as store:
+def test_the_number_grows_even_when_the_clock_goes_back_or_the_store_is_lost(
+    new: Callable[[], str],
+) -> None:
+    with Store.open(new()) as store:
         first = store.leases.acquire("c", "a", 60.0, NOW)
         store.leases.release(first)
         second = store.leases.acquire("c", "a", 60.0, NOW - timedelta(days=400))
         assert second.fence > first.fence
-    with Store.open("sqlite://") as anew:
+    with Store.open(new()) as anew:
         third = anew.leases.acquire("c", "a", 60.0, later(3600))
         assert third.fence > second.fence
         assert third.fence < 2**31
 
 
-def test_renewing_works_until_somebody_else_took_over() -> None:
-    with Store.open("sqlite://") as store:
+def test_renewing_works_until_somebody_else_took_over(place: str) -> None:
+    with Store.open(place) as store:
         lease = store.leases.acquire("c", "a", 60.0, NOW)
         lease = store.leases.renew(lease, later(50))
         assert lease.expires_at == later(110)
@@ -72,9 +74,9 @@ def test_renewing_works_until_somebody_else_took_over() -> None:
             store.leases.renew(newer, later(1002))
 
 
-def test_the_holder_raises_its_number_and_keeps_the_lease() -> None:
+def test_the_holder_raises_its_number_and_keeps_the_lease(place: str) -> None:
     clock = VirtualClock()
-    with Store.open("sqlite://") as store:
+    with Store.open(place) as store:
         with store.leases.hold("c", "a", clock) as first:
             second = store.leases.advance(first)
             third = store.leases.advance(second)
@@ -95,16 +97,18 @@ def test_the_holder_raises_its_number_and_keeps_the_lease() -> None:
         assert store.leases.current("c", clock.now()) == newer
 
 
-def test_raising_the_number_does_not_overtake_who_took_the_cluster_by_another_store() -> None:
-    with Store.open("sqlite://") as one, Store.open("sqlite://") as other:
+def test_raising_the_number_does_not_overtake_who_took_the_cluster_by_another_store(
+    new: Callable[[], str],
+) -> None:
+    with Store.open(new()) as one, Store.open(new()) as other:
         lease = one.leases.acquire("c", "a", 60.0, NOW)
         newer = other.leases.acquire("c", "b", 60.0, later(30))
         assert one.leases.advance(lease).fence < newer.fence
 
 
-def test_holding_lets_go_whatever_happens() -> None:
+def test_holding_lets_go_whatever_happens(place: str) -> None:
     clock = VirtualClock()
-    with Store.open("sqlite://") as store:
+    with Store.open(place) as store:
         with (
             pytest.raises(KeyError),
             store.leases.hold("c", holder_name(), clock),
@@ -115,10 +119,10 @@ def test_holding_lets_go_whatever_happens() -> None:
         assert store.leases.current("c", clock.now()) is None
 
 
-def test_of_many_who_want_it_at_once_one_gets_it(tmp_path: Path) -> None:
+def test_of_many_who_want_it_at_once_one_gets_it(place: str) -> None:
     won: list[str] = []
     lost: list[str] = []
-    with Store.open(tmp_path / "s.db") as store:
+    with Store.open(place) as store:
 
         def want(name: str) -> None:
             try:
@@ -135,8 +139,8 @@ def test_of_many_who_want_it_at_once_one_gets_it(tmp_path: Path) -> None:
     assert (len(won), len(lost)) == (1, 7)
 
 
-def test_a_clock_set_back_keeps_the_cluster_no_longer_than_a_lease_lasts() -> None:
-    with Store.open("sqlite://") as store:
+def test_a_clock_set_back_keeps_the_cluster_no_longer_than_a_lease_lasts(place: str) -> None:
+    with Store.open(place) as store:
         first = store.leases.acquire("c", "a", 60.0, NOW)
         with pytest.raises(HeldError) as caught:
             store.leases.acquire("c", "b", 60.0, later(-3 * 3600))
@@ -160,9 +164,9 @@ with Store.open(sys.argv[1]) as store:
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the cluster of the store `s.db`."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "s.db")]
+def other(place: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the cluster of the store."""
+    command = [sys.executable, "-c", HOLD, place]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603 -- our own
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -173,9 +177,9 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_the_lease_of_a_killed_process_is_free_at_once(
-    tmp_path: Path, other: subprocess.Popen[str]
+    place: str, other: subprocess.Popen[str]
 ) -> None:
-    with Store.open(tmp_path / "s.db") as store:
+    with Store.open(place) as store:
         held = store.leases.current("c", later(1))
         assert held is not None
         with pytest.raises(HeldError, match="the other"):
@@ -211,19 +215,21 @@ def test_a_process_is_gone_only_when_that_is_certain(other: subprocess.Popen[str
         assert not is_gone(doubtful), doubtful
 
 
-def test_a_lease_from_before_they_told_their_process_is_waited_for(tmp_path: Path) -> None:
-    old = create_engine(f"sqlite:///{tmp_path / 's.db'}")
+def test_a_lease_from_before_they_told_their_process_is_waited_for(place: str) -> None:
+    old = create_engine(where(place))
     with old.begin() as connection:
-        command.upgrade(alembic_config(connection), "0001")
+        command.upgrade(revisions(connection), "0001")
         until = int(later(60).timestamp() * 1_000_000)
         row = {"cluster": "c", "fence": 7, "holder": "old", "ttl_s": 60.0, "expires_at": until}
-        connection.exec_driver_sql(
-            "INSERT INTO leases (cluster, fence, holder, ttl_s, expires_at)"
-            " VALUES (:cluster, :fence, :holder, :ttl_s, :expires_at)",
+        connection.execute(
+            text(
+                "INSERT INTO leases (cluster, fence, holder, ttl_s, expires_at)"
+                " VALUES (:cluster, :fence, :holder, :ttl_s, :expires_at)"
+            ),
             row,
         )
     old.dispose()
-    with Store.open(tmp_path / "s.db") as store:
+    with Store.open(place) as store:
         with pytest.raises(HeldError, match="held by old"):
             store.leases.acquire("c", "new", 60.0, later(59))
         assert store.leases.acquire("c", "new", 60.0, later(60)).fence

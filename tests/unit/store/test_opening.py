@@ -24,8 +24,8 @@ from tests.notation import cluster
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def test_the_migrations_make_exactly_the_tables_we_use() -> None:
-    with Store.open("sqlite://") as store, store._engine.connect() as connection:
+def test_the_migrations_make_exactly_the_tables_we_use(place: str) -> None:
+    with Store.open(place) as store, store._engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, tables.metadata) == []
 
@@ -47,12 +47,12 @@ def test_a_commit_is_on_disk_before_we_go_on(tmp_path: Path) -> None:
     assert found == ["wal", 2, 1]
 
 
-def test_many_may_open_a_new_store_at_once(tmp_path: Path) -> None:
+def test_many_may_open_a_new_store_at_once(place: str) -> None:
     faults: list[BaseException] = []
 
     def open_it() -> None:
         try:
-            Store.open(tmp_path / "s.db").close()
+            Store.open(place).close()
         except BaseException as error:  # noqa: BLE001 -- whatever it is, the test must see it
             faults.append(error)
 

@@ -26,8 +26,8 @@ def later(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def test_a_run_from_its_first_line_to_its_report() -> None:
-    with Store.open("sqlite://") as store:
+def test_a_run_from_its_first_line_to_its_report(place: str) -> None:
+    with Store.open(place) as store:
         journal = store.journal
         lease = store.leases.acquire("test", "me", 60.0, NOW)
         entries = [Entry(migration, clustered=True) for migration in PLAN.migrations]
@@ -68,8 +68,8 @@ def test_a_run_from_its_first_line_to_its_report() -> None:
             journal.report(99)
 
 
-def test_a_line_that_does_not_follow_from_the_last_is_not_written() -> None:
-    with Store.open("sqlite://") as store:
+def test_a_line_that_does_not_follow_from_the_last_is_not_written(place: str) -> None:
+    with Store.open(place) as store:
         lease = store.leases.acquire("test", "me", 60.0, NOW)
         run, (move,) = store.journal.begin_run(
             lease, PLAN.id, [Entry(PLAN.migrations[0], clustered=False)], NOW
@@ -79,8 +79,8 @@ def test_a_line_that_does_not_follow_from_the_last_is_not_written() -> None:
         assert len(store.journal.transitions(run)) == 1
 
 
-def test_a_stale_executor_cannot_announce_anything() -> None:
-    with Store.open("sqlite://") as store:
+def test_a_stale_executor_cannot_announce_anything(place: str) -> None:
+    with Store.open(place) as store:
         journal = store.journal
         old = store.leases.acquire("test", "old", 60.0, NOW)
         run, (move,) = journal.begin_run(
@@ -100,8 +100,8 @@ def test_a_stale_executor_cannot_announce_anything() -> None:
         assert journal.open_moves("test")[0].state is MigrationState.PLANNED
 
 
-def test_samples_are_kept_by_subject_and_time() -> None:
-    with Store.open("sqlite://") as store:
+def test_samples_are_kept_by_subject_and_time(place: str) -> None:
+    with Store.open(place) as store:
         history = store.history
         for minute in range(3):
             history.record(SNAPSHOT, later(60 * minute))
@@ -117,8 +117,8 @@ def test_samples_are_kept_by_subject_and_time() -> None:
         assert len(history.samples("test", SubjectKind.VM, "b", NOW)) == 1
 
 
-def test_two_clusters_may_be_sampled_at_the_same_moment() -> None:
-    with Store.open("sqlite://") as store:
+def test_two_clusters_may_be_sampled_at_the_same_moment(place: str) -> None:
+    with Store.open(place) as store:
         other = cluster("h1: a\nh2:", name="other")
         store.history.record(SNAPSHOT, NOW)
         store.history.record(other, NOW)
@@ -126,8 +126,8 @@ def test_two_clusters_may_be_sampled_at_the_same_moment() -> None:
         assert len(store.history.samples("test", SubjectKind.VM, "a", NOW)) == 1
 
 
-def test_measurements_and_plans_come_back_as_they_were() -> None:
-    with Store.open("sqlite://") as store:
+def test_measurements_and_plans_come_back_as_they_were(place: str) -> None:
+    with Store.open(place) as store:
         one = Measurement("test", "a", "h1", "h2", Transport.SMB, NOW, 8.0, 10.0, 2**32, 0.5)
         store.history.record_measurement(one)
         assert store.history.measurements("test") == (one,)

@@ -1,0 +1,52 @@
+"""A copy of a store in PostgreSQL, by PostgreSQL's own client."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from sqlalchemy.engine import URL
+
+from balancer.store.address import for_libpq
+from balancer.store.faults import StoreError
+
+DUMP, READ = "pg_dump", "pg_restore"
+
+
+def dump(url: URL, file: Path) -> None:
+    """Write the whole database to `file`, in the client's own format, and read it back.
+
+    The password travels in the environment, which only our own user can look into.
+
+    Raises:
+        StoreError: The client is missing, or says no.
+    """
+    missing = [name for name in (DUMP, READ) if shutil.which(name) is None]
+    if missing:
+        raise StoreError(
+            f"the store is in PostgreSQL, and its client is not here: {' and '.join(missing)}",
+            remedy="install postgresql-client here, or back the database up where it runs",
+        )
+    words = ["--format=custom", "--no-password", f"--file={file}", f"--dbname={for_libpq(url)}"]
+    secret = {} if url.password is None else {"PGPASSWORD": str(url.password)}
+    _run(DUMP, words, os.environ | secret)
+    _run(READ, ["--list", str(file)], dict(os.environ))
+
+
+def _run(name: str, words: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(  # noqa: S603 -- a program of PostgreSQL's, no shell
+        [name, *words],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise StoreError(
+            f"{name} failed: {lines[0] if lines else f'exit code {done.returncode}'}",
+            remedy="its version must not be older than the server's",
+        )

@@ -1,0 +1,96 @@
+"""SQLite, set up as a server would be.
+
+Why `synchronous=FULL` everywhere: an act on a host depends on the journal line before it, so a
+commit must survive a power cut; WAL with NORMAL loses the last commits then. It costs one disk
+flush a commit, and we commit a few times a second at most; samples go in one commit a reading.
+
+Why `BEGIN IMMEDIATE`: a transaction that reads and then writes would otherwise fail at once, not
+wait, when another process wrote in between. Readers use plain `BEGIN`, and in WAL mode never
+block a writer nor wait for one.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, StaticPool, event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+
+from balancer.clock import SystemClock
+from balancer.store.faults import UnusableStoreError
+
+BUSY_TIMEOUT_MS = 30_000  # writers queue: the longest commit, a fleet's samples, takes under 1 s
+WAL_RETRY_S = 0.02
+READING = "balancer_reading"  # execution option of connections that only read
+
+
+def arguments(url: URL) -> dict[str, Any]:
+    """Return what to make the engine with."""
+    if url.database in (None, "", ":memory:"):
+        return {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+    return {}
+
+
+def read_only(url: URL) -> URL:
+    """Return the URL by which the file can only be read."""
+    path = Path(url.database or "")
+    if not path.is_file():
+        raise UnusableStoreError(
+            f"there is no store at {path}", remedy="it is created by the first run"
+        )
+    query = {"mode": "ro", "uri": "true"}
+    wal = path.with_name(path.name + "-wal")
+    if not wal.exists() and not os.access(path.parent, os.W_OK):
+        # Nobody has it open, and we cannot make the files that readers and writers share: then
+        # SQLite reads it only on our word that it does not change, for as long as we look.
+        query["immutable"] = "1"
+    return URL.create("sqlite", database=f"file:{quote(str(path))}", query=query)
+
+
+def behave(engine: Engine, *, writing: bool) -> None:
+    """Set what SQLite leaves to each connection."""
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, record: object) -> None:
+        del record
+        connection.isolation_level = None  # transactions begin where we say, below
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        if writing:
+            cursor.execute("PRAGMA synchronous=FULL")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        reading = connection.get_execution_options().get(READING, False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def use_wal(engine: Engine) -> None:
+    """Keep readers and writers apart; the file remembers it, and cannot within a transaction.
+
+    SQLite's own patience does not cover this switch: while another process makes it, or has only
+    just opened the file, it answers "busy" at once. So the patience is ours.
+    """
+    clock = SystemClock()
+    until_s = clock.monotonic_s() + BUSY_TIMEOUT_MS / 1000
+    connection = engine.raw_connection()
+    try:
+        while True:
+            try:
+                connection.cursor().execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorname.startswith("SQLITE_BUSY")
+                if not busy or clock.monotonic_s() > until_s:
+                    raise DBAPIError("PRAGMA journal_mode=WAL", None, error) from error
+                clock.sleep(WAL_RETRY_S)
+            else:
+                return
+    finally:
+        connection.close()
