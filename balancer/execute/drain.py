@@ -101,7 +101,7 @@ def admitted(work: Draining, seen: Observation) -> Evacuation:
         InputError: No such host, or one that is down or silent.
         RefusedError: Something stands against it.
     """
-    check_health(seen.cluster)
+    check_health(seen)
     check_may_leave(seen, work.order.hosts)
     evacuation = work.plan(seen)
     refuse_stuck(evacuation)

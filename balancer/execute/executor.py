@@ -66,7 +66,7 @@ def execute(
 
     Raises:
         InputError: The plan is for another cluster, has expired, or is out of date.
-        RefusedError: It is not safe now: the judge says no, or too many hosts are silent.
+        RefusedError: It is not safe now: the judge says no, or the cluster is not well.
         UnreachableError: The cluster cannot be read.
         HeldError: Another executor took the cluster before anything was begun.
         StoreError: The journal cannot be written. What is in flight is adopted at the next start.
@@ -80,7 +80,9 @@ def execute(
     end, outcomes = RunEnd.CANCELLED, tuple(_left_out(plan, frozenset(), "asked to stop"))
     if not interrupted():
         readings = Readings(gateway, clock)
-        cluster = readings.latest().cluster
+        seen = readings.latest()
+        cluster = seen.cluster
+        check_health(seen)
         kept = _allowed(plan, policy, context, cluster, max_migrations)
         records = _entered(context, restricted(plan, kept), cluster)
         stream = Run(context, restricted(plan, kept), policy, readings, *records)
@@ -104,7 +106,6 @@ def _allowed(
     plan: Plan, policy: Policy, context: Context, cluster: Cluster, max_migrations: int | None
 ) -> frozenset[str]:
     """Return the migrations that may be carried out, once the plan has passed every gate."""
-    check_health(cluster)
     check_plan(plan, cluster.name, context.now)
     kept = within_cap(plan, caps_in_force(cluster, policy, max_migrations).migrations)
     context.notes.extend(check_legal(cluster, policy, restricted(plan, kept)))

@@ -6,6 +6,7 @@ import dataclasses
 from datetime import datetime
 
 from balancer.errors import InputError, RefusedError
+from balancer.gateway.port import Observation
 from balancer.judge import Code, Finding, judge
 from balancer.model.cluster import Cluster, HostState
 from balancer.model.plan import Plan
@@ -51,18 +52,26 @@ def check_plan(plan: Plan, cluster: str, now: datetime) -> None:
         )
 
 
-def check_health(cluster: Cluster) -> None:
-    """Refuse to begin while too much of the cluster is silent.
+def why_unwell(seen: Observation) -> str:
+    """Return why a cluster is in no state for migrations; empty when it is well."""
+    hosts = seen.cluster.hosts
+    silent = sorted(host.name for host in hosts if host.state is HostState.UNKNOWN)
+    if len(silent) > UNKNOWN_SHARE_MAX * len(hosts):
+        names = ", ".join(silent)
+        return f"too little is known: {len(silent)} of {len(hosts)} hosts do not answer ({names})"
+    return "; ".join(seen.troubles)
+
+
+def check_health(seen: Observation) -> None:
+    """Refuse to begin while the cluster is not well.
 
     Raises:
-        RefusedError: It is.
+        RefusedError: It is not.
     """
-    silent = sorted(host.name for host in cluster.hosts if host.state is HostState.UNKNOWN)
-    if len(silent) > UNKNOWN_SHARE_MAX * len(cluster.hosts):
+    if why := why_unwell(seen):
         raise RefusedError(
-            f"{len(silent)} of {len(cluster.hosts)} hosts do not answer ({', '.join(silent)}): "
-            "nothing is moved while so little is known",
-            remedy="`balancer check` tells what is wrong with each",
+            f"nothing is moved while the cluster is not well: {why}",
+            remedy="mend that first: `balancer check` and Get-ClusterNode on a node tell more",
         )
 
 

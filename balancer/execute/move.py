@@ -24,6 +24,7 @@ from balancer.execute.failures import (
 from balancer.execute.machine import QUEUED_LIMIT_S, TABLE, Event, next_state
 from balancer.execute.progress import MoveProgress, NewsKind
 from balancer.gateway.port import MoveRefusedError, MoveRequest, ReplyLostError, Sighting
+from balancer.gateway.pulse import Heartbeat
 from balancer.model.cluster import Transport
 from balancer.model.outcome import MigrationOutcome, MigrationState
 from balancer.model.plan import Migration
@@ -44,6 +45,7 @@ class Move:
         not_before_s: No start before this second: back-off, or held by the judge.
         held_since_s: Since when it would have had its turn and was not let start.
         sight: What looks have shown since `sight_since_s`.
+        heartbeat: The guest's before it began; None when it has none.
         doubt: The number with which a request was sent of which we do not know whether it still
             lies at the source; None when there is no such request.
     """
@@ -71,6 +73,7 @@ class Move:
     code: int | None = None
     reason: str = ""
     blackout_s: float | None = None
+    heartbeat: Heartbeat | None = None
 
     @property
     def id(self) -> str:

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterable, Mapping
 from balancer.errors import UnreachableError
 from balancer.execute.context import Context
 from balancer.execute.decide import Ends, admitted, blocked_by, why_not_at_rest
+from balancer.execute.gate import why_unwell
 from balancer.execute.machine import IN_FLIGHT, TABLE
 from balancer.execute.move import Move, Mover
 from balancer.execute.progress import NewsKind, OnInterrupt
+from balancer.execute.pulse import Pulse
 from balancer.execute.readings import Readings, brought_up_to_date
 from balancer.execute.recover import look
 from balancer.execute.settings import HostSetting, owed_text, restore, write
@@ -70,6 +72,7 @@ class Run:
         self._readings = readings
         self.id = run
         self._mover = Mover(context)
+        self._pulse = Pulse(context)
         self._setting_of = {setting.change.host: setting for setting in self.settings}
         self._started_s = context.now_s
 
@@ -80,8 +83,8 @@ class Run:
 
     @property
     def is_over(self) -> bool:
-        """Tell whether every move has ended."""
-        return all(move.state.is_final for move in self.moves)
+        """Tell whether every move has ended, and every guest that moved is as well as before."""
+        return all(move.state.is_final for move in self.moves) and not self._pulse.missing
 
     def step(self, interrupted: Callable[[], bool], on_interrupt: OnInterrupt) -> None:
         """Do everything that can be done now.
@@ -95,12 +98,17 @@ class Run:
             self._interrupt(on_interrupt)
         if self.interrupted and on_interrupt is OnInterrupt.CANCEL:
             self._cancel_all()
-        sightings = look(self._context, self.in_flight) if self.in_flight else {}
+        looked_at = [*self.in_flight, *self._pulse.missing]
+        sightings = look(self._context, looked_at) if looked_at else {}
+        self._pulse.feel(sightings)
         for move in self.in_flight:
-            self._mover.follow(move, sightings.get(move.migration.vm))
+            sighting = sightings.get(move.migration.vm)
+            self._mover.follow(move, sighting)
+            if move.state is MigrationState.DONE:
+                self._pulse.arrived(move, sighting)
         self._leave_out()
         self._settle()
-        if not self._context.alarm and not self.interrupted:
+        if not self._context.alarm and not self.interrupted and not self._pulse.missing:
             self._begin()
 
     def restore_settings(self, interrupted: Callable[[], bool], poll_s: float) -> None:
@@ -187,11 +195,15 @@ class Run:
         if not self._admitted(ready, self._readings.known.cluster, ()):
             return  # our own moves take all slots: no reason to read the cluster
         try:
-            cluster = self._readings.latest().cluster
+            seen = self._readings.latest()
         except UnreachableError as error:
             for move in ready:
                 self._hold(move, error.message)
             return
+        if why := why_unwell(seen):
+            self._context.stop(why)
+            return
+        cluster = seen.cluster
         self._go_by_what_is_set(cluster)
         chosen = self._admitted(ready, cluster, self._readings.foreign(self.moves))
         sightings = look(self._context, chosen) if chosen else {}
@@ -235,7 +247,8 @@ class Run:
     def _begin_if_safe(
         self, move: Move, cluster: Cluster, sightings: Mapping[str, Sighting]
     ) -> None:
-        why, is_final = why_not_at_rest(sightings.get(move.migration.vm), move.migration.source)
+        sighting = sightings.get(move.migration.vm)
+        why, is_final = why_not_at_rest(sighting, move.migration.source)
         if why and is_final:
             self._mover.skip(move, why)
             return
@@ -246,6 +259,7 @@ class Run:
         if why:
             self._hold(move, why)
             return
+        move.heartbeat = sighting.heartbeat if sighting is not None else None
         self._mover.begin(move)
 
     def _judged(self, move: Move, cluster: Cluster) -> str:

@@ -23,6 +23,7 @@ from balancer.gateway.names import host_key, id_key
 from balancer.gateway.networks import ALONE, UNREAD, cluster_networks
 from balancer.gateway.observed import host_of, lost_host, lost_vms, vm_of
 from balancer.gateway.port import Observation
+from balancer.gateway.signs import others_of, troubles_of
 from balancer.gateway.states import AUTO_BALANCER, node_state
 from balancer.gateway.whereabouts import Whereabouts, groups_by_vm, settle
 from balancer.gateway.wire import ClusterAnswer, NodeRow
@@ -189,6 +190,8 @@ class _Assembly:
             tuple(notes),
             estate=estate_of(answer, standing) if answer is not None else None,
             control=control_in(answer.control) if answer is not None else None,
+            troubles=troubles_of(answer),
+            others=others_of(answer, self._believed),
         )
 
     def _host(self, name: str) -> Host:

@@ -30,7 +30,9 @@ from balancer.policy.rules import Allow, Apart, Together
 ORIGIN = "cluster"
 
 _SAME_DOMAIN, _SAME_NODE, _DIFFERENT_DOMAIN, _DIFFERENT_NODE = 1, 2, 3, 4
-_VOLUME_ACCESS_NONE = frozenset({0, 1})  # StateInfo Unavailable, Paused
+# StateInfo Unavailable, Paused, BlockRedirected: I/O fails, waits, or takes the way over another
+# node. FileSystemRedirected (3) is how every node but the owner reaches a volume with ReFS.
+_VOLUME_ACCESS_POOR = frozenset({0, 1, 4})
 
 
 class Seen(NamedTuple):
@@ -187,7 +189,7 @@ def _closed_volumes(
     found: dict[str, set[str]] = {}
     for volume in (cluster.volumes.data or []) if cluster else []:
         for node, access in volume.access.items():
-            if access in _VOLUME_ACCESS_NONE and host_key(node) in names:
+            if access in _VOLUME_ACCESS_POOR and host_key(node) in names:
                 found.setdefault(volume.path, set()).add(names[host_key(node)])
     return found
 

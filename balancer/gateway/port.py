@@ -16,6 +16,8 @@ from typing import Protocol
 from balancer.errors import BalancerError, HeldError
 from balancer.gateway.control import Control, ControlName
 from balancer.gateway.estate import Estate
+from balancer.gateway.pulse import Heartbeat
+from balancer.gateway.signs import Other
 from balancer.model.cluster import AutoBalancer, Cluster, Transport, VmState
 
 
@@ -55,6 +57,8 @@ class Observation:
     notes: tuple[str, ...] = ()  # one sentence each: unreachable hosts, doubtful readings
     estate: Estate | None = None  # None for hosts that stand alone, and where it was not read
     control: Control | None = None  # the same; `Gateway.read_control` asks again
+    troubles: tuple[str, ...] = ()  # what ails the cluster: see `balancer.gateway.signs`
+    others: tuple[Other, ...] = ()  # who else acts on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Sighting:
         percent: Progress of that migration, 0..100.
         failure_code: Unsigned HRESULT of the VM's last migration if that failed, else None.
         blackout_s: Measured at the last migration's switch, where the platform recorded it.
+        heartbeat: As the host it is on shows it; None when the guest has none.
     """
 
     vm: str
@@ -80,6 +85,7 @@ class Sighting:
     failure_code: int | None = None
     failure_text: str = ""
     blackout_s: float | None = None
+    heartbeat: Heartbeat | None = None
 
 
 class SettingAnswer(StrEnum):

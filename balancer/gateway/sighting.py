@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from balancer.gateway.names import host_key, id_key
 from balancer.gateway.port import Sighting
+from balancer.gateway.pulse import heartbeat
 from balancer.gateway.states import (
     GROUP_QUEUED_FLAG,
     JOB_STATES_MOVING,
@@ -101,6 +102,7 @@ class Look:
         moving = queued or any(_moves(row) for row in all_rows)
         failed = next((row for row in told if row.failure), None) if not moving else None
         blackouts = [row.blackout_s for row in (*told, *all_rows) if row.blackout_s is not None]
+        pulses = [row.heartbeat for row in told if row.present]
         states = [row.state for row in told if row.present and row.state is not None]
         percents = [n for row in all_rows for n in (row.progress, row.job_percent) if n is not None]
         return Sighting(
@@ -114,6 +116,7 @@ class Look:
             failure_code=failed.failure if failed else None,
             failure_text=failed.failure_text if failed else "",
             blackout_s=blackouts[0] if blackouts else None,
+            heartbeat=heartbeat(pulses[0]) if pulses else None,
         )
 
 

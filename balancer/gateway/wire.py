@@ -210,6 +210,13 @@ class AtcPart(Wire):
     managed: bool
 
 
+class OthersPart(Wire):
+    """Who else may move VMs of this host."""
+
+    scvmm_agent: bool  # System Center Virtual Machine Manager manages it
+    updating: bool  # a run of Cluster-Aware Updating is under way
+
+
 class HostAnswer(Wire):
     """Everything one host knows of itself."""
 
@@ -228,6 +235,7 @@ class HostAnswer(Wire):
     smb_limit: Section[SmbLimitPart]
     jobs: Section[list[JobRow]]
     atc: Section[AtcPart]
+    others: Section[OthersPart] | None = None  # an older module does not say
 
 
 class ClusterPart(Wire):
@@ -361,6 +369,7 @@ class MoveRow(Wire):
     job_state: int | None
     job_percent: int | None
     blackout_s: float | None
+    heartbeat: int | None = None  # VMHeartbeatStatus; an older module does not say
 
 
 class MovesAnswer(Wire):

@@ -95,7 +95,7 @@ class ClusterReader:
                 name=volume.name,
                 owner=volume.owner,
                 path=volume.path,
-                access=dict.fromkeys(self._world.machines, _DIRECT_ACCESS),
+                access=dict.fromkeys(self._world.machines, _DIRECT_ACCESS) | volume.access,
             )
             for volume in cluster.volumes
         ]

@@ -264,6 +264,7 @@ class Engine:
         self.place(guest, target)
         guest.blackout_s = now_s - migration.blackout_begun_s
         guest.seen_on = frozenset((source.name, target.name))
+        guest.switched_s = now_s
         self._stop(migration, now_s, JobState.COMPLETED)
         guest.migration_state = MigrationState.NONE
 

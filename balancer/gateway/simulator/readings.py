@@ -83,6 +83,14 @@ class Reader:
             ),
             jobs=section(part.JOBS, "jobs", self._jobs(machine, now_s)),
             atc=section(part.ATC, "atc", wire.AtcPart.model_construct(managed=machine.atc)),
+            others=section(
+                part.OTHERS,
+                "others",
+                wire.OthersPart.model_construct(
+                    scvmm_agent=machine.scvmm,
+                    updating=self._world.cluster is not None and self._world.cluster.updating,
+                ),
+            ),
         )
 
     def cluster(self, machine: Machine, now_s: float) -> wire.ClusterAnswer:
@@ -128,6 +136,7 @@ class Reader:
             job_state=int(job.job) if job else None,
             job_percent=job.percent(now_s) if job else None,
             blackout_s=guest.blackout_s if machine.name in guest.seen_on else None,
+            heartbeat=guest.heartbeat_at(now_s) if present else None,
         )
 
     def _load(
@@ -154,7 +163,7 @@ class Reader:
                 vps[row.name] = _together(vps[row.name], row) if row.name in vps else row
             size = guest.maximum_bytes or guest.assigned_bytes
             demand = guest.load.demand(at_s, size)
-            vms.append(rows.vm(float(round(100 * cores / processors)), demand))
+            vms.append(rows.vm(float(round(100 * cores / processors)), demand, now_s))
         cpu = wire.CpuPart.model_construct(
             lp_run_percent=float(busy),
             lp_count=processors,

@@ -13,10 +13,8 @@ from balancer.gateway.simulator.windows import (
     VIRTUAL_MACHINE_GROUP,
     GroupState,
     GroupStatus,
-    VmStateCode,
 )
 
-HEARTBEAT_OK = 6
 _MIB = 2**20
 _VP_ROWS_KEPT = 256
 
@@ -51,16 +49,20 @@ class GuestRows:
             )
         return found
 
-    def vm(self, percent_of_host: float, demand_bytes: int) -> wire.VmRow:
+    def vm(self, percent_of_host: float, demand_bytes: int, now_s: float) -> wire.VmRow:
         """Return what Get-VM says; memory in whole MB."""
         guest = self._guest
         load = guest.is_load
         fixed = (guest.disks, guest.media, guest.switches, guest.notes, guest.version)
-        devices = (guest.assigned_devices, guest.gpu_partitions, guest.replication_mode)
+        devices = (guest.assigned_devices, guest.gpu_partitions)
+        replica = (guest.replication_mode, guest.replication_state)
+        heartbeat = guest.heartbeat_at(now_s)
         assigned = guest.assigned_bytes if load else 0
         demand = demand_bytes // _MIB * _MIB if load else 0
-        key = (guest.state, guest.operation, percent_of_host, assigned, demand, fixed, devices)
-        if self._vm is None or self._vm_key[5:] != key[5:]:
+        changing = (guest.state, guest.operation, percent_of_host, assigned, demand, heartbeat)
+        key = (*changing, fixed, devices, replica)
+        steady = len(changing)
+        if self._vm is None or self._vm_key[steady:] != key[steady:]:
             self._vm = _vm_row(guest)
         if self._vm_key != key:
             self._vm = self._vm.model_copy(
@@ -70,7 +72,7 @@ class GuestRows:
                     "cpu_percent_of_host": percent_of_host,
                     "memory_assigned_bytes": assigned,
                     "memory_demand_bytes": demand,
-                    "heartbeat": HEARTBEAT_OK if guest.state is VmStateCode.RUNNING else None,
+                    "heartbeat": heartbeat,
                 }
             )
             self._vm_key = key

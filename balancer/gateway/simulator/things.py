@@ -6,6 +6,7 @@ Units are in the names; memory in bytes, time in seconds since the world began.
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ from balancer.gateway.simulator.load import Load
 from balancer.gateway.simulator.windows import (
     CLUSTER_GROUP,
     COMPRESSION_OPTION,
+    HEARTBEAT_HEALTHY,
+    HEARTBEAT_LOST,
     STATUS_OK,
     AffinityRuleType,
     MigrationState,
@@ -48,6 +51,7 @@ class Machine:
         reserve_bytes: What the root partition keeps for itself.
         migrations_max: The host's own limit; a cluster that has one overrides it.
         option: Performance option of live migration (TCPIP 0, Compression 1, SMB 2).
+        scvmm: The agent of System Center Virtual Machine Manager runs here.
         migration_cores: What migrations took here, averaged over the last counter interval.
         migration_core_s: The same summed up in the interval that is going on.
     """
@@ -65,6 +69,7 @@ class Machine:
     option: int = COMPRESSION_OPTION
     smb_limit_bytes_per_s: int | None = None
     atc: bool = False
+    scvmm: bool = False
     build: int = 20348
     cpu_vendor: str = "GenuineIntel"
     domain: str = "contoso.example"
@@ -92,7 +97,13 @@ class Disk:
 
 @dataclass(slots=True, eq=False)
 class Guest:
-    """A virtual machine, realised on exactly one machine at any time."""
+    """A virtual machine, realised on exactly one machine at any time.
+
+    Attributes:
+        heartbeat: VMHeartbeatStatus while it runs; None without integration services.
+        ails_s: For how long after each switch its heartbeat is lost.
+        switched_s: When it last switched machines.
+    """
 
     id: str
     name: str
@@ -122,6 +133,9 @@ class Guest:
     replication_mode: int = 0
     replication_state: int = 0
     checkpoint_type: int = 3
+    heartbeat: int | None = HEARTBEAT_HEALTHY
+    ails_s: float = 0.0
+    switched_s: float = -math.inf
     group: str = ""
     priority: int = 2000
     locked: bool = False
@@ -143,6 +157,12 @@ class Guest:
     def dynamic(self) -> bool:
         """Tell whether the guest's memory is dynamic."""
         return self.maximum_bytes > 0
+
+    def heartbeat_at(self, now_s: float) -> int | None:
+        """Return VMHeartbeatStatus as its host shows it; None while it does not run."""
+        if self.state is not VmStateCode.RUNNING or self.heartbeat is None:
+            return None
+        return HEARTBEAT_LOST if now_s < self.switched_s + self.ails_s else self.heartbeat
 
     @property
     def status(self) -> list[int]:
@@ -178,11 +198,15 @@ class AffinityRule:
 
 @dataclass(slots=True, eq=False)
 class Volume:
-    """A cluster shared volume; any node may own it."""
+    """A cluster shared volume; any node may own it.
+
+    `access` holds the StateInfo of the nodes that do not reach it directly.
+    """
 
     name: str
     owner: str
     path: str
+    access: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -220,6 +244,7 @@ class FailoverCluster:
         storage_direct: Storage Spaces Direct is on.
         storage_jobs: Repairs and the like that run.
         unhealthy_disks: Names of virtual disks that miss copies.
+        updating: A run of Cluster-Aware Updating is under way.
     """
 
     name: str
@@ -238,3 +263,4 @@ class FailoverCluster:
     storage_direct: bool = False
     storage_jobs: int = 0
     unhealthy_disks: tuple[str, ...] = ()
+    updating: bool = False

@@ -32,6 +32,8 @@ class Operation(IntEnum):
 
 
 STATUS_OK: Final = 2  # VMOperationalStatus at index 0
+HEARTBEAT_LOST: Final = 4  # VMHeartbeatStatus
+HEARTBEAT_HEALTHY: Final = 6
 
 
 class NodeState(IntEnum):

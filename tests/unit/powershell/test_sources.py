@@ -133,7 +133,12 @@ def test_the_one_query_built_from_an_argument_takes_a_guid() -> None:
     formats = [text(n) for n in every(node, "format_expression") if " -f " in text(n)]
     assert "\"Name = '{0}'\" -f $VmId.ToString().ToUpperInvariant()" in formats
     filters = {text(f) for _, c in placed_calls() if (f := c.arguments.get("Filter")) is not None}
-    assert filters == {"\"Name = 'ClusSvc'\"", "$filter", "'MigrationType = 32768'"}
+    assert filters == {
+        "\"Name = 'ClusSvc'\"",
+        "\"Name = 'SCVMMAgent'\"",
+        "$filter",
+        "'MigrationType = 32768'",
+    }
 
 
 def test_static_members_only_of_known_types() -> None:

@@ -663,6 +663,41 @@ function Read-LbAtc {
     }
 }
 
+# System Center Virtual Machine Manager leaves its agent on every host that it manages. Whether it
+# also balances them, only its own server knows.
+function Test-LbManagedByVmm {
+    foreach ($service in @(CimCmdlets\Get-CimInstance -Namespace 'root\cimv2' -ClassName Win32_Service -Filter "Name = 'SCVMMAgent'" -Property 'Name', 'Started' -ErrorAction Stop)) {
+        if ($service.Started) {
+            return $true
+        }
+    }
+    $false
+}
+
+# While Cluster-Aware Updating is at work, each node holds the one object of this class. Where its
+# namespace (2147749902) or class (2147749904) is missing, its tools are not installed.
+function Test-LbUpdating {
+    try {
+        @(CimCmdlets\Get-CimInstance -Namespace 'root\Microsoft\Windows\ClusterUpdate' -ClassName MSFT_CAURun -Property 'OrchestratorGuid' -ErrorAction Stop).Count -gt 0
+    } catch {
+        if ((Find-LbCode -Text $_.FullyQualifiedErrorId) -in 2147749902, 2147749904) {
+            return $false
+        }
+        throw
+    }
+}
+
+function Read-LbOthers {
+    try {
+        New-LbSection -Data ([pscustomobject] @{
+            scvmm_agent = Test-LbManagedByVmm
+            updating = Test-LbUpdating
+        })
+    } catch {
+        New-LbFailure -Record $_
+    }
+}
+
 # ---- The cluster ---------------------------------------------------------------------------
 
 # All private properties of a cluster object by name; asking for a missing one would be an error.
@@ -826,15 +861,17 @@ function Read-LbAffinity {
     }
 }
 
-# How each node reaches a volume, the worst of its partitions (Unavailable 0 is the lowest).
+# How each node reaches a volume, the worst of its partitions. From the worst: Unavailable 0,
+# Paused 1, BlockRedirected 4, FileSystemRedirected 3, Direct 2.
 function Get-LbAccess {
     param([AllowEmptyCollection()] [object[]] $States, [string] $Volume)
+    $ranks = @{ 0 = 0; 1 = 1; 4 = 2; 3 = 3; 2 = 4 }
     $access = [ordered] @{}
     foreach ($state in $States) {
         if ([string] $state.Name -eq $Volume) {
             $node = [string] $state.Node
             $value = [int] $state.StateInfo
-            if (-not $access.Contains($node) -or $value -lt $access[$node]) {
+            if (-not $access.Contains($node) -or $ranks[$value] -lt $ranks[$access[$node]]) {
                 $access[$node] = $value
             }
         }
@@ -1124,6 +1161,7 @@ function New-LbMoveRow {
         failure_text = [string] $reason
         job_state = if ($null -ne $Job) { [int] $Job.JobState } else { $null }
         job_percent = if ($null -ne $Job) { [int] $Job.PercentComplete } else { $null }
+        heartbeat = if ($null -ne $machine) { ConvertTo-LbNumber -Value $machine.Heartbeat } else { $null }
         blackout_s = $Blackout
     }
 }
@@ -1514,6 +1552,7 @@ function Get-LbHost {
         smb_limit = Read-LbSmbLimit
         jobs = Read-LbJobs
         atc = Read-LbAtc
+        others = Read-LbOthers
     })
 }
 
