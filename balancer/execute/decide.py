@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from balancer.execute.machine import SETTLE_S, SETTLE_UNKNOWN_S, Event
 from balancer.gateway.port import InFlight, Sighting
-from balancer.model.outcome import MigrationState
+from balancer.judge import Code, Finding
+from balancer.model.outcome import Cause, MigrationState, Why
 from balancer.model.plan import Migration, Plan
 from balancer.policy.capacity import Caps
 
@@ -68,18 +69,45 @@ def astray_text(sighting: Sighting | None, target: str) -> str:
     return f"it is on {target}, but {sighting.state.value}"
 
 
-def why_not_at_rest(sighting: Sighting | None, source: str) -> tuple[str, bool]:
-    """Return why a VM cannot start from `source` now (empty if it can), and if that is final."""
+def why_not_at_rest(sighting: Sighting | None, source: str) -> tuple[Cause | None, bool]:
+    """Return why a VM cannot start from `source` now (None if it can), and if that is final."""
     if sighting is None or not sighting.answered:
-        return "a host that had to be asked about it does not answer", False
+        text = "a host that had to be asked about it does not answer"
+        return Cause(Why.HOST_UNREACHABLE, text), False
     if sighting.moving:
-        return "somebody else is migrating it", False
+        return Cause(Why.BUSY, "somebody else is migrating it"), False
     if sighting.hosts != (source,):
         where = ", ".join(sighting.hosts) or "no host"
-        return f"it is on {where}, no longer on {source}", True
+        return Cause(Why.STALE, f"it is on {where}, no longer on {source}"), True
     if not sighting.state.is_load:
-        return f"it is {sighting.state.value} now", True
-    return "", False
+        return Cause(Why.STALE, f"it is {sighting.state.value} now"), True
+    return None, False
+
+
+# What the judge has against one start; all else means that the plan is not of this moment.
+_WORDS = {
+    Code.IMMOVABLE: Why.BLOCKED,
+    Code.TARGET: Why.TARGET,
+    Code.NETWORK: Why.TARGET,
+    Code.MEMORY_END: Why.CAPACITY,
+    Code.MEMORY_DURING: Why.CAPACITY,
+    Code.OVERLOAD: Why.CAPACITY,
+    Code.GROWN: Why.CAPACITY,
+    Code.RULE_END: Why.RULE,
+    Code.RULE_DURING: Why.RULE,
+    Code.CAP_MIGRATIONS: Why.CAP,
+    Code.CAP_BYTES: Why.CAP,
+    Code.CAP_DURATION: Why.CAP,
+    Code.NOT_NEXT: Why.DEPENDENCY,
+}
+
+
+def verdict(findings: Sequence[Finding]) -> Cause | None:
+    """Return what the judge has against a start in the word of its first finding; None if none."""
+    if not findings:
+        return None
+    word = _WORDS.get(findings[0].code, Why.STALE)
+    return Cause(word, "; ".join(finding.message for finding in findings))
 
 
 Ends = tuple[str, str | None]  # source and target of a migration in flight

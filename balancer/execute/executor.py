@@ -19,13 +19,22 @@ from balancer.execute.run import Run
 from balancer.execute.window import MayStart, in_window
 from balancer.gateway.port import FencedError, Gateway
 from balancer.model.cluster import Cluster
-from balancer.model.outcome import MigrationOutcome, MigrationState, RunEnd, RunReport
+from balancer.model.outcome import (
+    Cause,
+    MigrationOutcome,
+    MigrationState,
+    RunEnd,
+    RunReport,
+    Why,
+)
 from balancer.model.plan import Plan
 from balancer.policy.capacity import caps_in_force
 from balancer.policy.policy import Policy
 from balancer.store.journal import Entry
 from balancer.store.leases import Lease, LeaseLostError
 from balancer.store.store import Store
+
+_ASKED = Cause(Why.INTERRUPTED, "asked to stop")
 
 _EXIT_CODES = {
     RunEnd.DONE: ExitCode.DONE,
@@ -77,7 +86,7 @@ def execute(
     context = Context(gateway, store, clock, lease, may_start)
     started_at = context.now
     recover_into(context, interrupted=interrupted, on_progress=on_progress, poll_s=poll_s)
-    end, outcomes = RunEnd.CANCELLED, tuple(_left_out(plan, frozenset(), "asked to stop"))
+    end, outcomes = RunEnd.CANCELLED, tuple(_left_out(plan, frozenset(), _ASKED))
     if not interrupted():
         readings = Readings(gateway, clock)
         seen = readings.latest()
@@ -87,7 +96,7 @@ def execute(
         records = _entered(context, restricted(plan, kept), cluster)
         stream = Run(context, restricted(plan, kept), policy, readings, *records)
         end = _carry_out(stream, context, interrupted, on_interrupt, on_progress, poll_s)
-        why = f"{len(kept)} migrations are allowed in one run"
+        why = Cause(Why.CAP, f"{len(kept)} migrations are allowed in one run")
         outcomes = (*(move.outcome for move in stream.moves), *_left_out(plan, kept, why))
         if end is RunEnd.DONE and len(kept) < len(plan.migrations):
             end = RunEnd.IN_PART if kept else RunEnd.REFUSED
@@ -166,7 +175,7 @@ def _entered(context: Context, plan: Plan, cluster: Cluster) -> tuple[int, tuple
     return run, moves
 
 
-def _left_out(plan: Plan, kept: frozenset[str], why: str) -> Iterator[MigrationOutcome]:
+def _left_out(plan: Plan, kept: frozenset[str], why: Cause) -> Iterator[MigrationOutcome]:
     """Return the outcomes of the migrations that were never entered."""
     for migration in plan.migrations:
         if migration.id not in kept:
@@ -177,7 +186,8 @@ def _left_out(plan: Plan, kept: frozenset[str], why: str) -> Iterator[MigrationO
                 source=migration.source,
                 target=migration.target,
                 state=MigrationState.SKIPPED,
-                reason=why,
+                why=why.why,
+                reason=why.text,
             )
 
 

@@ -26,7 +26,7 @@ from balancer.execute.progress import MoveProgress, NewsKind
 from balancer.gateway.port import MoveRefusedError, MoveRequest, ReplyLostError, Sighting
 from balancer.gateway.pulse import Heartbeat
 from balancer.model.cluster import Transport
-from balancer.model.outcome import MigrationOutcome, MigrationState
+from balancer.model.outcome import Cause, MigrationOutcome, MigrationState, Why
 from balancer.model.plan import Migration
 from balancer.store.history import Measurement
 from balancer.store.journal import Change
@@ -71,6 +71,7 @@ class Move:
     percent: int = 0
     queued: bool = False
     code: int | None = None
+    why: Why | None = None
     reason: str = ""
     blackout_s: float | None = None
     heartbeat: Heartbeat | None = None
@@ -100,6 +101,7 @@ class Move:
             ended_at=self.ended_at,
             percent=self.percent,
             code=self.code,
+            why=self.why,
             reason=self.reason,
             blackout_s=self.blackout_s,
         )
@@ -124,6 +126,7 @@ class Move:
             elapsed_s=self.elapsed_s(now_s),
             expected_s=self.expected_s,
             reason=self.reason,
+            why=self.why,
         )
 
 
@@ -158,6 +161,8 @@ def adopted(record: MoveRecord, context: Context) -> Move:
         asked_s=context.now_s - ago_s,
         started_at=record.started_at,
         percent=record.percent,
+        why=record.why,
+        reason=record.reason,
         doubt=context.lease.fence - 1,  # any earlier number
     )
 
@@ -176,7 +181,7 @@ class Mover:
         move.asked_s, move.queued_s, move.started_at = context.now_s, None, context.now
         move.code, move.held_since_s, move.percent = None, None, 0
         move.doubt = context.lease.fence
-        self._enter(move, Event.INTEND, "")
+        self._enter(move, Event.INTEND)
         request = MoveRequest(migration.vm, migration.source, migration.target, move.clustered)
         try:
             context.act(migration.source, lambda fence: context.gateway.start(request, fence))
@@ -187,18 +192,19 @@ class Mover:
             move.doubt = None
             self._not_sent(move, error.message)
         except ReplyLostError:
-            self._enter(move, Event.LOST, "the reply to the request was lost")
+            self._enter(move, Event.LOST, Cause(Why.LOST, "the reply to the request was lost"))
             context.tell(NewsKind.LOST, move.id, f"{move.label}: {move.reason}; looking")
         else:
             move.doubt = None
-            self._enter(move, Event.ACCEPTED, "")
+            self._enter(move, Event.ACCEPTED)
             context.tell(NewsKind.STARTED, move.id, f"{move.label} by {move.transport.value}")
 
     def follow(self, move: Move, sighting: Sighting | None) -> None:
         """Take note of a look at a migration in flight, and conclude what can be concluded."""
         now_s = self._context.now_s
         if move.state is MigrationState.INTENDED:  # left so by a crash: perhaps it was asked for
-            self._enter(move, Event.TIMEOUT, "asked for or not when the executor ended")
+            cause = Cause(Why.INTERRUPTED, "asked for or not when the executor ended")
+            self._enter(move, Event.TIMEOUT, cause)
         sight = meaning(sighting, move.migration.source, move.migration.target)
         if sight is not move.sight:
             move.sight, move.sight_since_s = sight, now_s
@@ -226,7 +232,7 @@ class Mover:
             since_s = max(since_s, away_s)
         return context.now_s - since_s
 
-    def cancel(self, move: Move, why: str, event: Event = Event.CANCEL) -> None:
+    def cancel(self, move: Move, why: Cause, event: Event = Event.CANCEL) -> None:
         """Announce the cancellation, then ask for it; only looking tells what came of it."""
         context, migration = self._context, move.migration
         self._enter(move, event, why)
@@ -238,7 +244,7 @@ class Mover:
         except (MoveRefusedError, ReplyLostError, UnreachableError) as error:
             context.tell(NewsKind.NOTED, move.id, f"cancelling {move.label}: {error.message}")
 
-    def skip(self, move: Move, why: str, event: Event = Event.SKIP) -> None:
+    def skip(self, move: Move, why: Cause, event: Event = Event.SKIP) -> None:
         """End a migration that waits for its turn and will not have it."""
         self._enter(move, event, why)
         self._context.tell(NewsKind.SKIPPED, move.id, f"{move.label} was not started: {why}")
@@ -247,15 +253,15 @@ class Mover:
         context = self._context
         match event:
             case Event.ACCEPTED:
-                self._enter(move, event, "it is seen moving")
+                self._enter(move, event, note="it is seen moving")
             case Event.ARRIVED:
                 move.percent = 100
                 move.blackout_s = sighting.blackout_s if sighting else None
-                self._enter(move, event, "")
+                self._enter(move, event)
                 self._measure(move)
                 context.tell(NewsKind.MOVED, move.id, f"{move.label}: done")
             case Event.STAYED if move.state is MigrationState.CANCELLING:
-                self._enter(move, event, move.reason)
+                self._enter(move, event, Cause(move.why or Why.INTERRUPTED, move.reason))
                 context.tell(NewsKind.CANCELLED, move.id, f"{move.label}: {move.reason}")
             case Event.STAYED if move.state is MigrationState.UNKNOWN:
                 self._came_to_nothing(move)
@@ -265,7 +271,7 @@ class Mover:
                 self._ended_badly(move, event, code, text)
             case _:
                 why = astray_text(sighting, move.migration.target)
-                self._enter(move, event, why)
+                self._enter(move, event, Cause(Why.ASTRAY, why))
                 context.tell(NewsKind.FAILED, move.id, f"{move.label}: {why}")
                 context.stop(f"{move.migration.name} went astray: {why}")
 
@@ -273,10 +279,11 @@ class Mover:
         """A migration was refused, or failed with its VM at rest on the source."""
         why = sentence(code, text)
         delay_s = retry_delay_s(code, move.attempts)
+        cause = Cause(Why.PLATFORM, why)
         if delay_s is not None and self._may_retry:
-            self._try_later(move, delay_s, why, code)
+            self._try_later(move, delay_s, cause, code)
             return
-        self._enter(move, event, why, code)
+        self._enter(move, event, cause, code)
         self._context.tell(NewsKind.FAILED, move.id, f"{move.label} failed: {why}")
         if failure_of(code).reaction is Reaction.STOP:
             self._context.stop(why)
@@ -284,23 +291,24 @@ class Mover:
     def _not_sent(self, move: Move, why: str) -> None:
         """The request never left: nothing has happened, and nothing will."""
         patience = PATIENCE[Reaction.RETRY]
+        cause = Cause(Why.HOST_UNREACHABLE, why)
         if move.attempts <= patience.attempts:
-            self._try_later(move, patience.delay_before(move.attempts), why, None)
+            self._try_later(move, patience.delay_before(move.attempts), cause)
             return
-        self._enter(move, Event.REFUSED, why)
+        self._enter(move, Event.REFUSED, cause)
         self._context.tell(NewsKind.FAILED, move.id, f"{move.label} failed: {why}")
 
     def _came_to_nothing(self, move: Move) -> None:
         """A lost request shows no trace for long enough: it can be asked for again."""
-        why = "the request was lost and nothing came of it"
+        why = Cause(Why.LOST, "the request was lost and nothing came of it")
         patience = PATIENCE[Reaction.RETRY]
         if self._may_retry and move.attempts <= patience.attempts:
-            self._try_later(move, patience.delay_before(move.attempts), why, None)
+            self._try_later(move, patience.delay_before(move.attempts), why)
             return
         self._enter(move, Event.STAYED, why)
         self._context.tell(NewsKind.FAILED, move.id, f"{move.label} failed: {why}")
 
-    def _try_later(self, move: Move, delay_s: float, why: str, code: int | None) -> None:
+    def _try_later(self, move: Move, delay_s: float, why: Cause, code: int | None = None) -> None:
         self._enter(move, Event.RETRY, why, code)
         move.not_before_s = self._context.now_s + delay_s
         text = f"{move.label} again in {delay_s:.0f} s: {why}"
@@ -319,27 +327,37 @@ class Mover:
         took_s = self._context.now_s - move.since_s
         if move.state is MigrationState.RUNNING:
             why = f"cancelled: not over after {took_s:.0f} s, {move.expected_s:.0f} s were expected"
-            self.cancel(move, why, Event.TIMEOUT)
+            self.cancel(move, Cause(Why.LATE, why), Event.TIMEOUT)
             return
         why = f"still {move.state.value} after {took_s:.0f} s: look at both hosts"
-        self._enter(move, Event.TIMEOUT, why)
+        self._enter(move, Event.TIMEOUT, Cause(Why.LOST, why))
         self._context.tell(NewsKind.FAILED, move.id, f"{move.label}: {why}")
         self._context.stop(f"nobody can say what became of {move.migration.name}")
 
-    def _enter(self, move: Move, event: Event, why: str, code: int | None = None) -> None:
+    def _enter(
+        self,
+        move: Move,
+        event: Event,
+        cause: Cause | None = None,
+        code: int | None = None,
+        *,
+        note: str = "",
+    ) -> None:
         """Write the transition to the journal; only then is it so."""
+        word, text = (cause.why, cause.text) if cause is not None else (None, note)
         context = self._context
         after = next_state(move.state, event)
         context.store.journal.move(
             context.lease,
             move.run,
             move.record,
-            Change(move.state.value, after.value, context.now, why, code),
+            Change(move.state.value, after.value, context.now, text, code, word),
             started_at=move.started_at,
             percent=move.percent,
             blackout_s=move.blackout_s,
         )
-        move.state, move.since_s, move.reason, move.code = after, context.now_s, why, code
+        move.state, move.since_s, move.code = after, context.now_s, code
+        move.why, move.reason = word, text
         move.sight, move.queued = None, False
         move.ended_at = context.now if after.is_final else None
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from balancer.model.cluster import Transport
-from balancer.model.outcome import MigrationState
+from balancer.model.outcome import MigrationState, Why
 
 
 class OnInterrupt(StrEnum):
@@ -62,6 +62,7 @@ class MoveProgress:
     elapsed_s: float
     expected_s: float
     reason: str
+    why: Why | None = None
 
 
 @dataclass(frozen=True, slots=True)

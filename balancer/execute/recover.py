@@ -17,7 +17,7 @@ from balancer.execute.move import Move, Mover, adopted
 from balancer.execute.progress import NewsKind, OnProgress, Progress, never, silent
 from balancer.execute.settings import owed_text, pay_back
 from balancer.gateway.port import Gateway, Sighting
-from balancer.model.outcome import MigrationState, RunEnd
+from balancer.model.outcome import Cause, MigrationState, RunEnd, Why
 from balancer.store.leases import Lease
 from balancer.store.store import Store
 
@@ -97,7 +97,7 @@ def _of(context: Context) -> str:
 
 def _adopt(move: Move, mover: Mover, context: Context) -> None:
     if move.state is MigrationState.PLANNED:
-        mover.skip(move, "its run ended before its turn")
+        mover.skip(move, Cause(Why.INTERRUPTED, "its run ended before its turn"))
         return
     text = f"adopted: {move.label}, {move.state.value} when its executor ended"
     context.tell(NewsKind.ADOPTED, move.id, text, note=True)

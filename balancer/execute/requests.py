@@ -95,6 +95,7 @@ class _Follower:
             elapsed_s=elapsed_s,
             expected_s=move.expected_s,
             reason=move.reason,
+            why=move.why,
         )
 
     def _news(self, line: Transition, moves: tuple[MoveRecord, ...]) -> News | None:

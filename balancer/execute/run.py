@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from balancer.errors import UnreachableError
 from balancer.execute.context import Context
-from balancer.execute.decide import Ends, admitted, blocked_by, why_not_at_rest
+from balancer.execute.decide import Ends, admitted, blocked_by, verdict, why_not_at_rest
 from balancer.execute.gate import why_unwell
 from balancer.execute.machine import IN_FLIGHT, TABLE
 from balancer.execute.move import Move, Mover
@@ -28,7 +28,7 @@ from balancer.judge import judge_start
 from balancer.migration.forecast import dirty_rate, forecast
 from balancer.migration.rates import effective_transport, flow
 from balancer.model.cluster import Cluster, Transport
-from balancer.model.outcome import MigrationState
+from balancer.model.outcome import Cause, MigrationState, Why
 from balancer.model.plan import Plan
 from balancer.policy.capacity import caps_in_force
 from balancer.policy.policy import Policy
@@ -141,7 +141,7 @@ class Run:
     def _cancel_all(self) -> None:
         for move in self.moves:
             if move.state is MigrationState.RUNNING:
-                self._mover.cancel(move, "cancelled: asked to stop")
+                self._mover.cancel(move, Cause(Why.INTERRUPTED, "cancelled: asked to stop"))
 
     def _leave_out(self) -> None:
         """Skip what can no longer have its turn."""
@@ -160,15 +160,16 @@ class Run:
 
     def _why_never(
         self, move: Move, states: Mapping[str, MigrationState], *, too_late: bool
-    ) -> str:
+    ) -> Cause | None:
         if self._context.alarm:
-            return f"the run was stopped: {self._context.alarm}"
+            return Cause(Why.ALARM, f"the run was stopped: {self._context.alarm}")
         if self.interrupted:
-            return "asked to stop"
+            return Cause(Why.INTERRUPTED, "asked to stop")
         _, lost = blocked_by(move.migration, states)
         if lost:
-            return "it comes after " + ", ".join(f"{id_} ({states[id_].value})" for id_ in lost)
-        return "the run took too long" if too_late else ""
+            named = ", ".join(f"{id_} ({states[id_].value})" for id_ in lost)
+            return Cause(Why.DEPENDENCY, f"it comes after {named}")
+        return Cause(Why.LATE, "the run took too long") if too_late else None
 
     def _settle(self) -> None:
         """Write settings whose moves have their turn, restore those whose moves are over."""
@@ -198,7 +199,7 @@ class Run:
             seen = self._readings.latest()
         except UnreachableError as error:
             for move in ready:
-                self._hold(move, error.message)
+                self._hold(move, Cause(Why.HOST_UNREACHABLE, error.message))
             return
         if why := why_unwell(seen):
             self._context.stop(why)
@@ -249,21 +250,21 @@ class Run:
     ) -> None:
         sighting = sightings.get(move.migration.vm)
         why, is_final = why_not_at_rest(sighting, move.migration.source)
-        if why and is_final:
+        if why is not None and is_final:
             self._mover.skip(move, why)
             return
         if late := self._context.may_start(self._context.now, move.expected_s):
-            self._mover.skip(move, late)
+            self._mover.skip(move, Cause(Why.WINDOW, late))
             return
         why = why or self._judged(move, cluster)
-        if why:
+        if why is not None:
             self._hold(move, why)
             return
         move.heartbeat = sighting.heartbeat if sighting is not None else None
         self._mover.begin(move)
 
-    def _judged(self, move: Move, cluster: Cluster) -> str:
-        """Return what the judge has against starting this move now; empty when nothing."""
+    def _judged(self, move: Move, cluster: Cluster) -> Cause | None:
+        """Return what the judge has against starting this move now; None when nothing."""
         findings = judge_start(
             cluster,
             self._policy,
@@ -281,12 +282,12 @@ class Run:
                 for flight in self._readings.foreign(self.moves)
             ],
         )
-        return "; ".join(finding.message for finding in findings)
+        return verdict(findings)
 
-    def _hold(self, move: Move, why: str) -> None:
+    def _hold(self, move: Move, why: Cause) -> None:
         now_s = self._context.now_s
         move.held_since_s = now_s if move.held_since_s is None else move.held_since_s
-        move.not_before_s, move.reason = now_s + HOLD_S, why
+        move.not_before_s, move.why, move.reason = now_s + HOLD_S, why.why, why.text
         if now_s - move.held_since_s >= HOLD_MAX_S:
             self._mover.skip(move, why)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from balancer.formats.schema import schema
 from balancer.formats.tables import resolved, table
+from balancer.model.outcome import Why
 from balancer.model.rule import Rule
 from balancer.policy.rules import KINDS
 from balancer.policy.vocabulary import written_fields
@@ -144,8 +145,10 @@ What became of a plan: `cluster`, `plan` (its id), `end` (done, in_part, cancell
 `started_at`, `ended_at`, `migrations` and `notes` (settings switched and restored, adoptions,
 refusals). Each migration has `migration` (its id in the plan), `vm`, `name`, `source`, `target`,
 `state` (done, failed, cancelled, skipped; unknown where only looking again could tell),
-`started_at`, `ended_at`, `percent`, `code` (the platform's, as an unsigned number), `reason` and
-`blackout_s`.
+`started_at`, `ended_at`, `percent`, `code` (the platform's, as an unsigned number), `why`, `reason`
+and `blackout_s`.
+
+`why` is one word where a migration did not happen, else null: WORDS.
 """
 
 _HEADINGS = {
@@ -205,7 +208,7 @@ def documents_reference() -> str:
             part = made["$defs"][part_name]
             about = " ".join(part["description"].split())
             parts += [f"### {heading}\n", f"{about}\n", table(part, made), ""]
-    parts.append(_REPORT)
+    parts.append(_REPORT.replace("WORDS", ", ".join(f"`{word.value}`" for word in Why)))
     return "\n".join(parts).rstrip() + "\n"
 
 

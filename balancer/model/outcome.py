@@ -36,11 +36,44 @@ FINAL = frozenset(
 )
 
 
+class Why(StrEnum):
+    """Why a migration did not happen, as a word for programs; `reason` says it to people."""
+
+    STALE = "stale"  # VM, host or plan are not what they were when it was planned
+    WINDOW = "window"  # it would not end inside a window
+    RULE = "rule"
+    CAPACITY = "capacity"  # no room, or load, for it now
+    CAP = "cap"  # a stated limit
+    BLOCKED = "blocked"  # the VM must not be moved now: a backup, a checkpoint, a replica
+    TARGET = "target"  # the target does not receive it: paused, incompatible, no network
+    BUSY = "busy"  # somebody else migrates it
+    DEPENDENCY = "dependency"  # it comes after one that did not happen
+    INTERRUPTED = "interrupted"  # somebody asked to stop, or the executor ended
+    ALARM = "alarm"  # the run was stopped
+    LATE = "late"  # it, or the run, took too long
+    HOST_UNREACHABLE = "host_unreachable"
+    PLATFORM = "platform"  # refused or failed by the platform, whose code says more
+    LOST = "lost"  # a request or its reply was lost, and nothing came of it that anybody can tell
+    ASTRAY = "astray"  # the VM is where nobody asked it to go
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why something is as it is: one word for programs, one sentence for people."""
+
+    why: Why
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 @dataclass(frozen=True, slots=True)
 class MigrationOutcome:
     """How one migration ended, or where it stands.
 
     Attributes:
+        why: In one word why it did not happen; None when it did, or still may.
         code: HRESULT or Win32 code of a failure as the platform gave it, else None.
         reason: One sentence for a person; empty when all went well.
         blackout_s: How long the VM stood still at the switch, where measured.
@@ -58,6 +91,7 @@ class MigrationOutcome:
     code: int | None = None
     reason: str = ""
     blackout_s: float | None = None
+    why: Why | None = None
 
 
 class RunEnd(StrEnum):

@@ -60,7 +60,7 @@ class EventKind(StrEnum):
     Migrations and settings (subject: the VM's name, or the host; migration: its id in the plan):
     - `migration_started` [vm, source, target, transport, expected_s]
     - `migration_done` [the same, and elapsed_s]
-    - `migration_failed`, `migration_cancelled`, `migration_skipped` [vm, source, target]
+    - `migration_failed`, `migration_cancelled`, `migration_skipped` [vm, source, target, why]
     - `migration_retried`, `reply_lost`, `migration_adopted`
     - `setting_written`, `setting_restored`, `setting_left`
     - `run_stopped` (nothing more is started; the text says why), `run_interrupted`, `noted`

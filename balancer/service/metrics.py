@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client import generate_latest
 
 from balancer.model.cluster import Transport
-from balancer.model.outcome import RunEnd
+from balancer.model.outcome import RunEnd, Why
 from balancer.model.plan import Status
 from balancer.service.events import Event, EventKind, Value
 from balancer.service.series import Series
@@ -33,29 +33,22 @@ VERBS = frozenset(
     {"apply", "approve", "cancel", "drain", "freeze", "move", "reject", "resume", "rolling", "thaw"}
 )
 REQUEST_ENDS = frozenset({"done", "refused", "cancelled", "failed"})
-REASONS = frozenset(
+REASONS = frozenset(each.value for each in Why) | frozenset(
     {
         "blackout",
         "budget",
-        "busy",
         "cancelled",
-        "cap",
         "cooldown",
         "expired",
         "frozen",
         "interlock",
-        "interrupted",
-        "judge",
         "lease",
         "mode",
-        "order",
         "quarantine",
         "rejected",
         "start_delay",
-        "stopped",
         "unhealthy",
         "unknown_hosts",
-        "window",
     }
 )
 

@@ -103,6 +103,8 @@ class Teller:
             "expected_s": move.expected_s,
             "elapsed_s": move.elapsed_s,
         }
+        if move.why is not None:
+            data["why"] = move.why.value
         self(kind, news.text, subject=move.name, migration=move.migration, data=data)
 
     def ended(self, report: RunReport) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, insert, update
 
 from balancer.errors import InternalError
-from balancer.model.outcome import MigrationState, RunEnd
+from balancer.model.outcome import MigrationState, RunEnd, Why
 from balancer.model.plan import Migration
 from balancer.store import tables
 from balancer.store.leases import Lease, require_held
@@ -32,13 +32,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One transition of a migration, a setting or a run, and why."""
+    """One transition of a migration, a setting or a run, and why: `why` in a word of migrations."""
 
     before: str
     state: str
     at: datetime
     reason: str = ""
     code: int | None = None
+    why: Why | None = None
 
 
 class Journal(JournalReader):
@@ -84,7 +85,7 @@ class Journal(JournalReader):
             LeaseLostError: A newer executor has the cluster.
             InternalError: The migration does not stand where `change` begins.
         """
-        more: dict[str, Any] = {"code": change.code}
+        more: dict[str, Any] = {"code": change.code, "why": change.why}
         if started_at is not None:
             more["started_at"] = started_at
         if percent is not None:
@@ -214,6 +215,7 @@ def _append(
             before=change.before,
             state=change.state,
             code=change.code,
+            why=change.why,
             reason=change.reason,
         )
     )

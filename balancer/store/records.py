@@ -12,7 +12,14 @@ from sqlalchemy import select
 
 from balancer.errors import InputError
 from balancer.model.cluster import Transport
-from balancer.model.outcome import FINAL, MigrationOutcome, MigrationState, RunEnd, RunReport
+from balancer.model.outcome import (
+    FINAL,
+    MigrationOutcome,
+    MigrationState,
+    RunEnd,
+    RunReport,
+    Why,
+)
 from balancer.store import tables
 from balancer.store.part import Part
 
@@ -73,6 +80,7 @@ class MoveRecord:
     percent: int
     blackout_s: float | None
     code: int | None
+    why: Why | None
     reason: str
 
     @property
@@ -89,6 +97,7 @@ class MoveRecord:
             ended_at=self.since if self.state.is_final else None,
             percent=self.percent,
             code=self.code,
+            why=self.why,
             reason=self.reason,
             blackout_s=self.blackout_s,
         )
@@ -122,6 +131,7 @@ class Transition:
     state: str
     fence: int
     code: int | None
+    why: Why | None
     reason: str
 
 
@@ -131,7 +141,11 @@ def _run(row: Mapping[str, Any]) -> RunRecord:
 
 def _move(row: Mapping[str, Any]) -> MoveRecord:
     typed = {"state": MigrationState(row["state"]), "transport": Transport(row["transport"])}
-    return MoveRecord(**{**row, **typed})
+    return MoveRecord(**{**row, **typed, "why": _word(row)})
+
+
+def _word(row: Mapping[str, Any]) -> Why | None:
+    return None if row["why"] is None else Why(row["why"])
 
 
 def _setting(row: Mapping[str, Any]) -> SettingRecord:
@@ -139,7 +153,7 @@ def _setting(row: Mapping[str, Any]) -> SettingRecord:
 
 
 def _transition(row: Mapping[str, Any]) -> Transition:
-    return Transition(**{**row, "kind": TransitionKind(row["kind"])})
+    return Transition(**{**row, "kind": TransitionKind(row["kind"]), "why": _word(row)})
 
 
 class JournalReader(Part):

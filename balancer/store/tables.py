@@ -108,6 +108,7 @@ moves = Table(
     Column("percent", Integer, nullable=False),
     Column("blackout_s", Float),
     Column("code", BigInteger),
+    Column("why", String),  # a word, where something did not happen
     Column("reason", Text, nullable=False),
     UniqueConstraint("run", "migration"),
     Index(None, "cluster", "state"),
@@ -143,6 +144,7 @@ transitions = Table(
     Column("before", String, nullable=False),
     Column("state", String, nullable=False),
     Column("code", BigInteger),
+    Column("why", String),  # a word, where something did not happen
     Column("reason", Text, nullable=False),
     Index(None, "run", "id"),
 )

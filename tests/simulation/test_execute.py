@@ -16,7 +16,7 @@ from balancer.gateway.port import Gateway, MoveRequest
 from balancer.gateway.simulator.faults import Fault, FaultKind
 from balancer.gateway.simulator.mishaps import inject
 from balancer.model.cluster import Transport
-from balancer.model.outcome import MigrationState, RunEnd, RunReport
+from balancer.model.outcome import MigrationState, RunEnd, RunReport, Why
 from balancer.model.plan import Plan
 from balancer.model.rule import SelectBy, Selector
 from balancer.policy.policy import Limits, Policy, TransportPolicy
@@ -87,6 +87,10 @@ def states(report: RunReport) -> list[MigrationState]:
     return [outcome.state for outcome in report.migrations]
 
 
+def whys(report: RunReport) -> list[Why | None]:
+    return [outcome.why for outcome in report.migrations]
+
+
 DONE, FAILED, SKIPPED = MigrationState.DONE, MigrationState.FAILED, MigrationState.SKIPPED
 
 
@@ -153,6 +157,10 @@ def test_a_failed_migration_takes_along_what_comes_after_it() -> None:
     assert report.end is RunEnd.IN_PART
     assert exit_code(report.end) == 4
     assert states(report) == [FAILED, DONE, SKIPPED]
+    assert whys(report) == [Why.PLATFORM, None, Why.DEPENDENCY]
+    assert report == dataclasses.replace(
+        bench.store.journal.report(1), started_at=report.started_at, notes=report.notes
+    )
     assert report.migrations[0].code == 0x80071741
     assert "processor" in report.migrations[0].reason
     assert report.migrations[2].reason == "it comes after m1 (failed)"
@@ -167,6 +175,7 @@ def test_what_passes_is_tried_again_and_what_does_not_is_given_up() -> None:
     bench.fault(dataclasses.replace(reset, vm=small.vm("v31"), count=None))
     report = bench.run(small.plan(TWO))
     assert states(report) == [DONE, FAILED]
+    assert whys(report) == [None, Why.PLATFORM]
     assert report.migrations[1].code == 0x80072746
     assert bench.starts == 2 + 3
     assert len(bench.news(NewsKind.RETRY)) == 1 + 2
@@ -192,6 +201,12 @@ def test_a_request_that_cannot_be_sent_is_tried_again() -> None:
     bench.fault(Fault(FaultKind.UNREACHABLE, host="h1", function="Start-LbMigration", count=1))
     report = bench.run(bench.small.plan(TWO))
     assert report.end is RunEnd.DONE
+    assert whys(report) == [None, None]
+    bench.fault(Fault(FaultKind.UNREACHABLE, host="h2", function="Start-LbMigration"))
+    report = bench.run(bench.small.plan([("m1", "v21", "h3")]))
+    assert whys(report) == [Why.HOST_UNREACHABLE]
+    moves = [move for progress in bench.seen for move in progress.moves]
+    assert moves[-1].why is Why.HOST_UNREACHABLE, "the metrics count by it"
 
 
 def test_a_migration_that_hangs_is_cancelled_at_its_deadline() -> None:
@@ -200,6 +215,7 @@ def test_a_migration_that_hangs_is_cancelled_at_its_deadline() -> None:
     report = bench.run(bench.small.plan(TWO))
     assert report.end is RunEnd.IN_PART
     assert states(report) == [MigrationState.CANCELLED, DONE]
+    assert whys(report) == [Why.LATE, None]
     assert "not over after" in report.migrations[0].reason
     assert bench.small.host_of("v11") == "h1"
     assert ("cancel", bench.small.vm("v11")) in bench.trap.acts
@@ -217,6 +233,7 @@ def test_a_vm_that_ends_up_elsewhere_stops_the_run() -> None:
     assert report.end is RunEnd.IN_PART
     assert report.migrations[0].state is FAILED
     assert report.migrations[2].state is SKIPPED
+    assert whys(report) == [Why.ASTRAY, None, Why.ALARM]
     assert bench.starts == 2
 
 
@@ -230,6 +247,8 @@ def test_interrupted_it_begins_nothing_more_and_cleans_up(how: OnInterrupt) -> N
     assert exit_code(report.end) == 130
     first = DONE if how is OnInterrupt.FINISH else MigrationState.CANCELLED
     assert states(report) == [first, SKIPPED]
+    assert set(whys(report)) <= {None, Why.INTERRUPTED}
+    assert whys(report)[1] is Why.INTERRUPTED
     assert set(small.options().values()) == {1}
     assert not small.gateway.observe().in_flight
     assert bench.starts == 1
@@ -312,6 +331,7 @@ def test_a_migration_made_unsafe_meanwhile_is_left_out() -> None:
     assert report.end is RunEnd.IN_PART
     assert states(report) == [DONE, SKIPPED]
     assert "h4" in report.migrations[1].reason
+    assert whys(report) == [None, Why.TARGET]
     assert bench.starts == 1
 
 
@@ -324,6 +344,7 @@ def test_a_vm_that_somebody_moved_is_left_alone() -> None:
     bench.later(1.0, lambda: gateway.start(request, 10**9))
     report = bench.run(plan)
     assert states(report)[1] is SKIPPED
+    assert whys(report)[1] is Why.STALE
     assert small.host_of("v31") == "h1"
 
 
@@ -333,6 +354,7 @@ def test_a_cap_keeps_the_earliest(most: int) -> None:
     plan = bench.small.plan([("m1", "v11", "h2"), ("m2", "v31", "h4")], after={"m2": ("m1",)})
     report = bench.run(plan, max_migrations=most)
     assert states(report) == [DONE] * most + [SKIPPED] * (2 - most)
+    assert whys(report) == [None] * most + [Why.CAP] * (2 - most)
     assert bench.starts == most
     assert report.end is (RunEnd.REFUSED, RunEnd.IN_PART, RunEnd.DONE)[most]
 

@@ -14,13 +14,15 @@ from balancer.execute.decide import (
     conclusion,
     foreign,
     meaning,
+    verdict,
     why_not_at_rest,
     within_cap,
 )
 from balancer.execute.machine import IN_FLIGHT, TABLE, Event
 from balancer.gateway.port import InFlight, Sighting
+from balancer.judge import Code, Finding
 from balancer.model.cluster import VmState
-from balancer.model.outcome import MigrationState
+from balancer.model.outcome import Cause, MigrationState, Why
 from balancer.model.plan import Plan
 from balancer.policy.capacity import Caps
 from tests.notation import cluster
@@ -76,23 +78,45 @@ def test_an_end_must_last_before_it_is_believed_unless_it_is_the_good_one() -> N
     assert conclusion(unknown, Sight.QUEUED, 0.0) is Event.ACCEPTED
 
 
+SILENT = Sighting("v", ("s",), RUNNING, answered=False)
+
+
 @pytest.mark.parametrize(
-    ("sighting", "words", "final"),
+    ("sighting", "word", "words", "final"),
     [
-        (None, "does not answer", False),
-        (Sighting("v", ("s",), RUNNING, answered=False), "does not answer", False),
-        (Sighting("v", ("s",), RUNNING, moving=True), "somebody else", False),
-        (Sighting("v", ("x",), RUNNING), "on x", True),
-        (Sighting("v", (), RUNNING), "no host", True),
-        (Sighting("v", ("s",), VmState.SAVED), "saved", True),
-        (Sighting("v", ("s",), RUNNING), "", False),
+        (None, Why.HOST_UNREACHABLE, "does not answer", False),
+        (SILENT, Why.HOST_UNREACHABLE, "does not answer", False),
+        (Sighting("v", ("s",), RUNNING, moving=True), Why.BUSY, "somebody else", False),
+        (Sighting("v", ("x",), RUNNING), Why.STALE, "on x", True),
+        (Sighting("v", (), RUNNING), Why.STALE, "no host", True),
+        (Sighting("v", ("s",), VmState.SAVED), Why.STALE, "saved", True),
     ],
 )
-def test_whether_a_vm_is_at_rest(sighting: Sighting | None, words: str, final: bool) -> None:  # noqa: FBT001
-    why, is_final = why_not_at_rest(sighting, "s")
-    assert words in why
-    assert bool(why) == bool(words)
+def test_why_a_vm_is_not_at_rest(
+    sighting: Sighting | None,
+    word: Why,
+    words: str,
+    final: bool,  # noqa: FBT001
+) -> None:
+    cause, is_final = why_not_at_rest(sighting, "s")
+    assert cause is not None
+    assert cause.why is word
+    assert words in cause.text
     assert is_final == final
+
+
+def test_a_vm_at_rest() -> None:
+    assert why_not_at_rest(Sighting("v", ("s",), RUNNING), "s") == (None, False)
+
+
+def test_a_verdict_is_the_word_of_the_first_finding_and_the_words_of_all() -> None:
+    assert verdict([]) is None
+    found = [Finding(Code.RULE_DURING, "r", "a rule"), Finding(Code.OVERLOAD, "h", "load")]
+    assert verdict(found) == Cause(Why.RULE, "a rule; load")
+    words = {code: verdict([Finding(code, "s", "m")]) for code in Code}
+    assert {cause.why for cause in words.values() if cause is not None} == {
+        *(Why.RULE, Why.CAPACITY, Why.CAP, Why.BLOCKED, Why.TARGET, Why.DEPENDENCY, Why.STALE)
+    }
 
 
 HOSTS = cluster("h1: a, b, c\nh2: d\nh3:")

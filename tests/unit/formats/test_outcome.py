@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from balancer.formats.outcome import report_to_json
-from balancer.model.outcome import MigrationOutcome, MigrationState, RunEnd, RunReport
+from balancer.model.outcome import MigrationOutcome, MigrationState, RunEnd, RunReport, Why
 
 KEYS = "schema cluster plan end started_at ended_at migrations notes"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,7 +26,11 @@ def test_a_report_says_everything_the_run_knows() -> None:
             MigrationOutcome(
                 "m2", "2", "b", "h1", "h2", MigrationState.FAILED, NOW, NOW, 40, 0x80070057, "bad"
             ),
-            MigrationOutcome("m3", "3", "c", "h1", "h2", MigrationState.SKIPPED, reason="stopped"),
+            MigrationOutcome(
+                *("m3", "3", "c", "h1", "h2", MigrationState.SKIPPED),
+                reason="stopped",
+                why=Why.ALARM,
+            ),
         ),
         notes=("transport of h1: compression -> smb, restored",),
     )
@@ -40,6 +44,6 @@ def test_a_report_says_everything_the_run_knows() -> None:
     assert document["migrations"][2] == {
         "migration": "m3", "vm": "3", "name": "c", "source": "h1", "target": "h2",
         "state": "skipped", "started_at": None, "ended_at": None, "percent": 0, "code": None,
-        "reason": "stopped", "blackout_s": None,
+        "reason": "stopped", "blackout_s": None, "why": "alarm",
     }  # fmt: skip
     assert document["notes"] == list(report.notes)

@@ -8,7 +8,7 @@ import pytest
 
 from balancer.errors import InputError, InternalError
 from balancer.model.cluster import Transport
-from balancer.model.outcome import MigrationState, RunEnd
+from balancer.model.outcome import MigrationState, RunEnd, Why
 from balancer.store.history import Measurement, SubjectKind
 from balancer.store.journal import Change, Entry
 from balancer.store.leases import LeaseLostError
@@ -39,7 +39,8 @@ def test_a_run_from_its_first_line_to_its_report(place: str) -> None:
             lease, run, first, Change("planned", "intended", later(1)), started_at=later(1)
         )
         journal.move(lease, run, first, Change("intended", "failed", later(2), "why", 0x800700AA))
-        journal.move(lease, run, second, Change("planned", "skipped", later(3), "after m1"))
+        left_out = Change("planned", "skipped", later(3), "after m1", why=Why.DEPENDENCY)
+        journal.move(lease, run, second, left_out)
         setting = journal.intend_setting(lease, run, "h1", "transport", ("tcp", "smb"), later(4))
         assert [s.host for s in journal.open_settings("test")] == ["h1"]
         journal.setting(lease, run, setting, Change("pending", "left", later(5), "theirs"))
@@ -57,6 +58,10 @@ def test_a_run_from_its_first_line_to_its_report(place: str) -> None:
             0x800700AA,
             "why",
         )
+        assert (failed.why, skipped.why) == (None, Why.DEPENDENCY)
+        assert [line.why for line in journal.transitions(run) if line.state == "skipped"] == [
+            Why.DEPENDENCY
+        ]
         assert (failed.started_at, failed.ended_at) == (later(1), later(2))
         assert skipped.started_at is None
         assert report.notes == ("theirs", "a word")
