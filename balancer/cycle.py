@@ -23,8 +23,8 @@ from balancer.model.cluster import Cluster
 from balancer.model.outcome import RunReport
 from balancer.model.plan import Migration, Plan
 from balancer.planner import plan
+from balancer.policy.consistency import rule_warnings
 from balancer.policy.policy import Mode, Policy
-from balancer.policy.said import rule_warnings
 from balancer.store.leases import Lease
 from balancer.store.store import Store
 

@@ -5,8 +5,8 @@
 
 A line is a host with memory and cores (default 16c), a colon, and its VMs with memory and
 cores used (default 0.1c). Words after the numbers: `paused`, `draining`, `down`, `unknown` for
-a host, `smb`, `tcp`, `x2` (two migrations at a time); for a VM `off`, `!word` for a blocker and
-`#tag`. A VM's id is its name.
+a host, `smb`, `tcp`, `x2` (two migrations at a time), `@Site=A` (a fault domain); for a
+VM `off`, `!word` for a blocker and `#tag`. A VM's id is its name.
 """
 
 from __future__ import annotations
@@ -50,11 +50,14 @@ def _number(word: str, unit: str) -> float | None:
 
 def _host(words: list[str]) -> Host:
     memory, cores, state, settings = 64.0, 16.0, HostState.UP, MigrationSettings()
+    domains: list[str] = []
     for word in words[1:]:
         if (value := _number(word, "G")) is not None:
             memory = value
         elif (value := _number(word, "c")) is not None:
             cores = value
+        elif word.startswith("@"):
+            domains.append(word[1:].replace("=", ":"))
         elif word in list(HostState):
             state = HostState(word)
         elif word in list(Transport):
@@ -63,7 +66,14 @@ def _host(words: list[str]) -> Host:
             settings = dataclasses.replace(settings, concurrent=int(word[1:]))
         else:
             raise ValueError(f"host {words[0]}: what is {word!r}?")
-    return Host(words[0], cores, int(memory * GIB), state=state, migration=settings)
+    return Host(
+        words[0],
+        cores,
+        int(memory * GIB),
+        state=state,
+        migration=settings,
+        fault_domain=tuple(domains),
+    )
 
 
 def _vm(words: list[str], host: str) -> Vm:

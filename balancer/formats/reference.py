@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from dataclasses import MISSING
 from pathlib import Path
 
 from balancer.formats.schema import schema
@@ -57,9 +58,13 @@ _RULES = """\
 ## Rules
 
 Each entry of `rules` has one key, the kind of the rule, and under it the rule's own keys. A rule
-that is already broken is repaired where possible and never made worse. The cluster's own rules
-bind as well; where two speak of a VM, both hold. Hard rules that cannot both hold are an error that
-names both.
+that is already broken is repaired where possible and never made worse.
+
+What binds, in this order: the facts of the platform (memory, processors, switches, storage), the
+cluster's own rules (possible owners, affinity, anti-affinity), the policy. Nothing further down can
+allow what something further up forbids; where several speak of a VM, all hold. Two hard rules
+that cannot both hold, whatever is moved where, are an error that names both with file and line.
+Drains and returns keep hard rules as well.
 """
 
 _WINDOWS = """\
@@ -181,7 +186,8 @@ def policy_reference() -> str:
             parts += [f"## `{name}`\n", f"{inner['description']}\n", table(inner, made), ""]
     parts += [_WINDOWS + table(made["$defs"]["SpanEntry"], made), "", _SELECTORS, _RULES]
     for name, kind in sorted(KINDS.items()):
-        parts += [f"### `{name}`\n", f"{_about(kind)}\n", _example(kind), ""]
+        parts += [f"### `{name}`\n", f"{_about(kind)}\n"]
+        parts += [f"```yaml\nrules:\n  - {example(kind)}\n```", ""]
         parts += [table(made["$defs"][f"{name}_rule"], made), ""]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -191,11 +197,14 @@ def _about(kind: type[Rule]) -> str:
     return inspect.cleandoc(kind.__doc__ or "").partition("\n\nArgs:")[0]
 
 
-def _example(kind: type[Rule]) -> str:
-    values = {"vms": "[web01, web02]", "hosts": "[HV01, HV02]"}
-    needed = [field.name for field in written_fields(kind) if field.name in values]
-    inside = ", ".join(f"{name}: {values[name]}" for name in needed)
-    return f"```yaml\nrules:\n  - {kind.kind}: {{{inside}}}\n```"
+_EXAMPLES = {"vms": "[web01, web02]", "hosts": "[HV01, HV02]", "domain": "site", "limit": "60"}
+
+
+def example(kind: type[Rule]) -> str:
+    """Return the entry of a rule of this kind with nothing in it but what it needs."""
+    needed = [field.name for field in written_fields(kind) if field.default is MISSING]
+    inside = ", ".join(f"{name}: {_EXAMPLES[name]}" for name in needed)
+    return f"{kind.kind}: {{{inside}}}"
 
 
 def documents_reference() -> str:

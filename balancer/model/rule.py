@@ -88,6 +88,7 @@ class Rule(ABC):
     """
 
     kind: ClassVar[str]
+    withheld: ClassVar[frozenset[str]] = frozenset()  # fields that this kind does not take
 
     vms: tuple[Selector, ...]
     hard: bool = True
@@ -103,6 +104,11 @@ class Rule(ABC):
         """Return the selectors of hosts, for kinds that have any."""
         return ()
 
+    def doubts(self, cluster: Cluster) -> tuple[str, ...]:
+        """Return what on `cluster` makes it say less than its writer may think, in clauses."""
+        del cluster
+        return ()
+
     def __str__(self) -> str:
-        who = ", ".join(str(selector) for selector in self.vms)
+        who = ", ".join(str(selector) for selector in self.vms or self.host_selectors())
         return f"{self.kind} [{self.name or who}]"

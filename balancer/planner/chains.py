@@ -274,6 +274,8 @@ class _Pair:
             if len(takes):
                 top = self._top(rows[takes], end)[:, None, :]
                 fits[:, takes] &= (used[end][:, :, takes] <= top).all(axis=0)
+        # The target takes one VM already; where it has no room for it, one has to leave.
+        fits &= (sign[1] < max(0, self.engine.state.vacancies(int(self.ends[1]))))[None, :]
         legal: Bools = fits & (self.first[:, None] != rows[None, :])
         return legal
 

@@ -177,8 +177,8 @@ def suspects(state: State, *, hard: bool) -> list[int]:
         soft = problem.soft[problem.soft_row, state.place]
         found = set(np.flatnonzero(soft > 0).tolist())
     for group, counts in zip(problem.groups, state.counts, strict=True):
-        if group.hard == hard and group.broken(counts):
-            found.update(group.members.tolist())
+        if group.hard == hard:
+            found.update(group.guilty(counts, state.place).tolist())
     movable = problem.allowed.sum(axis=1) > 1
     return sorted(vm for vm in found if movable[vm])
 

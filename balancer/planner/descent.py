@@ -93,7 +93,9 @@ class Descent:
         problem = self.state.problem
         mates = {vm} if problem.ruled[vm] else set()
         for index in problem.groups_of_vm.get(vm, ()):
-            mates.update(problem.groups[index].members.tolist())
+            group = problem.groups[index]
+            if group.is_news(self.state.counts[index], source, target):
+                mates.update(group.members.tolist())
         touched = sorted(self.row_of[mate] for mate in mates if mate in self.row_of)
         for row in touched:
             self._block(row)
@@ -115,7 +117,7 @@ class Descent:
     def _block(self, row: int) -> None:
         """Recompute where a VM under rules may go without harm to the tiers above this one."""
         vm = int(self.rows[row])
-        change = self.state.rule_change(vm)
+        change = self.state.rule_change(vm, crowds=False)
         bad = ~change.legal | (change.hard > 0)
         if not self.relief:
             bad |= change.soft > BALANCE_GAIN
@@ -149,6 +151,8 @@ class Descent:
         top = state.home_ceiling(host)[:, None]
         fits[native] = (after[:, native] <= top).all(axis=0)
         here = state.place[self.rows] == host
+        if not state.vacancies(host):
+            fits[:] = False
         change[native] -= self.cost[native]
         change[~fits | self.blocked[:, host] | here] = np.inf
         self.into[:, host] = change
@@ -166,6 +170,8 @@ class Descent:
         top[:, home] = state.home_ceiling(home)
         bad = self.blocked[row] | (after > top).any(axis=0)
         bad[state.place[self.rows[row]]] = True
+        if problem.crowds:
+            bad |= [not state.vacancies(host) for host in range(len(problem.hosts))]
         over = (np.maximum(0.0, after - problem.threshold)
                 - np.maximum(0.0, used - problem.threshold)) * problem.play  # fmt: skip
         even = (phi(after - self.mean) - phi(used - self.mean)) * problem.up

@@ -139,10 +139,11 @@ def repairs(problem: Problem, place: Ints, vm: int, *, hard: bool = True) -> tup
         hosts = hosts_of(one)
         if one.hard == hard and source not in hosts and target in hosts:
             found.append(cite(one.rule))
-    for index in problem.groups_of_vm.get(vm, ()):
+    for index in problem.groups_about(vm):
         group = problem.groups[index]
         before, after = group.counts(problem.home), group.counts(place)
-        if group.hard == hard and group.broken(after) < group.broken(before):
+        helped = group.hard == hard and group.broken(after) < group.broken(before)
+        if helped and vm in group.guilty(before, problem.home):
             found.append(cite(group.said.rule))
     return tuple(sorted(set(found)))
 
@@ -185,7 +186,7 @@ def obstacles(state: State, vm: int, host: int) -> tuple[str, ...]:
         for said in problem.lists_of_vm.get(one.id, ())
         if said.hard and target.name not in hosts_of(said)
     )
-    for index in problem.groups_of_vm.get(vm, ()):
+    for index in problem.groups_about(vm):
         group = problem.groups[index]
         if not group.change(state.counts[index], int(state.place[vm]))[1][host]:
             found.append(f"{cite(group.said.rule)} would be broken")
@@ -268,8 +269,8 @@ def not_moved(
     wanted = set(np.flatnonzero(problem.from_drain & at_home).tolist())
     wanted.update(np.flatnonzero((problem.astray > 0) & at_home).tolist())
     for group, counts in zip(problem.groups, state.counts, strict=True):
-        if group.hard and group.broken(counts):
-            wanted.update(vm for vm in group.members.tolist() if at_home[vm])
+        if group.hard:
+            wanted.update(vm for vm in group.guilty(counts, place).tolist() if at_home[vm])
     if problem.policy.goal is not Goal.RULES_ONLY:
         hot = np.asarray(overloaded(problem, state.used()).any(axis=0))
         wanted.update(np.flatnonzero(hot[place] & at_home & problem.is_load).tolist())

@@ -31,6 +31,8 @@ class Group:
         before: (D,) members in each domain as they are.
         limit: Of a cap; None for a unit.
         fixed: A unit that cannot be counted over disjoint domains: its VMs stay.
+        crowd: A cap on all VMs, host by host. Every move changes its counts, so it is looked at
+            like a capacity: host by host, and not VM by VM.
     """
 
     said: Said
@@ -39,6 +41,7 @@ class Group:
     before: Ints
     limit: int | None
     fixed: bool = False
+    crowd: bool = False
 
     @property
     def hard(self) -> bool:
@@ -87,6 +90,44 @@ class Group:
         room = ~known | (counts[there] < np.maximum(self.limit, self.before[there]))
         return np.where(same, 0, arrive), same | room | (not self.hard)
 
+    def room(self, counts: Ints, host: int) -> int:
+        """Return how many more members a cap lets come to `host` before it is broken more."""
+        domain = int(self.domain[host])
+        if domain < 0 or self.limit is None:
+            return len(self.members)
+        return max(0, self.limit - int(counts[domain]))
+
+    def guilty(self, counts: Ints, place: Ints) -> Ints:
+        """Return the members whose move could make it less broken."""
+        if not self.broken(counts):
+            return self.members[:0]
+        if self.limit is None:
+            return self.members
+        domain = self.domain[place[self.members]]
+        return self.members[(domain >= 0) & (counts[domain] > self.limit)]
+
+    def is_news(self, counts: Ints, source: int, target: int) -> bool:
+        """Tell whether a member's move from `source` to `target` concerns the other members.
+
+        Args:
+            counts: (D,) after the move.
+            source: Host it was on.
+            target: Host it is on.
+        """
+        left, entered = int(self.domain[source]), int(self.domain[target])
+        if left == entered:
+            return False
+        return (left >= 0 and self._turns(int(counts[left]), left)) or (
+            entered >= 0 and self._turns(int(counts[entered]) - 1, entered)
+        )
+
+    def _turns(self, count: int, domain: int) -> bool:
+        """Tell whether `count` members in a domain and one more are different things to others."""
+        if self.limit is None:
+            return count <= 1
+        edges = {self.limit - 1, self.limit, max(self.limit, int(self.before[domain])) - 1}
+        return count in edges
+
     def restrict(self, allowed: Bools, home: Ints) -> None:
         """Take out of `allowed` (N, H), in place, what this group rules out from the start.
 
@@ -126,5 +167,8 @@ def groups_of(
                         domain[at] = number
             there = domain[home[members]]
             before = np.bincount(there[there >= 0], minlength=len(domains)).astype(np.int64)
-            found.append(Group(one, members, domain, before, limit, fixed=not disjoint))
+            crowd = limit is not None and len(members) == len(vms)
+            crowd &= all(len(names) == 1 for names in domains)
+            fixed = not disjoint
+            found.append(Group(one, members, domain, before, limit, fixed=fixed, crowd=crowd))
     return tuple(found)

@@ -29,8 +29,9 @@ from balancer.policy.capacity import (
     why_immovable,
     why_no_target,
 )
+from balancer.policy.consistency import refuse_contradictions
 from balancer.policy.policy import Goal, Policy
-from balancer.policy.said import Said, refuse_contradictions, what_is_said
+from balancer.policy.said import Said, what_is_said
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -96,12 +97,21 @@ class Problem:
 
     @cached_property
     def groups_of_vm(self) -> dict[int, tuple[int, ...]]:
-        """Map each VM that is in any group to the indices of its groups."""
+        """Map each VM that is in any group but a crowd to the indices of its groups."""
         found: dict[int, list[int]] = {}
         for index, group in enumerate(self.groups):
-            for vm in group.members.tolist():
+            for vm in () if group.crowd else group.members.tolist():
                 found.setdefault(vm, []).append(index)
         return {vm: tuple(groups) for vm, groups in found.items()}
+
+    @cached_property
+    def crowds(self) -> tuple[int, ...]:
+        """Indices of the groups that every VM is in."""
+        return tuple(index for index, group in enumerate(self.groups) if group.crowd)
+
+    def groups_about(self, vm: int) -> tuple[int, ...]:
+        """Return the indices of all groups that `vm` is in."""
+        return (*self.groups_of_vm.get(vm, ()), *self.crowds)
 
     @cached_property
     def lists_of_vm(self) -> dict[str, tuple[Said, ...]]:

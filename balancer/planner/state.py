@@ -57,7 +57,7 @@ class State:
                 self.received[host] += sign
                 self.excused[host] += sign * int(problem.from_drain[vm])
                 self.moves += sign
-        for index in problem.groups_of_vm.get(vm, ()):
+        for index in problem.groups_about(vm):
             domain = problem.groups[index].domain
             if domain[source] >= 0:
                 self.counts[index][domain[source]] -= 1
@@ -70,8 +70,13 @@ class State:
         scaled: Floats = self.load * self.problem.scale
         return scaled
 
-    def rule_change(self, vm: int) -> RuleChange:
-        """Return what moving `vm` to each host would do to the counts of broken rules."""
+    def rule_change(self, vm: int, *, crowds: bool = True) -> RuleChange:
+        """Return what moving `vm` to each host would do to the counts of broken rules.
+
+        Args:
+            vm: The VM.
+            crowds: With those that every VM is in; who looks at `vacancies` can do without.
+        """
         problem, source = self.problem, int(self.place[vm])
         hosts = len(problem.hosts)
         hard = np.zeros(hosts, dtype=np.int64)
@@ -85,7 +90,7 @@ class State:
                 hard[home] = problem.astray[vm]
         row = problem.soft[problem.soft_row[vm]]
         soft = row - row[source]
-        for index in problem.groups_of_vm.get(vm, ()):
+        for index in problem.groups_about(vm) if crowds else problem.groups_of_vm.get(vm, ()):
             group = problem.groups[index]
             change, stays = group.change(self.counts[index], source)
             legal &= stays
@@ -95,6 +100,12 @@ class State:
                 soft = soft + change
         legal[source] = False
         return RuleChange(hard, soft, legal)
+
+    def vacancies(self, host: int) -> int:
+        """Return how many more VMs `host` takes by the rules that count all VMs."""
+        problem = self.problem
+        rooms = (problem.groups[at].room(self.counts[at], host) for at in problem.crowds)
+        return min(rooms, default=len(self.place))
 
     def ceiling(self) -> Floats:
         """Return the (2, H) utilisation up to which a host takes VMs without being overloaded."""

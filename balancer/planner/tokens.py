@@ -82,7 +82,7 @@ class Bank:
 
     def _places(self, vm: int, at: int, other: int) -> dict[Hashable, int]:
         found: dict[Hashable, int] = {}
-        for index in self.problem.groups_of_vm.get(vm, ()):
+        for index in self.problem.groups_about(vm):
             if index in self.capped:
                 domain = self.problem.groups[index].domain
                 if domain[at] >= 0 and domain[at] != domain[other]:

@@ -38,6 +38,7 @@ def warnings(cluster: Cluster, rule: Rule) -> tuple[str, ...]:
         for selector in rule.host_selectors()
         if not _hosts(cluster, selector)
     )
+    found.extend(f"{where}rule {rule}: {text}" for text in rule.doubts(cluster))
     return tuple(found)
 
 

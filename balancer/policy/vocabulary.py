@@ -15,12 +15,28 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from balancer.model.rule import Rule, SelectBy, Selector
-from balancer.policy.fields import Document, Flag, HostSelector, Number, Positive, VmSelector, Words
+from balancer.policy.fields import (
+    Document,
+    Flag,
+    HostSelector,
+    Number,
+    Positive,
+    Text,
+    VmSelector,
+    Words,
+)
 from balancer.policy.rules import KINDS
 
 NOT_WRITTEN = frozenset({"origin"})  # fields that we fill in, not the administrator
 
-_TYPES: dict[object, object] = {bool: Flag, int: Positive, float: Number, str: Words}
+_TYPES: dict[object, object] = {
+    bool: Flag,
+    int: Positive,
+    int | None: Positive | None,
+    float: Number,
+    str: Text,
+}
+_OWN_TYPES: dict[str, object] = {"name": Words}  # of fields that may be empty
 
 
 class _OneRule(Document):
@@ -42,7 +58,8 @@ class _OneRule(Document):
 
 def written_fields(kind: type[Rule]) -> list[dataclasses.Field[Any]]:
     """Return the fields of a rule kind that are written down, selectors first."""
-    fields = [item for item in dataclasses.fields(kind) if item.name not in NOT_WRITTEN]
+    hidden = NOT_WRITTEN | kind.withheld
+    fields = [item for item in dataclasses.fields(kind) if item.name not in hidden]
     return sorted(fields, key=lambda item: not _is_selectors(kind, item.name))
 
 
@@ -75,7 +92,7 @@ def _fields_model(kind: type[Rule]) -> type[BaseModel]:
             one: Any = HostSelector if item.name == "hosts" else VmSelector
             annotation: Any = Annotated[tuple[one, ...], Field(min_length=1)]
         else:
-            annotation = _TYPES[hints[item.name]]
+            annotation = _OWN_TYPES.get(item.name) or _TYPES[hints[item.name]]
         field = Field(default=... if required else item.default, description=docs.get(item.name))
         definitions[item.name] = (annotation, field)
     doc = inspect.cleandoc(kind.__doc__ or "").partition("\n\nArgs:")[0]

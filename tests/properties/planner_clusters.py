@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 
 from hypothesis import strategies as st
 
@@ -18,7 +20,19 @@ from balancer.model.cluster import (
 )
 from balancer.model.rule import Rule, SelectBy, Selector
 from balancer.policy.policy import Limits, Policy, Prefer, Reserve, TransportPolicy
-from balancer.policy.rules import Allow, Apart, Avoid, NeverMove, Pin, Together
+from balancer.policy.rules import (
+    Allow,
+    Apart,
+    Avoid,
+    Licence,
+    MaxVms,
+    NeverMove,
+    Pin,
+    Spread,
+    Together,
+    Within,
+)
+from balancer.policy.rules import Prefer as PreferHosts
 
 GIB = 2**30
 
@@ -37,6 +51,7 @@ def hosts(draw: st.DrawFn, count: int) -> tuple[Host, ...]:
             memory_bytes=draw(st.sampled_from([24, 32])) * GIB,
             cpu_speed=draw(st.sampled_from([1.0, 1.0, 1.0, 1.5])),
             state=draw(st.sampled_from(states)) if at else HostState.UP,
+            fault_domain=draw(st.sampled_from([(), ("Site:A",), ("Site:B",)])),
             migration=MigrationSettings(
                 transport=draw(st.sampled_from(list(Transport))),
                 concurrent=draw(st.integers(1, 2)),
@@ -53,21 +68,22 @@ def rules(draw: st.DrawFn, vms: list[str], names: list[str]) -> tuple[Rule, ...]
     some_hosts = st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True)
     made: list[Rule] = []
     for number in range(draw(st.integers(0, 2))):
-        kind = draw(st.sampled_from([Allow, Apart, Avoid, NeverMove, Pin, Together]))
         who, hard, during = pick(draw(some_vms)), draw(st.booleans()), draw(st.booleans())
-        name, where = f"r{number}", pick(draw(some_hosts))
-        if kind is Together:
-            made.append(Together(vms=who, hard=hard, during=during, name=name))
-        elif kind is Apart:
-            made.append(Apart(vms=who, hard=hard, during=during, name=name))
-        elif kind is NeverMove:
-            made.append(NeverMove(vms=who, hard=hard, name=name))
-        elif kind is Pin:
-            made.append(Pin(vms=who, hosts=where, hard=hard, name=name))
-        elif kind is Allow:
-            made.append(Allow(vms=who, hosts=where, hard=hard, name=name))
-        else:
-            made.append(Avoid(vms=who, hosts=where, hard=hard, name=name))
+        where, domain = pick(draw(some_hosts)), draw(st.sampled_from(["site", "host", "Site:A"]))
+        makers: list[Callable[..., Rule]] = [
+            partial(Allow, vms=who, hosts=where, hard=hard),
+            partial(Apart, vms=who, hard=hard, during=during),
+            partial(Avoid, vms=who, hosts=where, hard=hard),
+            partial(Licence, vms=who, hosts=where),
+            partial(MaxVms, hosts=where, limit=draw(st.integers(1, 3)), hard=hard, during=during),
+            partial(NeverMove, vms=who, hard=hard),
+            partial(Pin, vms=who, hosts=where, hard=hard),
+            partial(PreferHosts, vms=who, hosts=where),
+            partial(Spread, vms=who, domain=domain, hard=hard, during=during),
+            partial(Together, vms=who, hard=hard, during=during),
+            partial(Within, vms=who, domain=domain, hard=hard, during=during),
+        ]
+        made.append(draw(st.sampled_from(makers))(name=f"r{number}"))
     return tuple(made)
 
 

@@ -6,12 +6,43 @@ from balancer.model.rule import Rule
 from balancer.policy.rules.allow import Allow
 from balancer.policy.rules.apart import Apart
 from balancer.policy.rules.avoid import Avoid
+from balancer.policy.rules.licence import Licence
+from balancer.policy.rules.max_vms import MaxVms
 from balancer.policy.rules.never_move import NeverMove
 from balancer.policy.rules.pin import Pin
+from balancer.policy.rules.prefer import Prefer
+from balancer.policy.rules.spread import Spread
 from balancer.policy.rules.together import Together
+from balancer.policy.rules.within import Within
 
 KINDS: dict[str, type[Rule]] = {
-    kind.kind: kind for kind in (Allow, Apart, Avoid, NeverMove, Pin, Together)
+    kind.kind: kind
+    for kind in (
+        Allow,
+        Apart,
+        Avoid,
+        Licence,
+        MaxVms,
+        NeverMove,
+        Pin,
+        Prefer,
+        Spread,
+        Together,
+        Within,
+    )
 }
 
-__all__ = ["KINDS", "Allow", "Apart", "Avoid", "NeverMove", "Pin", "Together"]
+__all__ = [
+    "KINDS",
+    "Allow",
+    "Apart",
+    "Avoid",
+    "Licence",
+    "MaxVms",
+    "NeverMove",
+    "Pin",
+    "Prefer",
+    "Spread",
+    "Together",
+    "Within",
+]

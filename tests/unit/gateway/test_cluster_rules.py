@@ -10,9 +10,9 @@ from balancer.gateway.port import Observation
 from balancer.gateway.wire import EVERY_NODE, AffinityRow, GroupRow, HostAnswer, VmRow, VolumeRow
 from balancer.model.cluster import Cluster
 from balancer.model.rule import AllowedHosts, Rule
+from balancer.policy.consistency import refuse_contradictions
 from balancer.policy.policy import Policy
 from balancer.policy.rules import Allow, Apart, Together
-from balancer.policy.said import refuse_contradictions
 from tests.unit.gateway.answers import (
     GIB,
     NOW,

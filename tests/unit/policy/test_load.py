@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from balancer.errors import InputError, InputErrorGroup
+from balancer.formats.reference import example
 from balancer.model.rule import SelectBy, Selector
+from balancer.policy.consistency import rule_warnings
 from balancer.policy.load import load_policy, parse_policy
 from balancer.policy.policy import (
     Goal,
@@ -22,7 +24,6 @@ from balancer.policy.policy import (
     TransportPolicy,
 )
 from balancer.policy.rules import KINDS, Allow, Apart, NeverMove, Together
-from balancer.policy.said import refuse_contradictions, rule_warnings
 from tests.notation import cluster
 
 FULL = """\
@@ -186,14 +187,20 @@ def test_the_version_has_to_be_said(text: str, message: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(KINDS))
 def test_every_kind_in_the_dictionary_can_be_written(name: str) -> None:
-    hosts = ", hosts: [h1]" if "hosts" in KINDS[name].__dataclass_fields__ else ""
-    text = f"version: 1\nrules:\n  - {name}: {{vms: [a]{hosts}}}\n"
+    text = f"version: 1\nrules:\n  - {example(KINDS[name])}\n"
     (rule,) = parse_policy(text, "p.yaml").rules
     assert type(rule) is KINDS[name]
     assert rule.origin == "p.yaml:3"
-    unsaid = {"vms", "hosts", "origin"}
     for field in dataclasses.fields(rule):
-        assert field.name in unsaid or getattr(rule, field.name) == field.default
+        unsaid = field.name != "origin" and field.default is not dataclasses.MISSING
+        assert not unsaid or getattr(rule, field.name) == field.default
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_a_kind_refuses_the_keys_that_make_no_sense_for_it(name: str) -> None:
+    for key in KINDS[name].withheld:
+        with pytest.raises(InputError, match="unknown key"):
+            parse_policy(f"version: 1\nrules:\n  - {name}: {{{key}: true}}\n", "p.yaml")
 
 
 def test_a_rule_on_an_unknown_vm_warns_with_its_line() -> None:
@@ -201,13 +208,3 @@ def test_a_rule_on_an_unknown_vm_warns_with_its_line() -> None:
     (warning,) = rule_warnings(cluster("h1: a\nh2:"), policy)
     assert warning.startswith("policy.yaml:3: ")
     assert "no VM matches ghost" in warning
-
-
-def test_contradicting_rules_are_named_both_with_their_lines() -> None:
-    policy = parse_policy(
-        "version: 1\nrules:\n  - together: {vms: [a, b]}\n  - apart: {vms: [a, b]}\n", "policy.yaml"
-    )
-    with pytest.raises(InputError) as caught:
-        refuse_contradictions(cluster("h1: a, b\nh2:"), policy)
-    assert "policy.yaml:3" in caught.value.message
-    assert "policy.yaml:4" in caught.value.message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
@@ -31,19 +31,27 @@ HOSTS = st.lists(
 ).map(tuple)
 
 
+VALUES: dict[object, st.SearchStrategy[Any]] = {
+    bool: st.booleans(),
+    int: st.integers(1, 99),
+    int | None: st.none() | st.integers(1, 99),
+    str: WORD,
+}
+OWN_VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "vms": VMS,
+    "hosts": HOSTS,
+    "name": st.just("") | WORD,
+}
+
+
 @st.composite
 def rules(draw: st.DrawFn, origin: str = "") -> Rule:
     kind = KINDS[draw(st.sampled_from(sorted(KINDS)))]
-    fields: dict[str, Any] = {
-        "vms": draw(VMS),
-        "hard": draw(st.booleans()),
-        "during": draw(st.booleans()),
-        "name": draw(st.just("") | WORD),
+    hints = get_type_hints(kind)
+    fields = {
+        field.name: draw(OWN_VALUES.get(field.name, VALUES.get(hints[field.name], st.nothing())))
+        for field in written_fields(kind)
     }
-    if "hosts" in kind.__dataclass_fields__:
-        fields["hosts"] = draw(HOSTS)
-    if "max_per_host" in kind.__dataclass_fields__:
-        fields["max_per_host"] = draw(st.integers(1, 99))
     return kind(**fields, origin=origin)
 
 
