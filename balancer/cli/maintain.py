@@ -30,7 +30,7 @@ from balancer.service.sight import Sight
 from balancer.service.stop import Reason, Stop
 from balancer.service.telling import Teller
 from balancer.store.leases import Lease
-from balancer.store.requests import RequestState
+from balancer.store.requests import Request, RequestState
 from balancer.store.store import Store
 
 _ZONES = "zoneinfo/"
@@ -64,9 +64,38 @@ def ask(
     *,
     as_json: bool,
 ) -> ExitCode | None:
-    """Ask the service that holds the cluster, and wait; None if none does, or it went away.
+    """Ask the service that holds the cluster, wait, and print what it answers.
 
-    Interrupted, it asks for a clean stop and waits for that.
+    None if none holds it, or it went away. Interrupted, it asks for a clean stop and waits for
+    that.
+
+    Raises:
+        AnsweredError: The service refused.
+    """
+    request = asked(store, cluster, clock, verb, arguments, interrupted, as_json=as_json)
+    if request is None:
+        return None
+    code = _code(request)
+    if as_json:
+        state = {"request": request.id, "state": request.state.value, "text": request.text}
+        print_json(state | {"exit_code": int(code)})
+    else:
+        out.print(escape(request.text), soft_wrap=True)
+    return code
+
+
+def asked(
+    store: Store,
+    cluster: str,
+    clock: Clock,
+    verb: str,
+    arguments: Mapping[str, Any],
+    interrupted: Callable[[], bool],
+    *,
+    as_json: bool,
+    on_look: Callable[[], None] = lambda: None,
+) -> Request | None:
+    """Ask as `ask` does, and return the answered request.
 
     Raises:
         AnsweredError: The service refused.
@@ -77,19 +106,21 @@ def ask(
     err.print(f"[bright_black]asked the service: request {number}[/]", soft_wrap=True)
     with watching(as_json=as_json) as watch:
         request = follow(
-            store, number, clock, interrupted=interrupted, on_plan=_ignore, on_progress=watch
+            store,
+            number,
+            clock,
+            interrupted=interrupted,
+            on_plan=_ignore,
+            on_progress=watch,
+            on_look=on_look,
         )
-    if request is None:
-        return None
-    code = ExitCode.OUR_FAULT if request.exit_code is None else ExitCode(request.exit_code)
-    if request.state is RequestState.REFUSED:
-        raise AnsweredError(request.text, code)
-    if as_json:
-        state = {"request": number, "state": request.state.value, "text": request.text}
-        print_json(state | {"exit_code": int(code)})
-    else:
-        out.print(escape(request.text), soft_wrap=True)
-    return code
+    if request is not None and request.state is RequestState.REFUSED:
+        raise AnsweredError(request.text, _code(request))
+    return request
+
+
+def _code(request: Request) -> ExitCode:
+    return ExitCode.OUR_FAULT if request.exit_code is None else ExitCode(request.exit_code)
 
 
 def _ignore(plan: str) -> None:

@@ -1,30 +1,32 @@
-"""`balancer rolling`: walk a whole cluster, host by host, with the administrator's commands."""
+"""`balancer rolling`: walk a whole cluster, turn by turn, with the administrator's commands."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
+from typing import Any
 
 import click
-from rich.markup import escape
 
+from balancer.cli.campaign import say_step, show_campaign, show_preview
 from balancer.cli.interrupt import asked_to_stop
-from balancer.cli.maintain import alone, me
+from balancer.cli.maintain import alone, asked, me
 from balancer.cli.options import SECONDS, Source, examples, site_options
-from balancer.cli.output import print_json, warn
+from balancer.cli.output import counted, warn
 from balancer.cli.progress import watching
-from balancer.cli.site import open_site
-from balancer.cli.terminal import err, out
+from balancer.cli.site import Site, open_site
+from balancer.cli.terminal import err
 from balancer.clock import SystemClock
 from balancer.errors import ExitCode, InputError
-from balancer.execute.leaving import hosts_named
-from balancer.execute.rolling import Rolling, Walk, order_of
-from balancer.model.cluster import Cluster, HostState
-from balancer.service.hooks import run_hook
-from balancer.store.campaigns import Campaign, CampaignState, HostStep
+from balancer.execute.campaign import Rolling, preview, those_up
+from balancer.execute.drain import stretch_of
+from balancer.execute.leaving import check_may_leave, hosts_named
+from balancer.execute.roll import Wanted, abandon, roll
+from balancer.service.rolling import ROLLING, start_command
+from balancer.store.campaigns import Campaign, HostStep
+from balancer.store.store import Store
 
-_ENDS = {CampaignState.DONE: ExitCode.DONE, CampaignState.STOPPED: ExitCode.EXECUTED_IN_PART}
+_DEFAULT = Rolling()
 
 
 @click.command(
@@ -32,7 +34,7 @@ _ENDS = {CampaignState.DONE: ExitCode.DONE, CampaignState.STOPPED: ExitCode.EXEC
     epilog=examples(
         "balancer rolling --dry-run",
         "balancer rolling --run '/usr/local/bin/patch {host}' --run '/usr/local/bin/reboot {host}'",
-        "balancer rolling HV01 HV02 --max-failed 2",
+        "balancer rolling HV01 HV02 HV03 --at-once 2 --max-failed 2",
     ),
 )
 @site_options
@@ -44,82 +46,79 @@ _ENDS = {CampaignState.DONE: ExitCode.DONE, CampaignState.STOPPED: ExitCode.EXEC
     metavar="COMMAND",
     help="Run this for each empty host, in the order given; no shell, {host} is the host.",
 )
-@click.option("--timeout", type=SECONDS, default=7200.0, show_default=True, help="Of a command, s.")
 @click.option(
-    "--healthy", type=SECONDS, default=3600.0, show_default=True, help="Wait for a host, s."
+    "--timeout",
+    "timeout_s",
+    type=SECONDS,
+    help=f"Kill a command after so many seconds.  [default: {_DEFAULT.timeout_s:.0f}]",
+)
+@click.option(
+    "--work-time",
+    "work_s",
+    type=SECONDS,
+    help="How long the commands and the restart of a host will take, in seconds, until that was "
+    f"measured.  [default: {_DEFAULT.work_s:.0f}]",
+)
+@click.option(
+    "--healthy",
+    "healthy_s",
+    type=SECONDS,
+    help="Wait so many seconds for a host to be a healthy member again.  "
+    f"[default: {_DEFAULT.healthy_s:.0f}]",
+)
+@click.option(
+    "--at-once",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Let up to so many hosts be away together, where room, rules, quorum and storage allow.  "
+    f"[default: {_DEFAULT.at_once}]",
 )
 @click.option(
     "--max-failed",
+    "failures_max",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Stop after so many failed hosts.",
+    metavar="N",
+    help=f"Stop after so many failed hosts.  [default: {_DEFAULT.failures_max}]",
 )
-@click.option("--restore/--no-restore", default=True, show_default=True, help="Refill each host.")
-@click.option("--keep-reserve", is_flag=True, help="Never use the reserve that the policy keeps.")
-@click.option("--dry-run", is_flag=True, help="Only show the order of the hosts.")
-@click.option("--json", "as_json", is_flag=True, help="Print the campaign as JSON.")
+@click.option(
+    "--restore/--no-restore",
+    default=None,
+    help="Bring VMs back after each turn, or leave them where they are, which moves less.  "
+    "[default: restore]",
+)
+@click.option(
+    "--keep-reserve",
+    is_flag=True,
+    default=None,
+    help="Never use the reserve that the policy keeps.",
+)
+@click.option("--dry-run", is_flag=True, help="Only print turns, GiB and times.")
+@click.option("--abandon", "give_up", is_flag=True, help="Give up the campaign that is not over.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan or the campaign as JSON.")
 def command(
     source: Source,
+    /,
     hosts: tuple[str, ...],
     commands: tuple[str, ...],
-    timeout: float,
-    healthy: float,
-    max_failed: int,
     *,
-    restore: bool,
-    keep_reserve: bool,
     dry_run: bool,
+    give_up: bool,
     as_json: bool,
+    **given: Any,
 ) -> int:
     """Drain each HOST (or all), run the commands, wait until it is healthy, and take it back.
 
-    A campaign that was stopped, failed or lost its process goes on where it was when this is run
-    again. A host begins only inside the policy's windows.
+    A campaign that was stopped, failed, met the end of a window or lost its process goes on where
+    it was when this is run again; then only what is to change need be given. A turn begins only if
+    it is expected to be over inside the policy's windows.
     """
-    site, clock = open_site(source), SystemClock()
-    words = tuple(_words(each) for each in commands)
-    rolling = Rolling(words, timeout, healthy, max_failed, restore, keep_reserve, me())
-    with (
-        asked_to_stop() as interrupted,
-        site.store() as store,
-        site.gateway(clock) as gateway,
-    ):
-        cluster = gateway.observe().cluster
-        order = order_of(cluster, hosts_named(cluster, hosts or _able(cluster)))
-        if dry_run:
-            if as_json:
-                print_json({"cluster": cluster.name, "hosts": list(order)})
-            else:
-                out.print(escape(" → ".join(order)), soft_wrap=True)
-            return ExitCode.DONE
-        with (
-            alone(site, store, gateway, clock, interrupted) as (lease, stop),
-            watching(as_json=as_json) as watch,
-        ):
-            walk = Walk(
-                rolling,
-                site.policy,
-                gateway,
-                store,
-                clock,
-                lease,
-                partial(_run, stop),
-                interrupted=stop,
-                on_progress=watch,
-                on_step=_say,
-            )
-            open_ = store.campaigns.open(site.name)
-            if open_ is None:
-                options = {"commands": [list(each) for each in words]}
-                batches = [(host,) for host in order]
-                number = store.campaigns.begin(lease, batches, options, me(), clock.now())
-            else:
-                number = open_.id
-                warn(f"going on with the campaign begun {open_.started_at:%Y-%m-%d %H:%M} UTC")
-                walk.take_up(number)
-            campaign = walk.run(number)
-    return _finish(campaign, as_json=as_json)
+    site = open_site(source)
+    options = {key: value for key, value in given.items() if value is not None}
+    if commands:
+        options["commands"] = [list(_words(each)) for each in commands]
+    if dry_run:
+        return _would(site, hosts, Rolling().but(options), as_json=as_json)
+    return _roll(site, hosts, options, give_up=give_up, as_json=as_json)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -132,35 +131,97 @@ def _words(text: str) -> tuple[str, ...]:
     return words
 
 
-def _able(cluster: Cluster) -> list[str]:
-    return [host.name for host in cluster.hosts if host.state is HostState.UP]
+def _would(site: Site, hosts: tuple[str, ...], rolling: Rolling, *, as_json: bool) -> ExitCode:
+    """Print how a campaign would go; nothing is touched."""
+    clock = SystemClock()
+    with site.gateway(clock) as gateway:
+        seen = gateway.observe()
+    for text in seen.notes:
+        warn(text)
+    named = hosts_named(seen.cluster, hosts) or those_up(seen.cluster)
+    for host in named:
+        check_may_leave(seen, (host,))
+    with site.store() as store:
+        stretch = stretch_of(store.history, site.name, clock.now())
+        begun = store.campaigns.open(site.name)
+    if begun is not None:
+        warn(f"a campaign begun {begun.started_at:%Y-%m-%d %H:%M} UTC is not over; this is another")
+    found = preview(
+        seen,
+        site.policy,
+        rolling,
+        named,
+        stretch=stretch,
+        now=clock.now(),
+        on_turn=_planning(len(named)),
+    )
+    return show_preview(found, as_json=as_json)
 
 
-def _run(keep: Callable[[], object], words: Sequence[str], host: str, timeout_s: float) -> str:
-    """Run a command of up to hours, keeping the lease meanwhile."""
-    result = run_hook(words, {"BALANCER_HOST": host}, timeout_s, beat=keep)
-    return "" if result.ok else result.text or f"exit code {result.exit_code}"
+def _planning(hosts: int) -> Callable[[int], None]:
+    """Return what says on a terminal how far the planning is."""
+
+    def told(through: int) -> None:
+        if err.is_terminal:
+            err.print(f"[bright_black]planned {through} of {counted(hosts, 'host')}[/]", end="\r")
+
+    return told
 
 
-def _say(host: str, step: str, text: str) -> None:
-    tail = f": {escape(text)}" if text else ""
-    err.print(f"[bold]{escape(host)}[/] {step}{tail}", soft_wrap=True)
-
-
-def _finish(campaign: Campaign, *, as_json: bool) -> ExitCode:
-    if as_json:
-        hosts = [
-            {"host": one.host, "step": one.step.value, "reason": one.reason}
-            for one in campaign.hosts
-        ]
-        print_json(
-            {"campaign": campaign.id, "state": campaign.state.value, "reason": campaign.reason}
-            | {"hosts": hosts}
+def _roll(
+    site: Site, hosts: tuple[str, ...], options: dict[str, Any], *, give_up: bool, as_json: bool
+) -> ExitCode:
+    clock = SystemClock()
+    with asked_to_stop() as interrupted, site.store() as store:
+        arguments = {"hosts": list(hosts), "options": options, "abandon": give_up}
+        steps = _Steps(store, site.name)
+        answer = asked(
+            *(store, site.name, clock, ROLLING, arguments, interrupted),
+            as_json=as_json,
+            on_look=steps.tell,
         )
-    else:
-        done = sum(one.step is HostStep.DONE for one in campaign.hosts)
-        why = f": {escape(campaign.reason)}" if campaign.reason else ""
-        out.print(f"[bold]{campaign.state.value}[/]{why}; {done} of {len(campaign.hosts)} hosts")
-    skipped = any(one.step in (HostStep.FAILED, HostStep.SKIPPED) for one in campaign.hosts)
-    code = _ENDS.get(campaign.state, ExitCode.EXECUTED_IN_PART)
-    return ExitCode.EXECUTED_IN_PART if skipped else code
+        if answer is not None:
+            latest = store.campaigns.latest(site.name)
+            if latest is None:
+                raise InputError("there is no campaign")
+            return show_campaign(latest, as_json=as_json)
+        with (
+            site.gateway(clock) as gateway,
+            alone(site, store, gateway, clock, interrupted) as (lease, stop),
+            watching(as_json=as_json) as watch,
+        ):
+            campaign: Campaign | None
+            if give_up:
+                campaign = abandon(store, clock, lease, me())
+            else:
+                campaign = roll(
+                    Wanted(hosts, options, me()),
+                    site.policy,
+                    gateway,
+                    store,
+                    clock,
+                    lease=lease,
+                    start_command=start_command,
+                    interrupted=stop,
+                    on_progress=watch,
+                    on_step=say_step,
+                )
+    if campaign is None:
+        raise InputError("there is no campaign that could be given up")
+    return show_campaign(campaign, as_json=as_json)
+
+
+class _Steps:
+    """Tells on the terminal what the service does with hosts, step by step."""
+
+    def __init__(self, store: Store, cluster: str) -> None:
+        self._store, self._cluster = store, cluster
+        self._told: dict[str, tuple[HostStep, str]] = {}
+
+    def tell(self) -> None:
+        campaign = self._store.campaigns.open(self._cluster)
+        for one in campaign.hosts if campaign is not None else ():
+            now = (one.step, one.reason)
+            if self._told.get(one.host, (HostStep.WAITING, "")) != now:
+                say_step(one.host, *now)
+            self._told[one.host] = now

@@ -231,8 +231,7 @@ class Draining:
 
     def _wait_for(self, evacuation: Evacuation, since_s: float) -> bool:
         """Wait a little for what passes by itself; tell whether that helped."""
-        vms = evacuation.cluster.vm_by_id
-        passes = [one for one in evacuation.stuck if _PASSES & {*vms[one.vm].blocked_by}]
+        passes = [one for one in evacuation.stuck if passes_by_itself(evacuation, one)]
         context = self.context
         if not passes or context.now_s - since_s >= PASSES_MAX_S:
             return False
@@ -274,6 +273,11 @@ def _lessons(failed: Counter[tuple[str, str]]) -> tuple[Rule, ...]:
         for (vm, host), times in sorted(failed.items())
         if times >= ENOUGH
     )
+
+
+def passes_by_itself(evacuation: Evacuation, stuck: Stuck) -> bool:
+    """Tell whether what keeps a VM ends by itself: a backup, somebody else's migration."""
+    return bool(_PASSES & {*_blocked(evacuation.cluster, stuck)})
 
 
 def _blocked(cluster: Cluster, stuck: Stuck) -> tuple[str, ...]:

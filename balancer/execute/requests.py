@@ -48,11 +48,14 @@ class _Follower:
     store: Store
     clock: Clock
     began_s: float
-    shown: int = 0  # lines of the journal that were told
+    run: int = 0  # the one that is followed; a drain may come to several
+    shown: int = 0  # lines of its journal that were told
     labels: dict[int, str] = field(default_factory=dict)
 
     def progress(self, run: RunRecord) -> Progress:
         """Return where a run stands, with the news since the last call."""
+        if run.id != self.run:
+            self.run, self.shown = run.id, 0
         moves = self.store.journal.moves(run.id)
         self.labels = {move.id: _label(move) for move in moves}
         lines = self.store.journal.transitions(run.id)
@@ -122,11 +125,12 @@ def follow(
     interrupted: Callable[[], bool],
     on_plan: Callable[[str], None],
     on_progress: OnProgress,
+    on_look: Callable[[], None] = lambda: None,
 ) -> Request | None:
     """Wait for the answer to a request, telling how far it is; None if nobody is there to take it.
 
     Asked to stop, it asks for the request's end and goes on waiting for that. `on_plan` is told
-    the id of the plan that the request came to.
+    the id of the plan that the request came to; `on_look` is called at every look.
 
     Raises:
         UnreachableError: Whoever had taken it has gone, and nobody has come in its place.
@@ -134,6 +138,7 @@ def follow(
     follower = _Follower(store, clock, clock.monotonic_s())
     asked_to_end, planned, alone_since_s = False, False, None
     while True:
+        on_look()
         request = store.requests.get(number)
         if interrupted() and not asked_to_end:
             asked_to_end = True

@@ -1,4 +1,4 @@
-"""Walking a whole cluster, batch by batch: drain, run the administrator's commands, take back.
+"""Walking a whole cluster, turn by turn: drain, run the administrator's commands, take back.
 
 Where it stands is in the store before each step is taken, so whoever starts it again, after a
 stop, a crash or the end of a window, goes on with the step at hand: a drain is carried on, a hook
@@ -8,62 +8,36 @@ command that had not ended well is run again, a host that is done stays done.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from balancer.clock import Clock
-from balancer.errors import RefusedError, UnreachableError
-from balancer.execute.drain import drain
-from balancer.execute.progress import OnProgress, never, silent
+from balancer.errors import InputError, RefusedError, UnreachableError
+from balancer.execute.campaign import Rolling, needed_s
+from balancer.execute.context import Context
+from balancer.execute.drain import drain, stretch_of
+from balancer.execute.draining import passes_by_itself
+from balancer.execute.progress import OnInterrupt, OnProgress, never, silent
 from balancer.execute.resume import resume
-from balancer.gateway.port import Gateway
-from balancer.model.cluster import Cluster, HostState
-from balancer.model.drain import OnFailure, Order
+from balancer.execute.working import Job, StartCommand, Work
+from balancer.gateway.port import Gateway, Observation
+from balancer.model.drain import DrainReport, Order
 from balancer.model.outcome import RunEnd
+from balancer.planner import drain as plan_drain
+from balancer.planner.turns import stay_clear_of, timetable
 from balancer.policy.policy import Policy
 from balancer.store.campaigns import Campaign, CampaignHost, CampaignState, HostStep
 from balancer.store.leases import Lease
 from balancer.store.store import Store
 
-HOST_WORD = "{host}"  # in a command's words it stands for the host
-HEALTHY_POLL_S = 10.0
+STAYS_PAUSED = "the host stays paused"
 
-# Runs one command with the host in its words and as BALANCER_HOST; returns why it failed, or "".
-RunCommand = Callable[[Sequence[str], str, float], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Rolling:
-    """What a campaign does with each host.
-
-    Attributes:
-        commands: In order, each a list of words: patch, reboot, check.
-        timeout_s: For each command.
-        healthy_s: How long a host may take after them to answer and be a member again.
-        failures_max: After so many failed hosts the campaign stops.
-        restore: Bring back what was on a host before the next one has its turn.
-    """
-
-    commands: tuple[tuple[str, ...], ...] = ()
-    timeout_s: float = 7200.0
-    healthy_s: float = 3600.0
-    failures_max: int = 1
-    restore: bool = True
-    keep_reserve: bool = False
-    asked_by: str = ""
+# Told of each step of a host: its name, the step, and what there is to say.
+OnStep = Callable[[str, HostStep, str], None]
 
 
-def order_of(cluster: Cluster, hosts: Sequence[str]) -> tuple[str, ...]:
-    """Return hosts in the order of their turns: those with the least memory to move first.
-
-    The bytes of all drains and returns together do not depend on the order; what moves first
-    should be what is over soonest, so that a fault of the patch shows before much was moved.
-    """
-
-    def load(name: str) -> tuple[int, str]:
-        on = cluster.vms_on.get(name, ())
-        return sum(vm.memory_assigned_bytes for vm in on if vm.is_load), name
-
-    return tuple(sorted(hosts, key=load))
+def unheard(host: str, step: HostStep, text: str) -> None:
+    """Take no notice of a step."""
+    del host, step, text
 
 
 @dataclass
@@ -76,33 +50,37 @@ class Walk:
     store: Store
     clock: Clock
     lease: Lease
-    run_command: RunCommand
+    start_command: StartCommand
     interrupted: Callable[[], bool] = never
     on_progress: OnProgress = silent
-    on_step: Callable[[str, str, str], None] = lambda host, step, text: None  # noqa: ARG005
+    on_interrupt: OnInterrupt | Callable[[], OnInterrupt] = OnInterrupt.FINISH
+    on_step: OnStep = unheard
     poll_s: float = 2.0
+    _worked_s: float = 0.0  # the longest that commands and the wait after them have taken so far
+    _context: Context = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._context = Context(self.gateway, self.store, self.clock, self.lease)
 
     def run(self, campaign: int) -> Campaign:
         """Go on until all hosts are done, a rule or somebody stops it, or the window closes.
+
+        A campaign that waits for its next window stays `going`.
 
         Raises:
             HeldError: Another executor has the cluster.
             StoreError: The store cannot be written.
         """
-        campaigns = self.store.campaigns
-        campaigns.enter(self.lease, campaign, CampaignState.GOING, self.clock.now())
-        for host in campaigns.get(campaign).hosts:
-            if host.step.is_final:
-                continue
-            if why := self._why_stop(campaign, host):
-                campaigns.enter(self.lease, campaign, CampaignState.STOPPED, self.clock.now(), why)
-                return campaigns.get(campaign)
-            self._one(campaign, host)
-        if why := self._why_stop(campaign, None):
-            campaigns.enter(self.lease, campaign, CampaignState.STOPPED, self.clock.now(), why)
-        else:
-            campaigns.enter(self.lease, campaign, CampaignState.DONE, self.clock.now())
-        return campaigns.get(campaign)
+        self._enter(campaign, CampaignState.GOING)
+        while hosts := self._next(campaign):
+            if why := self._why_stop(campaign):
+                return self._enter(campaign, CampaignState.STOPPED, why)
+            hosts, why = self._that_may_begin(campaign, hosts)
+            if why:
+                return self._enter(campaign, CampaignState.GOING, why)
+            self._turn(campaign, hosts)
+        why = self._why_stop(campaign)
+        return self._enter(campaign, CampaignState.STOPPED if why else CampaignState.DONE, why)
 
     def take_up(self, campaign: int) -> None:
         """Give hosts that failed another turn: drained again if need be, all commands run again."""
@@ -110,130 +88,272 @@ class Walk:
             if host.step is HostStep.FAILED:
                 self._step(campaign, host.host, HostStep.DRAINING, reason="another try")
 
-    def _why_stop(self, campaign: int, host: CampaignHost | None) -> str:
+    def _next(self, campaign: int) -> list[CampaignHost]:
+        """Return the hosts whose turn it is: what has begun comes first."""
         now = self.store.campaigns.get(campaign)
-        failed = sum(one.step is HostStep.FAILED for one in now.hosts)
+        left = [one for one in now.hosts if not one.step.is_final]
+        return list(now.begun) or [one for one in left if one.batch == left[0].batch]
+
+    def _why_stop(self, campaign: int) -> str:
+        hosts = self.store.campaigns.get(campaign).hosts
+        failed = sum(one.step is HostStep.FAILED for one in hosts)
         if failed >= self.rolling.failures_max:
             return f"{failed} hosts failed"
-        if self.interrupted() and any(not one.step.is_final for one in now.hosts):
+        if self.interrupted() and any(not one.step.is_final for one in hosts):
             return "asked to stop"
-        begun = host is not None and host.step is not HostStep.WAITING
-        if host is not None and not begun and not self.policy.calendar.is_open(self.clock.now()):
-            return "no window is open: start it again in the next one"
         return ""
 
-    def _one(self, campaign: int, host: CampaignHost) -> None:
-        """Take one host from where it stands to its end, or as far as it gets."""
-        try:
-            if host.step in (HostStep.WAITING, HostStep.DRAINING):
-                if not self._drain(campaign, host.host):
-                    return
-                host = self._now(campaign, host.host)
-            if host.step is HostStep.WORKING and not self._work(campaign, host):
-                return
-            self._take_back(campaign, host.host)
-        except (RefusedError, UnreachableError) as error:
-            self._step(campaign, host.host, HostStep.FAILED, reason=error.message)
+    # May it begin
 
-    def _drain(self, campaign: int, host: str) -> bool:
-        seen = self.gateway.observe()
-        node = seen.estate.node(host) if seen.estate is not None else None
-        ours = any(host in one.order.hosts for one in self.store.drains.open(self.lease.cluster))
-        begun = self._now(campaign, host).step is HostStep.DRAINING
-        if node is not None and node.paused and not (ours or begun):
-            self._step(campaign, host, HostStep.SKIPPED, reason="somebody else has paused it")
-            return False
-        self._step(campaign, host, HostStep.DRAINING)
-        order = Order(
-            (host,),
-            keep_reserve=self.rolling.keep_reserve,
-            on_failure=OnFailure.RESUME,
-            asked_by=self.rolling.asked_by,
-        )
-        report = drain(
-            order,
-            self.policy,
-            self.gateway,
-            self.store,
-            self.clock,
-            lease=self.lease,
-            interrupted=self.interrupted,
-            on_progress=self.on_progress,
-            poll_s=self.poll_s,
-        )
-        if report.end is RunEnd.DONE:
-            self._step(campaign, host, HostStep.WORKING)
-            return True
-        if report.end is RunEnd.CANCELLED:
-            self._step(campaign, host, HostStep.WAITING, reason="asked to stop")
-            return False
-        why = "; ".join(f"{one.name}: {one.reason}" for one in report.left) or "it was not emptied"
-        self._step(campaign, host, HostStep.FAILED, reason=why)
-        return False
+    def _that_may_begin(
+        self, campaign: int, hosts: list[CampaignHost]
+    ) -> tuple[list[CampaignHost], str]:
+        """Return those of a turn that may begin now, or why none does.
 
-    def _work(self, campaign: int, host: CampaignHost) -> bool:
-        """Run the commands that have not ended well yet, then wait until the host is healthy."""
-        for number, command in enumerate(self.rolling.commands):
-            if number < host.hook:
-                continue
-            if self.interrupted():
-                return False
-            words = [word.replace(HOST_WORD, host.host) for word in command]
-            self.on_step(host.host, HostStep.WORKING.value, " ".join(words))
-            if why := self.run_command(words, host.host, self.rolling.timeout_s):
-                text = f"{command[0]}: {why}; the host stays paused"
-                self._step(campaign, host.host, HostStep.FAILED, reason=text)
-                return False
-            self._step(campaign, host.host, HostStep.WORKING, hook=number + 1)
-        until_s = self.clock.monotonic_s() + self.rolling.healthy_s
-        while not self._is_healthy(host.host):
-            if self.interrupted():
-                return False
-            if self.clock.monotonic_s() >= until_s:
-                text = f"it was not healthy within {self.rolling.healthy_s:.0f} s"
-                self._step(campaign, host.host, HostStep.FAILED, reason=text)
-                return False
-            self.clock.sleep(HEALTHY_POLL_S)
-        return True
+        What has begun always goes on. Several hosts that cannot be emptied together, or not in
+        time, have turns of their own.
+        """
+        if any(one.step is not HostStep.WAITING for one in hosts):
+            return hosts, ""
+        now, calendar = self.clock.now(), self.policy.calendar
+        if not calendar.is_open(now):
+            return [], self._opens("no window is open")
+        why = ""
+        for some in (hosts, hosts[:1]):
+            why = self._too_long_or_tight([one.host for one in some], campaign)
+            if not why:
+                return some, ""
+        return [], why
 
-    def _is_healthy(self, host: str) -> bool:
-        """Tell whether a host answers and is a member, paused as we left it, storage in order."""
+    def _too_long_or_tight(self, hosts: Sequence[str], campaign: int) -> str:
+        """Return why a turn is not to begin now; one host alone is only held against the clock."""
+        calendar = self.policy.calendar
+        alone = len(hosts) == 1
+        if alone and not (calendar.windows or calendar.blackouts):
+            return ""
         try:
             seen = self.gateway.observe()
-        except UnreachableError:
-            return False
-        state = seen.cluster.host_by_name[host].state
-        storage = seen.estate.storage if seen.estate is not None else None
-        sound = storage is None or not (storage.direct and (storage.jobs or storage.unhealthy))
-        return sound and state in (HostState.UP, HostState.PAUSED)
+            policy = self._policy(campaign, hosts)
+            found = plan_drain(
+                seen.cluster,
+                policy,
+                hosts,
+                now=self.clock.now(),
+                keep_reserve=self.rolling.keep_reserve or not alone,
+            )
+        except (InputError, RefusedError, UnreachableError) as error:
+            return "" if alone else error.message  # its own turn says what is the matter
+        if found.stuck and not alone:
+            return "they cannot be emptied together"
+        return self._too_long(hosts, found.plan.makespan_s)
 
-    def _take_back(self, campaign: int, host: str) -> None:
+    def _too_long(self, hosts: Sequence[str], drain_s: float) -> str:
+        stretch = stretch_of(self.store.history, self.lease.cluster, self.clock.now())
+        work_s = self._worked_s or self.rolling.expected_work_s
+        seconds = needed_s(self.rolling, drain_s, stretch, work_s)
+        now = self.clock.now()
+        (when,) = timetable([seconds], self.policy.calendar, now)
+        named = ", ".join(hosts)
+        if when is None:
+            return f"{named} may take {seconds / 60:.0f} min, and no window is that long"
+        if when[0] <= now:
+            return ""
+        return self._opens(f"{named} may take {seconds / 60:.0f} min and would not be back in time")
+
+    def _opens(self, why: str) -> str:
+        now, calendar = self.clock.now(), self.policy.calendar
+        closes = calendar.closes(now)
+        opens = calendar.next_opening(closes) if closes is not None else None
+        when = f"; the next window opens at {opens:%Y-%m-%d %H:%M} UTC" if opens else ""
+        return why + when
+
+    # One turn
+
+    def _turn(self, campaign: int, hosts: list[CampaignHost]) -> None:
+        """Take hosts from where they stand to their end, or as far as they get."""
+        leaving = [one.host for one in hosts if one.step in (HostStep.WAITING, HostStep.DRAINING)]
+        if leaving:
+            try:
+                self._drain(campaign, leaving)
+            except (InputError, RefusedError, UnreachableError) as error:
+                for host in leaving:
+                    self._step(campaign, host, HostStep.FAILED, reason=error.message)
+        self._work(campaign, [one.host for one in hosts])
+
+    def _policy(self, campaign: int, hosts: Sequence[str]) -> Policy:
+        if self.rolling.restore:
+            return self.policy
+        left = self.store.campaigns.get(campaign).hosts
+        later = {one.host for one in left if one.step is HostStep.WAITING} - set(hosts)
+        return stay_clear_of(self.policy, later)
+
+    def _drain(self, campaign: int, hosts: Sequence[str]) -> None:
+        seen = self.gateway.observe()
+        hosts = [host for host in hosts if self._may_be_emptied(campaign, host, seen)]
+        if not hosts:
+            return
+        policy = self._policy(campaign, hosts)
+        for host in hosts:
+            self._step(campaign, host, HostStep.DRAINING)
+        report = drain(
+            Order(
+                tuple(hosts), keep_reserve=self.rolling.keep_reserve, asked_by=self.rolling.asked_by
+            ),
+            policy,
+            self.gateway,
+            self.store,
+            self.clock,
+            lease=self.lease,
+            interrupted=self.interrupted,
+            on_progress=self.on_progress,
+            on_interrupt=self.on_interrupt,
+            poll_s=self.poll_s,
+        )
+        for host in hosts:
+            self._drained(campaign, host, report)
+
+    def _may_be_emptied(self, campaign: int, host: str, seen: Observation) -> bool:
+        """Pass a host over that somebody else has paused, or that something cannot leave."""
+        step = self._now(campaign, host).step
+        node = seen.estate.node(host) if seen.estate is not None else None
+        ours = any(host in one.order.hosts for one in self.store.drains.open(self.lease.cluster))
+        if ours or step is HostStep.DRAINING:
+            return True
+        if node is not None and node.paused:
+            self._step(campaign, host, HostStep.SKIPPED, reason="somebody else has paused it")
+            return False
+        found = plan_drain(seen.cluster, self.policy, [host], now=self.clock.now())
+        stays = [one for one in found.stuck if one.immovable and not passes_by_itself(found, one)]
+        if stays:
+            why = "; ".join(f"{one.name}: {one.reason}; {one.remedy}" for one in stays)
+            self._step(campaign, host, HostStep.FAILED, reason=f"not begun: {why}")
+        return not stays
+
+    def _drained(self, campaign: int, host: str, report: DrainReport) -> None:
+        """Go on with a host that is empty, and give one back that is not."""
+        left = [one for one in report.left if one.host == host]
+        if not left and (report.end is RunEnd.DONE or host in report.paused):
+            self._step(campaign, host, HostStep.WORKING)
+            return
+        if report.end is RunEnd.CANCELLED:
+            self._resume(host, restore=False)
+            self._step(campaign, host, HostStep.WAITING, reason="asked to stop")
+            return
+        self._resume(host, restore=self.rolling.restore)
+        why = "; ".join(f"{one.name}: {one.reason}" for one in left) or "it was not emptied"
+        self._step(campaign, host, HostStep.FAILED, reason=why)
+
+    # Commands, and the way back
+
+    def _work(self, campaign: int, hosts: Sequence[str]) -> None:
+        """Run what has not ended well yet on each host, side by side, and take each back."""
+        steps = {host: self._now(campaign, host) for host in hosts}
+        foreman = _Foreman(self, campaign)
+        for host, now in steps.items():
+            if now.step is HostStep.RESUMING:
+                foreman.ready(host)
+        variables = {
+            "BALANCER_CLUSTER": self.lease.cluster,
+            "BALANCER_CAMPAIGN": str(campaign),
+        }
+        rolling = self.rolling
+        work = Work(
+            commands=rolling.commands,
+            timeout_s=rolling.timeout_s,
+            healthy_s=rolling.healthy_s,
+            variables=variables,
+            gateway=self.gateway,
+            clock=self.clock,
+            start=self.start_command,
+            foreman=foreman,
+        )
+        work.run(Job(host, now.hook) for host, now in steps.items() if now.step is HostStep.WORKING)
+        self._worked_s = max(self._worked_s, foreman.longest_s)
+
+    def take_back(self, campaign: int, host: str) -> None:
+        """Let VMs land on a host again, and bring back what it held if that is wanted."""
         self._step(campaign, host, HostStep.RESUMING)
-        report = resume(
+        try:
+            report = self._resume(host, restore=self.rolling.restore)
+        except (InputError, RefusedError, UnreachableError) as error:
+            self._step(campaign, host, HostStep.FAILED, reason=f"not taken back: {error.message}")
+            return
+        if host in report.paused:
+            self._step(campaign, host, HostStep.FAILED, reason="it could not be resumed")
+        elif report.end is not RunEnd.CANCELLED:  # then the rest returns when the campaign goes on
+            away = f"{len(report.left)} things stay away" if report.left else ""
+            self._step(campaign, host, HostStep.DONE, reason=away)
+
+    def _resume(self, host: str, *, restore: bool) -> DrainReport:
+        return resume(
             (host,),
             self.policy,
             self.gateway,
             self.store,
             self.clock,
             lease=self.lease,
-            restore=self.rolling.restore,
+            restore=restore,
             interrupted=self.interrupted,
             on_progress=self.on_progress,
+            on_interrupt=self.on_interrupt,
             poll_s=self.poll_s,
         )
-        if host in report.paused:
-            self._step(campaign, host, HostStep.FAILED, reason="it could not be resumed")
-        else:
-            away = f"{len(report.left)} things stay away" if report.left else ""
-            self._step(campaign, host, HostStep.DONE, reason=away)
+
+    # The record
+
+    def _enter(self, campaign: int, state: CampaignState, why: str = "") -> Campaign:
+        self.renew()
+        self.store.campaigns.enter(self.lease, campaign, state, self.clock.now(), why)
+        return self.store.campaigns.get(campaign)
 
     def _now(self, campaign: int, host: str) -> CampaignHost:
         return next(one for one in self.store.campaigns.get(campaign).hosts if one.host == host)
 
-    def _step(
+    def _step(self, campaign: int, host: str, step: HostStep, *, reason: str = "") -> None:
+        self.write(campaign, host, step, reason=reason)
+        self.on_step(host, step, reason)
+
+    def write(
         self, campaign: int, host: str, step: HostStep, *, hook: int = 0, reason: str = ""
     ) -> None:
+        """Write down where a host stands."""
+        self.renew()
         self.store.campaigns.step(
             self.lease, campaign, host, step, self.clock.now(), hook=hook, reason=reason
         )
-        self.on_step(host, step.value, reason)
+
+    def renew(self) -> None:
+        """Renew the lease if it is due.
+
+        Raises:
+            LeaseLostError: A newer executor has the cluster.
+        """
+        self._context.renew()
+
+
+class _Foreman:
+    """Has the hosts of one turn worked on, for a walk."""
+
+    def __init__(self, walk: Walk, campaign: int) -> None:
+        self._walk, self._campaign = walk, campaign
+        self._began_s = walk.clock.monotonic_s()
+        self.longest_s = 0.0
+
+    def began(self, host: str, words: Sequence[str]) -> None:
+        self._walk.on_step(host, HostStep.WORKING, " ".join(words))
+
+    def ended(self, host: str, hook: int) -> None:
+        self._walk.write(self._campaign, host, HostStep.WORKING, hook=hook)
+
+    def failed(self, host: str, hook: int, why: str) -> None:
+        text = f"{why}; {STAYS_PAUSED}"
+        self._walk.write(self._campaign, host, HostStep.FAILED, hook=hook, reason=text)
+        self._walk.on_step(host, HostStep.FAILED, text)
+
+    def ready(self, host: str) -> None:
+        self.longest_s = self._walk.clock.monotonic_s() - self._began_s
+        self._walk.take_back(self._campaign, host)
+
+    def stopping(self) -> bool:
+        self._walk.renew()
+        return self._walk.interrupted()

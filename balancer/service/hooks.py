@@ -14,6 +14,8 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 from balancer.clock import Clock, SystemClock
 
@@ -50,44 +52,89 @@ def run_hook(
 
     `beat` is called while it runs. A process runs in real time, so `clock` is the machine's.
     """
-    clock = clock or SystemClock()
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
-    began_s = clock.monotonic_s()
-    with tempfile.TemporaryFile() as printed:
+    with StartedHook(command, variables, timeout_s, clock) as started:
+        while (result := started.result(LOOK_S)) is None:
+            beat()
+    return result
+
+
+class StartedHook:
+    """A command that was started, to be looked at until it is over or its time is.
+
+    Use as a context manager, or look until there is a result.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        timeout_s: float,
+        clock: Clock | None = None,
+    ) -> None:
+        """Start it; one that cannot be started has its result at once."""
+        self._clock = clock or SystemClock()
+        self._timeout_s = timeout_s
+        self._began_s = self._clock.monotonic_s()
+        self._printed = tempfile.TemporaryFile()  # noqa: SIM115 -- closed at the end of the process
+        self._process: subprocess.Popen[bytes] | None = None
+        self._result: HookResult | None = None
+        environment = {name: os.environ[name] for name in KEPT if name in os.environ}
         try:
-            process = subprocess.Popen(  # noqa: S603 -- the administrator's own command, no shell
+            self._process = subprocess.Popen(  # noqa: S603 -- the administrator's own, no shell
                 list(command),
                 stdin=subprocess.DEVNULL,
-                stdout=printed,
+                stdout=self._printed,
                 stderr=subprocess.STDOUT,
                 env=environment | dict(variables),
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
-            return HookResult(0.0, NOT_STARTED, f"cannot start {command[0]}: {why}")
-        timed_out = _wait(process, timeout_s, clock, beat)
-        seconds = clock.monotonic_s() - began_s
-        size = printed.seek(0, os.SEEK_END)
-        printed.seek(max(0, size - TOLD_MAX))
-        told = printed.read().decode("utf-8", "replace").strip()
-    if timed_out:
-        return HookResult(seconds, KILLED, f"killed: not over after {timeout_s:.0f} s. {told}")
-    code = process.returncode
-    return HookResult(seconds, code, told or f"it ended with {code}" if code else "")
+            self._end(HookResult(0.0, NOT_STARTED, f"cannot start {command[0]}: {why}"))
 
+    def __enter__(self) -> Self:
+        return self
 
-def _wait(
-    process: subprocess.Popen[bytes], timeout_s: float, clock: Clock, beat: Callable[[], object]
-) -> bool:
-    """Wait for the end; tell whether it had to be brought about."""
-    end_s = clock.monotonic_s() + timeout_s
-    while (left_s := end_s - clock.monotonic_s()) > 0:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._printed.close()
+
+    def result(self, wait_s: float = 0.0) -> HookResult | None:
+        """Return how it went, or None while it runs; wait for that a little."""
+        if self._process is None or self._result is not None:
+            return self._result
+        left_s = self._began_s + self._timeout_s - self._clock.monotonic_s()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(min(LOOK_S, left_s))
-            return False
-        beat()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return True
+            self._process.wait(max(0.0, min(wait_s, left_s)))
+            seconds, told = self._clock.monotonic_s() - self._began_s, self._told()
+            code = self._process.returncode
+            text = (told or f"it ended with {code}") if code else ""
+            return self._end(HookResult(seconds, code, text))
+        if left_s > wait_s:
+            return None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        seconds = self._clock.monotonic_s() - self._began_s
+        text = f"killed: not over after {self._timeout_s:.0f} s. {self._told()}"
+        return self._end(HookResult(seconds, KILLED, text))
+
+    def ended(self) -> str | None:
+        """Return None while it runs, then why it failed, or nothing when it went well."""
+        result = self.result()
+        return None if result is None else result.text
+
+    def _told(self) -> str:
+        """Return the end of what it printed."""
+        size = self._printed.seek(0, os.SEEK_END)
+        self._printed.seek(max(0, size - TOLD_MAX))
+        return self._printed.read().decode("utf-8", "replace").strip()
+
+    def _end(self, result: HookResult) -> HookResult:
+        self._printed.close()
+        self._result = result
+        return result

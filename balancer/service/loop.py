@@ -24,6 +24,7 @@ from balancer.service.asked import Asked
 from balancer.service.desk import Desk, cycle
 from balancer.service.events import Bus, EventKind, Value
 from balancer.service.ramp import cap
+from balancer.service.rolling import ROLLING, goes_on_by_itself
 from balancer.service.schedule import Schedule
 from balancer.service.sight import Sight
 from balancer.service.stop import AbandonedError, Reason, Stop
@@ -39,6 +40,7 @@ CYCLED = "cycled"  # the mark that tells when the last cycle began
 STANDBY_S = 10.0  # between attempts to become the executor
 TROUBLE_S = 30.0  # after the store or the cluster failed us
 IDLE_S = 20.0  # the longest rest: the lease is to be renewed
+CAMPAIGN_EVERY_S = 600.0  # between looks whether a campaign may go on
 _IN_A_MOMENT = 0.0
 
 
@@ -97,6 +99,7 @@ class ClusterLoop:
         self._recovered = False
         self._cycle_at: datetime | None = None
         self._sample_at = self._started
+        self._campaign_at = self._started
         self._pending: Plan | None = None  # recommended, and not answered yet
 
     @property
@@ -167,6 +170,8 @@ class ClusterLoop:
         self._follow_pending()
         if self.stopping.how is None and (request := self._asked.next(lease)) is not None:
             self._serve(request, lease)
+            return _IN_A_MOMENT
+        if self._campaign_is_due():
             return _IN_A_MOMENT
         if self._cycle_at is not None and self._clock.now() >= self._cycle_at:
             self._cycle(lease)
@@ -330,6 +335,18 @@ class ClusterLoop:
     def _serve(self, request: Request, lease: Lease) -> None:
         self.busy_with = f"request {request.id}: {request.verb}"
         self._asked.serve(request, self._desk(lease, request), self._sight.frozen)
+
+    def _campaign_is_due(self) -> bool:
+        """Ask for the next turns of a campaign once its window has opened."""
+        now = self._clock.now()
+        if now < self._campaign_at or self.stopping.how is not None or self._sight.frozen:
+            return False
+        self._campaign_at = now + timedelta(seconds=CAMPAIGN_EVERY_S)
+        campaign = goes_on_by_itself(self._store, self.name)
+        if campaign is None or not (campaign.begun or self.setup.policy.calendar.is_open(now)):
+            return False
+        self._store.requests.submit(self.name, ROLLING, {}, campaign.asked_by, now)
+        return True
 
     # Stopping what is carried out
 

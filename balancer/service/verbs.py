@@ -20,6 +20,7 @@ from balancer.policy.policy import Mode, Policy
 from balancer.service.desk import Desk, Ended, carry_out, cycle, ended
 from balancer.service.events import EventKind
 from balancer.service.maintenance import serve_drain, serve_resume
+from balancer.service.rolling import ROLLING, serve_rolling
 from balancer.store.requests import Request
 from balancer.store.standing import Approval, Verdict
 from balancer.store.store import Store
@@ -122,4 +123,5 @@ VERBS: dict[str, Verb] = {
     "drain": Verb(serve_drain, preempts=True, resumes=True),
     "move": Verb(_apply),
     "resume": Verb(serve_resume),
+    ROLLING: Verb(serve_rolling, preempts=True, resumes=True),
 }

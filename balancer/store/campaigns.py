@@ -22,6 +22,12 @@ class CampaignState(StrEnum):
     GOING = "going"  # also between windows, and after a crash
     STOPPED = "stopped"  # by a rule or by somebody; it can be taken up again
     DONE = "done"
+    ABANDONED = "abandoned"
+
+    @property
+    def is_final(self) -> bool:
+        """Tell whether nothing more will be done."""
+        return self in (CampaignState.DONE, CampaignState.ABANDONED)
 
 
 class HostStep(StrEnum):
@@ -66,6 +72,13 @@ class Campaign:
     since: datetime
     reason: str
     hosts: tuple[CampaignHost, ...]
+
+    @property
+    def begun(self) -> tuple[CampaignHost, ...]:
+        """The hosts that are on their way: they go on whatever the time."""
+        return tuple(
+            one for one in self.hosts if one.step is not HostStep.WAITING and not one.step.is_final
+        )
 
 
 class Campaigns(Part):
@@ -121,6 +134,16 @@ class Campaigns(Part):
                 .values(state=state.value, since=at, reason=reason)
             )
 
+    def change(self, lease: Lease, campaign: int, options: Mapping[str, Any]) -> None:
+        """Write down what else is wanted from here on."""
+        with self._writing() as connection:
+            require_held(connection, lease)
+            connection.execute(
+                update(tables.campaigns)
+                .where(tables.campaigns.c.id == campaign)
+                .values(options=json.dumps(dict(options), ensure_ascii=False))
+            )
+
     def step(
         self,
         lease: Lease,
@@ -143,13 +166,16 @@ class Campaigns(Part):
             )
 
     def open(self, cluster: str) -> Campaign | None:
-        """Return the newest campaign of a cluster that is not done, if there is one."""
+        """Return the newest campaign of a cluster unless it is over."""
+        newest = self.latest(cluster)
+        return None if newest is None or newest.state.is_final else newest
+
+    def latest(self, cluster: str) -> Campaign | None:
+        """Return the newest campaign of a cluster."""
         table = tables.campaigns
         query = select(table).where(table.c.cluster == cluster).order_by(table.c.id.desc())
         rows = self._read(query.limit(1))
-        if not rows or rows[0]["state"] == CampaignState.DONE.value:
-            return None
-        return self._campaign(rows[0])
+        return self._campaign(rows[0]) if rows else None
 
     def get(self, campaign: int) -> Campaign:
         """Return the campaign with this id."""
