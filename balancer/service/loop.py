@@ -40,7 +40,7 @@ CYCLED = "cycled"  # the mark that tells when the last cycle began
 STANDBY_S = 10.0  # between attempts to become the executor
 TROUBLE_S = 30.0  # after the store or the cluster failed us
 IDLE_S = 20.0  # the longest rest: the lease is to be renewed
-CAMPAIGN_EVERY_S = 600.0  # between looks whether a campaign may go on
+CAMPAIGN_EVERY_S = 60.0  # between looks whether a campaign may go on
 _IN_A_MOMENT = 0.0
 
 
