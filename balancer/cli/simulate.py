@@ -29,10 +29,10 @@ LOOK_S = 0.2  # real seconds between two looks at whether Ctrl-C has come
 )
 @click.option(
     "--scenario",
-    type=click.Choice(sorted(SCENARIOS)),
+    metavar="NAME|FILE",
     default="demo",
     show_default=True,
-    help="Which cluster.",
+    help=f"Which cluster: {', '.join(sorted(SCENARIOS))}, or a scenario file (YAML).",
 )
 @click.option(
     "--seed", type=int, default=1, show_default=True, metavar="N", help="Of its VMs and their load."

@@ -13,6 +13,7 @@ from pathlib import Path
 from balancer.clock import Clock
 from balancer.gateway.hyperv.remote import module_text
 from balancer.gateway.simulator.scenario import build
+from balancer.gateway.simulator.script import load_scenario
 from balancer.gateway.simulator.site import SimulatedSite
 from balancer.gateway.simulator.world import World
 
@@ -32,8 +33,15 @@ class Simulated:
 def serve(
     scenario: str, clock: Clock, directory: Path, *, seed: int, policy: Path | None = None
 ) -> Iterator[Simulated]:
-    """Serve a scenario on loopback; configuration, password and policy go into `directory`."""
-    world = build(scenario, clock, seed)
+    """Serve a scenario on loopback; configuration, password and policy go into `directory`.
+
+    `scenario` is a name, or a file that describes one; then its own seed counts.
+
+    Raises:
+        InputError: There is no such scenario, or the file is wrong.
+    """
+    is_file = scenario.endswith((".yaml", ".yml"))
+    world = load_scenario(scenario, clock) if is_file else build(scenario, clock, seed)
     password = secrets.token_urlsafe(18)
     known = module_text()
     site = SimulatedSite(world, {USER: password}, accepts_module=lambda text: text == known)

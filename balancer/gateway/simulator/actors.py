@@ -77,6 +77,24 @@ class BackupWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageRepair:
+    """Storage Spaces Direct makes missing copies anew, for a while."""
+
+    at_s: float
+    lasts_s: float
+
+    def enter(self, world: World) -> None:
+        """Wait for the moment."""
+
+        def change(by: int) -> None:
+            if world.cluster is not None:
+                world.cluster.storage_jobs = max(0, world.cluster.storage_jobs + by)
+
+        world.at(self.at_s, lambda _: change(1))
+        world.at(self.at_s + self.lasts_s, lambda _: change(-1))
+
+
+@dataclass(frozen=True, slots=True)
 class AutoBalancer:
     """The cluster's built-in balancing: every half hour, from loaded nodes to the idlest one."""
 

@@ -163,7 +163,7 @@ def _move(
     if (code := _refusal(world, machine, thing, to)) is not None:
         cmdlet = "Move-ClusterSharedVolume" if isinstance(thing, Volume) else "Move-ClusterGroup"
         return refused(_fqid(cmdlet), code)
-    world.at(world.now_s + GROUP_MOVE_S, _arrival(world, thing, to))
+    world.at(world.now_s + GROUP_MOVE_S, arrival(world, thing, to))
     return ACCEPTED
 
 
@@ -184,7 +184,7 @@ def _refusal(
     return None
 
 
-def _arrival(world: World, thing: Guest | Role | Volume, to: Machine) -> Callable[[float], None]:
+def arrival(world: World, thing: Guest | Role | Volume, to: Machine) -> Callable[[float], None]:
     """Return what ends the move: the thing is on its target, unless either has gone meanwhile."""
 
     def arrive(_now_s: float) -> None:

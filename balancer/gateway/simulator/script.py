@@ -11,6 +11,15 @@
       - operator: {at: 2m, vm: dc-01, to: HV05}
       - backup: {host: HV02, at: 1m, each: 5m}
       - auto_balancer: {moves: 3}
+      - drain: {host: HV04, at: 10m, resume: 1h}
+      - storage_repair: {at: 3m, lasts: 20m}
+    cluster: {witness: online, storage_direct: true, move_type_threshold: 2000}
+    roles:
+      - {name: files, owner: HV02, nodes: [HV02, HV03]}
+    volumes:
+      - {name: Volume2, owner: HV02}
+    vms:
+      - {vm: dc-01, priority: low}
 
 Times are of the world; VMs are named by id, or by a name that only one has.
 """
@@ -28,8 +37,25 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from balancer.clock import Clock
 from balancer.errors import InputError
-from balancer.gateway.simulator.actors import Actor, AutoBalancer, BackupWindow, Operator
+from balancer.gateway.simulator.actors import (
+    Actor,
+    AutoBalancer,
+    BackupWindow,
+    Operator,
+    StorageRepair,
+)
+from balancer.gateway.simulator.drains import OperatorDrain
 from balancer.gateway.simulator.faults import Fault, FaultKind, Scheduled, draw_table
+from balancer.gateway.simulator.furnishing import (
+    ClusterEntry,
+    RoleEntry,
+    VmEntry,
+    VolumeEntry,
+    furnish_cluster,
+    furnish_role,
+    furnish_vm,
+    furnish_volume,
+)
 from balancer.gateway.simulator.mishaps import schedule
 from balancer.gateway.simulator.scenario import build
 from balancer.gateway.simulator.windows import Hresult
@@ -97,17 +123,35 @@ class AutoBalancerEntry(Document):
     moves: Count = 3
 
 
+class DrainEntry(Document):
+    """Somebody drains a node by the platform's own means, and perhaps resumes it so much later."""
+
+    host: Text
+    at: Duration
+    resume: Duration | None = None
+
+
+class StorageRepairEntry(Document):
+    """Storage Spaces Direct repairs for a while."""
+
+    at: Duration
+    lasts: Duration
+
+
 class ActorEntry(Document):
     """Exactly one actor."""
 
     operator: OperatorEntry | None = None
     backup: BackupEntry | None = None
     auto_balancer: AutoBalancerEntry | None = None
+    drain: DrainEntry | None = None
+    storage_repair: StorageRepairEntry | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(one is not None for one in (self.operator, self.backup, self.auto_balancer)) != 1:
-            raise ValueError("expected one of operator, backup and auto_balancer")
+        names = list(type(self).model_fields)
+        if sum(getattr(self, name) is not None for name in names) != 1:
+            raise ValueError(f"expected one of {', '.join(names)}")
         return self
 
 
@@ -120,6 +164,10 @@ class ScenarioDocument(Document):
     faults: tuple[FaultEntry, ...] = Field((), description="What goes wrong, and when.")
     chance: ChanceEntry | None = Field(None, description="Faults at random, by a seed.")
     actors: tuple[ActorEntry, ...] = Field((), description="Who else acts.")
+    cluster: ClusterEntry | None = Field(None, description="What is different about the cluster.")
+    roles: tuple[RoleEntry, ...] = Field((), description="Groups without a VM.")
+    volumes: tuple[VolumeEntry, ...] = Field((), description="More shared volumes.")
+    vms: tuple[VmEntry, ...] = Field((), description="What is different about VMs.")
 
 
 def load_scenario(path: Path | str, clock: Clock) -> World:
@@ -140,6 +188,7 @@ def parse_scenario(document: str | bytes, file: str, clock: Clock) -> World:
     read, places = parse_document(document, file, ScenarioDocument, WHAT)
     with _at(places, ("world",)):
         world = build(read.world, clock, read.seed)
+    _furnish(world, read, places)
     for number, entry in enumerate(read.faults):
         with _at(places, ("faults", number)):
             schedule(world, [Scheduled(entry.at, _fault(world, entry))])
@@ -151,6 +200,21 @@ def parse_scenario(document: str | bytes, file: str, clock: Clock) -> World:
         with _at(places, ("actors", number)):
             _actor(world, actor).enter(world)
     return world
+
+
+def _furnish(world: World, read: ScenarioDocument, places: Places) -> None:
+    if read.cluster is not None:
+        with _at(places, ("cluster",)):
+            furnish_cluster(world, read.cluster)
+    for number, role in enumerate(read.roles):
+        with _at(places, ("roles", number)):
+            furnish_role(world, role, _host)
+    for number, volume in enumerate(read.volumes):
+        with _at(places, ("volumes", number)):
+            furnish_volume(world, volume, _host)
+    for number, one in enumerate(read.vms):
+        with _at(places, ("vms", number)):
+            furnish_vm(world, one, _vm(world, one.vm))
 
 
 @contextmanager
@@ -185,6 +249,11 @@ def _actor(world: World, entry: ActorEntry) -> Actor:
     if entry.backup is not None:
         backup = entry.backup
         return BackupWindow(_host(world, backup.host), backup.at, backup.each)
+    if entry.drain is not None:
+        drain = entry.drain
+        return OperatorDrain(_host(world, drain.host), drain.at, drain.resume)
+    if entry.storage_repair is not None:
+        return StorageRepair(entry.storage_repair.at, entry.storage_repair.lasts)
     moves = entry.auto_balancer.moves if entry.auto_balancer is not None else 0
     return AutoBalancer(moves)
 

@@ -24,6 +24,16 @@ from balancer.gateway.simulator.windows import (
     VmStateCode,
 )
 
+# What is being saved or started has its memory already, or still.
+_LOAD = frozenset(
+    {
+        VmStateCode.RUNNING,
+        VmStateCode.PAUSED,
+        VmStateCode.RUNNING_CRITICAL,
+        VmStateCode.SAVING,
+        VmStateCode.STARTING,
+    }
+)
 _NAMESPACE = uuid.UUID("6f2a0b8e-54c7-4a63-9a35-3d1c0c8e2f10")
 
 
@@ -151,7 +161,7 @@ class Guest:
     @property
     def is_load(self) -> bool:
         """Tell whether the guest takes CPU and memory now."""
-        return self.state in (VmStateCode.RUNNING, VmStateCode.PAUSED, VmStateCode.RUNNING_CRITICAL)
+        return self.state in _LOAD
 
     @property
     def dynamic(self) -> bool:

@@ -19,6 +19,7 @@ class VmStateCode(IntEnum):
     SAVED = 6
     PAUSED = 9
     STARTING = 10
+    SAVING = 32773
     RUNNING_CRITICAL = 32785
 
 
