@@ -8,6 +8,7 @@ Every later start tries what could not be done yet.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from balancer.clock import Clock
@@ -78,7 +79,9 @@ def recover_into(
             context.clock.sleep(poll_s)
     _restore_settings(context)
     for run in context.store.journal.open_runs(_of(context)):
-        text = f"plan {run.plan} was cut short; a later start brought it to an end"
+        ends = Counter(move.state.value for move in context.store.journal.moves(run.id))
+        counts = ", ".join(f"{count} {state}" for state, count in ends.items())
+        text = f"plan {run.plan} was cut short; a later start brought it to an end: {counts}"
         context.store.journal.end_run(context.lease, run.id, RunEnd.IN_PART, context.now, text)
         context.notes.append(text)
 

@@ -73,6 +73,7 @@ def carry_out_alone(
         )
         asked = Asked(store, clock, tell, VERBS)
         asked.serve(store.requests.get(number), desk, sight.frozen)
+        asked.answer_left(lease)
     bus.close()
     return store.requests.get(number)
 

@@ -40,14 +40,15 @@ class Asked:
 
     def left(self, lease: Lease) -> Iterator[Request]:
         """Yield what an executor that ended had taken and that can go on; answer the rest."""
+        self.answer_left(lease)
+        yield from (one for one in self._open() if one.state is RequestState.TAKEN)
+
+    def answer_left(self, lease: Lease) -> None:
+        """Answer what an executor that ended had taken and that cannot go on."""
+        text = "its executor ended; what it had begun was brought to an end"
         for request in self._open():
-            if request.state is not RequestState.TAKEN:
-                continue
             verb = self._verbs.get(request.verb)
-            if verb is not None and verb.resumes:
-                yield request
-            else:
-                text = "its executor ended; what it had begun was brought to an end"
+            if request.state is RequestState.TAKEN and not (verb is not None and verb.resumes):
                 self._finish(lease, request, Ended(ExitCode.EXECUTED_IN_PART, text))
 
     def serve(self, request: Request, desk: Desk, frozen: str) -> None:

@@ -20,7 +20,11 @@ FILE_SERVER = 100
 
 def furnished(hosts: int = 4, each: int = 4) -> Small:
     """Return a small world whose h1 also owns a role, two volumes and a VM that stands still."""
-    small = Small(hosts, each)
+    return furnish(Small(hosts, each))
+
+
+def furnish(small: Small) -> Small:
+    """Give h1 a role, a second volume, a VM that stands still and one of low priority."""
     cluster = small.world.cluster
     assert cluster is not None
     cluster.roles += (Role("files", FILE_SERVER, owner="h1", nodes=("h1", "h2", "h3")),)
