@@ -25,7 +25,7 @@ from balancer.gateway.wire import (
 )
 from balancer.model.cluster import Host
 from balancer.model.rule import Rule, SelectBy, Selector
-from balancer.policy.rules import Allow, Apart, Together
+from balancer.policy.rules import Allow, Apart, AsOne, Prefer, Together
 
 ORIGIN = "cluster"
 
@@ -68,7 +68,12 @@ def cluster_rules(
         if why:
             vm = seen.vm.row.id
             allowed[vm], reasons[vm] = hosts_left, why
-    rules = (*_allow_rules(allowed, reasons), *_anti_affinity(cluster, id_of_group), *affinity)
+    rules = (
+        *_allow_rules(allowed, reasons),
+        *_anti_affinity(cluster, id_of_group),
+        *affinity,
+        *_preferred(vms, hosts),
+    )
     return _without_contradiction(rules, allowed, frozenset(h.name for h in hosts)), notes
 
 
@@ -210,6 +215,24 @@ def _allow_rules(
         )
 
 
+def _preferred(vms: Sequence[Seen], hosts: Sequence[Host]) -> Iterable[Rule]:
+    """Return preferred owners as wishes: one rule for all VMs that prefer the same nodes."""
+    by_key = {host_key(host.name): host.name for host in hosts}
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for seen in vms:
+        nodes = seen.group.preferred_owners if seen.group else []
+        owners = {by_key[key] for key in map(host_key, nodes) if key in by_key}
+        if owners and len(owners) < len(hosts):
+            alike.setdefault(tuple(sorted(owners)), []).append(seen.vm.row.id)
+    for names, ids in sorted(alike.items()):
+        yield Prefer(
+            vms=_exactly(sorted(ids)),
+            hosts=_exactly(names),
+            origin=ORIGIN,
+            name="preferred owners",
+        )
+
+
 def _anti_affinity(cluster: ClusterAnswer | None, id_of_group: Mapping[str, str]) -> Iterable[Rule]:
     """Return AntiAffinityClassNames as rules: soft unless the cluster enforces them."""
     if cluster is None or cluster.cluster.data is None:
@@ -249,7 +272,7 @@ def _affinity(
         if row.rule_type in (_SAME_DOMAIN, _DIFFERENT_DOMAIN):
             confined.update(id_key(one) for one in ids)
         elif row.rule_type == _SAME_NODE and len(ids) > 1:
-            rules.append(Together(vms=_exactly(ids), origin=ORIGIN, name=row.name))
+            rules.append(AsOne(vms=_exactly(ids), origin=ORIGIN, name=row.name))
         elif row.rule_type == _DIFFERENT_NODE and len(ids) > 1:
             rules.append(Apart(vms=_exactly(ids), origin=ORIGIN, name=row.name))
         elif row.rule_type not in (_SAME_NODE, _DIFFERENT_NODE):
@@ -270,12 +293,12 @@ def _members(row: AffinityRow, id_of_group: Mapping[str, str]) -> list[str]:
 def _without_contradiction(
     rules: Iterable[Rule], allowed: Mapping[str, frozenset[str]], everywhere: frozenset[str]
 ) -> tuple[Rule, ...]:
-    """Keep a `together` whose members have no host in common from binding: nothing could."""
+    """Keep a set whose members have no host in common from binding: nothing could."""
     by_key = {id_key(vm): hosts for vm, hosts in allowed.items()}
     kept: list[Rule] = []
     for rule in rules:
         common = everywhere
-        if isinstance(rule, Together):
+        if isinstance(rule, AsOne):
             for selector in rule.vms:
                 common &= by_key.get(id_key(selector.value), everywhere)
         kept.append(

@@ -11,10 +11,11 @@ from balancer.judge.migrations import place_faults
 from balancer.judge.moment import Foreign, Moment, moment_of
 from balancer.judge.order import order_faults
 from balancer.judge.settings import transport_fault, transports_in_plan
+from balancer.judge.turns import turn_texts
 from balancer.migration.rates import common_network, cpu_cores
 from balancer.model.cluster import Cluster, Host, ManagedBy
 from balancer.model.plan import Migration, Plan
-from balancer.model.rule import AllowedHosts, Cap, Unit
+from balancer.model.rule import AllowedHosts, Cap, InTurn, Unit
 from balancer.policy.capacity import fixed_cores, usable
 from balancer.policy.policy import Policy
 from balancer.policy.said import what_is_said
@@ -203,6 +204,8 @@ def _rule_faults(now: Moment, policy: Policy) -> Iterator[Finding]:
                 texts = _cap_texts(now, cap, during=one.during)
             case Unit() as unit:
                 texts = _unit_texts(now, unit, during=one.during)
+            case InTurn() as turn:
+                texts = [(Code.RULE_DURING, text) for text in turn_texts(now, turn, now.cluster)]
             case _:
                 texts = []
         for code, text in texts:

@@ -1,6 +1,6 @@
 """Rules as values: who they are about, how binding they are, and what they say.
 
-What a rule says is expressed in four forms that know nothing of the rule's kind. Planner
+What a rule says is expressed in a few forms that know nothing of the rule's kind. Planner
 and judge each read the forms for themselves, so a new kind of rule needs neither of them.
 The kinds live in `balancer.policy.rules`, one file each.
 """
@@ -64,15 +64,30 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class SoftCost:
-    """Each of `vms` on one of `hosts` costs `weight` in the tier of soft rules."""
+class StayPut:
+    """Each of `vms` moves only for a drain, a hard rule or an overload, and as few as will do."""
 
     vms: frozenset[str]
-    hosts: frozenset[str]
-    weight: float
 
 
-Form = AllowedHosts | Cap | Unit | SoftCost
+class Turn(StrEnum):
+    """When migrations may be under way, seen from the others of the same plan."""
+
+    ONE_AT_A_TIME = "one at a time"  # of the VMs, never two
+    AS_ONE = "as one"  # once one of the VMs may start, all may; none steps over a third host
+    FIRST = "first"  # before others where both could start: a wish, nothing waits for it
+    LAST = "last"  # once all the others are done
+
+
+@dataclass(frozen=True, slots=True)
+class InTurn:
+    """The migrations of `vms` take turns, or have their turn, as `turn` says."""
+
+    vms: frozenset[str]
+    turn: Turn
+
+
+Form = AllowedHosts | Cap | Unit | StayPut | InTurn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,7 +56,7 @@ def assignment_bound(
         named = zip(tier_names(goal), formulation.tiers, kept.key(goal), strict=True)
         for name, expression, value in named:
             # Cost, and what only breaks its ties, are no goals of the administrator's.
-            counts = name in ("drain", "rules", "overload")
+            counts = name in ("drain", "rules", "overload", "resort")
             if counts or (name == "soft" and goal is Goal.BALANCE):
                 formulation.linear.bound(expression, value + TIER_TOLERANCE)
     value, reduced = _relaxed(formulation.linear, tier, solver)

@@ -13,6 +13,7 @@ import numpy as np
 
 from balancer.model.cluster import Transport
 from balancer.model.plan import SettingChange
+from balancer.model.rule import Turn
 from balancer.planner import transport
 from balancer.planner.explain import STUCK, repairs
 from balancer.planner.ilp import Solver
@@ -126,15 +127,16 @@ def _too_much(problem: Problem, found: Schedule) -> tuple[str, list[int], int]:
 def _without(problem: Problem, place: Ints, victims: list[int], count: int) -> Ints:
     """Return `place` without those `count` of `victims` whose loss costs the tiers least."""
     goal = problem.policy.goal
-    keys: list[tuple[tuple[float, ...], int]] = []
+    keys: list[tuple[bool, tuple[float, ...], int]] = []
+    favoured = frozenset[int]().union(*problem.turns[Turn.FIRST])
     trial = place.copy()
     for vm in victims:
         if place[vm] == problem.home[vm]:
             continue
         trial[vm] = problem.home[vm]
-        keys.append((measure(problem, trial).key(goal), vm))
+        keys.append((vm in favoured, measure(problem, trial).key(goal), vm))
         trial[vm] = place[vm]
-    for _, vm in sorted(keys)[:count]:
+    for _, _, vm in sorted(keys)[:count]:
         trial[vm] = problem.home[vm]
     return trial
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from balancer.model.rule import Turn
 from balancer.planner.problem import MEMORY, Bools, Floats, Ints, Problem
 from balancer.planner.score import OVERLOAD_WEIGHT, better, host_costs, legal_end, means, measure
 from balancer.planner.state import RuleChange, State
@@ -42,25 +43,33 @@ def _change(
 def best_target(
     state: State, vm: int, mean: Floats, change: RuleChange, legal: Bools
 ) -> tuple[int, tuple[float, ...]] | None:
-    """Return the best of the `legal` hosts for `vm` and its (hard, overload, soft, J) change."""
+    """Return the best of the `legal` hosts for `vm` and its change of each tier.
+
+    The tiers are hard rules, overload, last resorts, soft rules, J.
+    """
     hosts = np.flatnonzero(legal)
     if not len(hosts):
         return None
     over, cost = effects(state, vm, mean)
-    tiers = [change.hard, np.round(over, 12), np.round(change.soft, 12), np.round(cost, 12)]
+    rounded = (np.round(tier, 12) for tier in (change.soft, cost))
+    tiers = [change.hard, np.round(over, 12), change.resort, *rounded]
     order = np.lexsort([hosts, *(tier[hosts] for tier in reversed(tiers))])
     at = int(hosts[order[0]])
     return at, tuple(float(tier[at]) for tier in tiers)
 
 
 def evacuate(state: State, work: Work) -> None:
-    """Move load off draining hosts, largest first, as far as it fits and the cap allows."""
+    """Move load off draining hosts, as far as it fits and the cap allows.
+
+    VMs with priority go first, then the largest.
+    """
     problem = state.problem
     stuck = problem.from_drain & problem.draining[state.place]
     vms = np.flatnonzero(stuck & (problem.allowed.sum(axis=1) > 1))
     size = (problem.weight * problem.scale.mean(axis=1, keepdims=True)).max(axis=0)
     mean = means(problem, _emptied(problem, state.place))
-    for vm in vms[np.argsort(-size[vms], kind="stable")].tolist():
+    favoured = np.isin(vms, sorted(frozenset[int]().union(*problem.turns[Turn.FIRST])))
+    for vm in vms[np.lexsort([vms, -size[vms], ~favoured])].tolist():
         if state.moves >= problem.cap or not work.spend(200):
             return
         change = state.rule_change(vm)
@@ -143,7 +152,9 @@ def make_room(state: State, vm: int, wanted: Bools, work: Work) -> bool:
             for other in np.flatnonzero(state.place == host).tolist()
             if problem.home[other] == host and problem.weight[MEMORY, other] >= lack
         ]
-        there.sort(key=lambda other: (problem.weight[MEMORY, other], other))
+        there.sort(
+            key=lambda other: (problem.reluctant[other], problem.weight[MEMORY, other], other)
+        )
         for other in there[:ROOM_VMS]:
             if not work.spend(200):
                 return False
@@ -218,11 +229,12 @@ def _cure(
     if not wanted.any():
         return None, False
     found = best_target(state, vm, mean, change, wanted & state.fits(vm))
-    if found is None or (not hard and found[1][1] > 0):  # no soft rule is worth an overload
+    # No soft rule is worth an overload, or a last resort.
+    if found is None or (not hard and max(found[1][1:3]) > 0):
         return None, bool(wanted.any())
     host, tiers = found
     extra = 0.0 if state.place[vm] != problem.home[vm] else float(problem.move_cost[vm])
-    return (host, (*tiers[:3], tiers[3] + extra)), True
+    return (host, (*tiers[:-1], tiers[-1] + extra)), True
 
 
 def _mend_with_room(state: State, vm: int, work: Work) -> bool:

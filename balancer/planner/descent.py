@@ -32,9 +32,17 @@ class Descent:
         rows: (n,) the VMs looked at; all that are movable unless some are given.
     """
 
-    def __init__(self, state: State, *, relief: bool = False, rows: Ints | None = None) -> None:
+    def __init__(
+        self,
+        state: State,
+        *,
+        relief: bool = False,
+        last_resort: bool = False,
+        rows: Ints | None = None,
+    ) -> None:
         self.state = state
         self.relief = relief
+        self.last_resort = last_resort
         self.weight = RELIEF_WEIGHT if relief else OVERLOAD_WEIGHT
         self.least = RELIEF_GAIN if relief else BALANCE_GAIN
         problem = state.problem
@@ -119,6 +127,8 @@ class Descent:
         vm = int(self.rows[row])
         change = self.state.rule_change(vm, crowds=False)
         bad = ~change.legal | (change.hard > 0)
+        if not self.last_resort:
+            bad |= change.resort > 0
         if not self.relief:
             bad |= change.soft > BALANCE_GAIN
         if self.state.problem.from_drain[vm]:
@@ -180,12 +190,19 @@ class Descent:
         self.into[row] = np.where(bad, np.inf, change)
 
 
-def descend(state: State, work: Work, *, relief: bool = False) -> bool:
-    """Descend until nothing pays, in passes where means move; return whether anything moved."""
+def descend(state: State, work: Work, *, relief: bool = False, last_resort: bool = False) -> bool:
+    """Descend until nothing pays, in passes where means move; return whether anything moved.
+
+    Args:
+        state: Where from; it is moved.
+        work: The budget.
+        relief: Only what ends overload counts, the even load breaks ties.
+        last_resort: Let also those VMs move that do so as a last resort.
+    """
     moved = False
     problem: Problem = state.problem
     for _ in range(1 if problem.mean_is_constant else 4):
-        engine = Descent(state, relief=relief)
+        engine = Descent(state, relief=relief, last_resort=last_resort)
         stepped = False
         while work.spend(50 + 0.1 * len(engine.rows)) and engine.step() is not None:
             stepped = moved = True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from balancer.model.plan import NotMoved, Unresolved
-from balancer.model.rule import AllowedHosts, Rule
+from balancer.model.rule import AllowedHosts, Rule, StayPut
 from balancer.planner.construct import suspects
 from balancer.planner.groups import Group
 from balancer.planner.problem import CPU, GIB, MEMORY, Floats, Ints, Problem, utilisation
@@ -77,6 +77,20 @@ def counted(number: int, noun: str) -> str:
 
 def reason(story: Story, vm: int) -> str:
     """Return why `vm` moves, in one sentence with numbers."""
+    held = None if story.problem.from_drain[vm] else _held(story.problem, vm)
+    return _reason(story, vm) + (f"; nothing else would do: {cite(held)}" if held else "")
+
+
+def _held(problem: Problem, vm: int) -> Rule | None:
+    """Return the rule by which `vm` moves as a last resort only, if there is one."""
+    if not problem.reluctant[vm]:
+        return None
+    name = problem.vms[vm].id
+    held = (one for one in problem.said if isinstance(one.form, StayPut) and name in one.form.vms)
+    return next(held).rule
+
+
+def _reason(story: Story, vm: int) -> str:
     problem = story.problem
     source, target = int(problem.home[vm]), int(story.place[vm])
     name = problem.hosts[source].name
@@ -233,6 +247,8 @@ def what_keeps(state: State, vm: int, curbed: str = "") -> str:
     open_hosts = int(able.sum())
     if open_hosts and state.moves >= problem.cap:
         return f"the cap of {problem.cap} migrations is used up"
+    if open_hosts and (held := _held(problem, vm)) and not problem.from_drain[vm]:
+        return f"{cite(held)} moves it as a last resort only"
     if open_hosts:
         could = f"no move of it betters the plan ({counted(open_hosts, 'host')} could take it)"
         return curbed or could

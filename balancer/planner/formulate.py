@@ -93,7 +93,8 @@ class _Builder:
         self.used = np.full(problem.before.shape, -1, dtype=np.int64)
         self.touched = np.unique(np.concatenate([host, self.home]))
         self.tiers = {
-            name: Expression() for name in ("drain", "rules", "overload", "soft", "cost", "balance")
+            name: Expression()
+            for name in ("drain", "rules", "overload", "resort", "soft", "cost", "balance")
         }
 
     def choices(self) -> None:
@@ -112,6 +113,8 @@ class _Builder:
         self.tiers["rules"] = _weighted(
             self.columns, -problem.astray[self.vm].astype(float), problem.astray[at_home].sum()
         )
+        reluctant = problem.reluctant[self.vm].astype(float)
+        self.tiers["resort"] = _weighted(self.columns, reluctant, problem.reluctant[~at_home].sum())
         rows = problem.soft_row[self.vm]
         soft = problem.soft[rows, self.host] - problem.soft[rows, self.home]
         constant = problem.soft[problem.soft_row, state.place].sum()

@@ -22,6 +22,7 @@ from balancer.planner.score import (
     legal_end,
     measure,
     overloaded,
+    tier_names,
 )
 from balancer.planner.state import State
 from balancer.planner.timing import makespan_bound
@@ -287,7 +288,7 @@ def _score(
         bound=floor,
         bound_kind=kind,
         closed=closed,
-        tiers=_tiers(problem.policy.goal, before, after, found, value),
+        tiers=_tiers(problem, before, after, found, value),
     )
 
 
@@ -297,26 +298,30 @@ def _keeps(after: Measure, kept: Measure) -> bool:
         after.drain <= kept.drain
         and after.rules <= kept.rules
         and after.overload <= kept.overload + TIER_TOLERANCE
+        and after.resort <= kept.resort
         and after.soft <= kept.soft + TIER_TOLERANCE
     )
 
 
 def _tiers(
-    goal: Goal, before: Measure, after: Measure, found: Found, balance: float
+    problem: Problem, before: Measure, after: Measure, found: Found, balance: float
 ) -> tuple[Tier, ...]:
     """List the goal's tiers; a tier that ends at zero is its own bound."""
-    names = ["drain", "rules"]
-    if goal is not Goal.RULES_ONLY:
-        names.append("overload")
+    goal = problem.policy.goal
+    shown = {"drain": "drain", "rules": "rules", "overload": "overload"}
+    if problem.reluctant.any():
+        shown["resort"] = "last resort"
     if goal is Goal.BALANCE:
-        names.append("soft")
+        shown["soft"] = "soft rules"
     tiers: list[Tier] = []
-    for at, name in enumerate(names):
+    for at, name in enumerate(tier_names(goal)):
+        if name not in shown:
+            continue
         start, end = float(getattr(before, name)), float(getattr(after, name))
         bound: float | None = 0.0 if end == 0 else None
         if bound is None and found.bounds is not None:
             bound = min(end, found.bounds[at])
-        tiers.append(Tier("soft rules" if name == "soft" else name, start, end, bound))
+        tiers.append(Tier(shown[name], start, end, bound))
     if goal is Goal.BALANCE:
         tiers.append(Tier("balance", before.balance, after.balance, balance))
     return tuple(tiers)

@@ -8,7 +8,7 @@ times `scale` is a utilisation of the usable capacity. Shapes: N VMs, H hosts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from balancer.errors import InputError
 from balancer.migration.rates import common_network
 from balancer.model.cluster import Cluster, Host, HostState, Vm
-from balancer.model.rule import AllowedHosts, SoftCost
+from balancer.model.rule import AllowedHosts, InTurn, StayPut, Turn
 from balancer.planner.groups import Group, groups_of
 from balancer.policy.capacity import (
     Caps,
@@ -60,10 +60,12 @@ class Problem:
         before: (2, H) utilisations as they are.
         allowed: (N, H) where a VM may end: home always, elsewhere if facts and hard rules agree.
         astray: (N,) hard host lists that the VM breaks at home; any legal move mends them all.
+        reluctant: (N,) VMs that move as a last resort only.
         soft_row: (N,) row of `soft` for each VM; row 0 is free of cost.
-        soft: (S, H) broken soft host lists and soft costs on each host.
+        soft: (S, H) broken soft host lists on each host.
         move_cost: (N,) what moving costs in J.
         groups: caps and units over VMs.
+        turns: sets of VMs whose migrations take turns, by how.
         connected: (H, H) hosts that share a migration network.
     """
 
@@ -84,10 +86,12 @@ class Problem:
     before: Floats
     allowed: Bools
     astray: Ints
+    reluctant: Bools
     soft_row: Ints
     soft: Floats
     move_cost: Floats
     groups: tuple[Group, ...]
+    turns: Mapping[Turn, tuple[frozenset[int], ...]]
     connected: Bools
 
     @cached_property
@@ -126,7 +130,7 @@ class Problem:
     @cached_property
     def ruled(self) -> Bools:
         """(N,) VMs whose moves change a count of broken rules, hard or soft."""
-        ruled = (self.astray > 0) | (self.soft_row > 0)
+        ruled = (self.astray > 0) | (self.soft_row > 0) | self.reluctant
         ruled[list(self.groups_of_vm)] = True
         return ruled
 
@@ -243,10 +247,12 @@ def build(cluster: Cluster, policy: Policy, max_migrations: int | None = None) -
         before=load * scale,
         allowed=allowed,
         astray=astray,
+        reluctant=_reluctant(vms, said),
         soft_row=soft_row,
         soft=soft,
         move_cost=_move_cost(hosts, vms),
         groups=groups,
+        turns=_turns(vms, said),
         connected=connected,
     )
 
@@ -344,18 +350,35 @@ def _allowed(
     return allowed, astray
 
 
+def _reluctant(vms: Sequence[Vm], said: Sequence[Said]) -> Bools:
+    names = {vm for one in said if isinstance(one.form, StayPut) for vm in one.form.vms}
+    return np.array([vm.id in names for vm in vms], dtype=bool)
+
+
+def _turns(vms: Sequence[Vm], said: Sequence[Said]) -> Mapping[Turn, tuple[frozenset[int], ...]]:
+    """Return who takes turns; sets that move as one and share a VM are one set."""
+    index = {vm.id: at for at, vm in enumerate(vms)}
+    found: dict[Turn, list[frozenset[int]]] = {turn: [] for turn in Turn}
+    for one in said:
+        if isinstance(one.form, InTurn):
+            members = frozenset(index[vm] for vm in one.form.vms)
+            sets = found[one.form.turn]
+            if one.form.turn is Turn.AS_ONE:
+                members = members.union(*(other for other in sets if other & members))
+                sets[:] = [other for other in sets if not other & members]
+            sets.append(members)
+    return {turn: tuple(sets) for turn, sets in found.items()}
+
+
 def _soft(hosts: Sequence[Host], vms: Sequence[Vm], said: Sequence[Said]) -> tuple[Ints, Floats]:
     """Return the distinct rows of soft cost by host, and which one each VM has."""
     index = {vm.id: at for at, vm in enumerate(vms)}
     rows: dict[int, Floats] = {}
     for one in said:
         form = one.form
-        if isinstance(form, SoftCost):
-            cost = np.array([form.weight * (host.name in form.hosts) for host in hosts])
-        elif isinstance(form, AllowedHosts) and not one.hard:
-            cost = np.array([float(host.name not in form.hosts) for host in hosts])
-        else:
+        if one.hard or not isinstance(form, AllowedHosts):
             continue
+        cost = np.array([float(host.name not in form.hosts) for host in hosts])
         for name in sorted(form.vms):
             rows[index[name]] = rows.get(index[name], np.zeros(len(hosts))) + cost
     table = [np.zeros(len(hosts))]

@@ -16,6 +16,8 @@ import numpy as np
 from balancer.migration.forecast import SETUP_S, SWITCH_S
 from balancer.migration.rates import share
 from balancer.model.cluster import Transport
+from balancer.model.rule import Turn
+from balancer.planner.convoys import Convoys
 from balancer.planner.problem import MEMORY, Problem
 from balancer.planner.timing import Leg, Timing
 from balancer.planner.tokens import Bank
@@ -105,8 +107,9 @@ def schedule(
         urgent: VMs whose move relieves, repairs or evacuates: they go first.
     """
     run = _Simulation(timing, settings)
+    favoured = frozenset[int]().union(*timing.problem.turns[Turn.FIRST])
     for vm, source, target in moves:
-        run.wait(vm, source, target, rank=0 if vm in urgent else 1)
+        run.wait(vm, source, target, rank=2 * (vm not in urgent) + (vm not in favoured))
     while run.waiting or run.running:
         run.start_all()
         if run.running:
@@ -135,6 +138,8 @@ class _Simulation:
         self.cluster_slots = caps.concurrent_per_cluster or len(problem.vms)
         self.stepped: set[int] = set()
         self.completed: set[int] = set()
+        self.convoys = Convoys(problem, self.bank)
+        self.last = frozenset[int]().union(*problem.turns[Turn.LAST])
         self.total = 0
         self.dirty = True  # whether something may start that could not before
 
@@ -151,6 +156,7 @@ class _Simulation:
         if not self.dirty:
             return
         self.dirty = False
+        self.convoys.release(self.waiting)
         left: list[_Waiting] = []
         for one in self.waiting:
             if len(self.running) >= self.cluster_slots or not self._may_start(one):
@@ -164,12 +170,28 @@ class _Simulation:
             return False
         if one.first >= 0 and one.first not in self.completed:
             return False
+        if one.vm in self.last and not self._is_last():
+            return False
+        if self.convoys.holds(one.vm):
+            return one.vm in self.convoys.after
         return self.bank.affords(self.bank.needs(one.vm, one.source, one.target))
 
+    def _is_last(self) -> bool:
+        """Tell whether all is done that does not have to be last."""
+        under_way = (run.leg.vm for run in self.running)
+        waiting = (one.vm for one in self.waiting)
+        return self.last.issuperset([*under_way, *waiting])
+
     def _start(self, one: _Waiting, *, stopover: bool) -> int:
-        after = self.bank.take(self.bank.needs(one.vm, one.source, one.target))
+        if one.vm in self.convoys.after:
+            after = set(self.convoys.after[one.vm])
+        else:
+            after = self.bank.take(self.bank.needs(one.vm, one.source, one.target))
         if one.first >= 0:
             after.add(one.first)
+        if one.vm in self.last:
+            after |= {at for at, run in zip(self.numbers, self.done, strict=True)
+                      if run.leg.vm not in self.last}  # fmt: skip
         transport = self.timing.effective(self.settings, one.source, one.target)
         leg = Leg(one.vm, one.source, one.target, transport)
         number = self.started
@@ -253,7 +275,13 @@ class _Simulation:
         if self.total >= problem.cap:
             return False
         memory = {one.vm: problem.vms[one.vm].memory_assigned_bytes for one in self.waiting}
-        choices = [one for one in self.waiting if one.first < 0 and one.vm not in self.stepped]
+        choices = [
+            one
+            for one in self.waiting
+            if one.first < 0
+            and one.vm not in self.stepped | self.last
+            and not self.convoys.holds(one.vm)
+        ]
         choices.sort(key=lambda one: (not self._unblocks(one), memory[one.vm], one.vm))
         for one in choices:
             for host in self._third_hosts(one):

@@ -32,11 +32,12 @@ ROUNDING = 4e-15
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A placement, measured. `moves` counts VMs that are not at home."""
+    """A placement, measured. `moves` counts VMs that are not at home, `resort` reluctant ones."""
 
     drain: int
     rules: int
     overload: float
+    resort: int
     soft: float
     balance: float
     cost: float
@@ -49,20 +50,21 @@ class Measure:
         need; soft rules and J then only choose among equally cheap targets.
         """
         must = (float(self.drain), float(self.rules))
+        resort = float(self.resort)
         if goal is Goal.RULES_ONLY:
-            return (*must, self.cost, self.soft, self.balance)
+            return (*must, resort, self.cost, self.soft, self.balance)
         if goal is Goal.RELIEVE:
-            return (*must, self.overload, self.cost, self.soft, self.balance)
-        return (*must, self.overload, self.soft, self.balance)
+            return (*must, self.overload, resort, self.cost, self.soft, self.balance)
+        return (*must, self.overload, resort, self.soft, self.balance)
 
 
 def tier_names(goal: Goal) -> tuple[str, ...]:
     """Return the names of the tiers that `Measure.key` gives for `goal`."""
     if goal is Goal.RULES_ONLY:
-        return ("drain", "rules", "cost", "soft", "balance")
+        return ("drain", "rules", "resort", "cost", "soft", "balance")
     if goal is Goal.RELIEVE:
-        return ("drain", "rules", "overload", "cost", "soft", "balance")
-    return ("drain", "rules", "overload", "soft", "balance")
+        return ("drain", "rules", "overload", "resort", "cost", "soft", "balance")
+    return ("drain", "rules", "overload", "resort", "soft", "balance")
 
 
 def better(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
@@ -147,6 +149,7 @@ def measure(problem: Problem, place: Ints) -> Measure:
         drain=int((problem.draining[place] & problem.is_load).sum()),
         rules=rules,
         overload=over,
+        resort=int(problem.reluctant[moved].sum()),
         soft=soft,
         balance=phis + OVERLOAD_WEIGHT * over + cost,
         cost=cost,

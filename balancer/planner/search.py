@@ -93,6 +93,8 @@ def _upper(state: State, work: Work) -> None:
     mend(state, work, hard=True)
     if problem.policy.goal is not Goal.RULES_ONLY and _is_overloaded(state):
         descend(state, work, relief=True)
+        if problem.reluctant.any() and _is_overloaded(state):
+            descend(state, work, relief=True, last_resort=True)
     if problem.policy.goal is Goal.BALANCE:
         mend(state, work, hard=False)
 

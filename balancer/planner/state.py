@@ -19,6 +19,7 @@ class RuleChange:
     """What moving one VM to each host would change: (H,) arrays."""
 
     hard: Ints
+    resort: Ints
     soft: Floats
     legal: Bools
 
@@ -88,6 +89,10 @@ class State:
                 hard[home] = 0
             else:
                 hard[home] = problem.astray[vm]
+        resort = np.zeros(hosts, dtype=np.int64)
+        if problem.reluctant[vm]:
+            resort += int(source == home)
+            resort[home] = -int(source != home)
         row = problem.soft[problem.soft_row[vm]]
         soft = row - row[source]
         for index in problem.groups_about(vm) if crowds else problem.groups_of_vm.get(vm, ()):
@@ -99,7 +104,7 @@ class State:
             else:
                 soft = soft + change
         legal[source] = False
-        return RuleChange(hard, soft, legal)
+        return RuleChange(hard, resort, soft, legal)
 
     def vacancies(self, host: int) -> int:
         """Return how many more VMs `host` takes by the rules that count all VMs."""

@@ -3,7 +3,8 @@
 A reachable state is any in which no migration has started before everything in its `after` was
 completed. So a target's memory is safe in all of them exactly if each arrival holds tokens that
 were free from the start, or that a departure named in its `after` gave back. Places under a
-rule that holds during the moves are handed out in the same way.
+rule that holds during the moves, and turns of VMs that move one at a time, are handed out in the
+same way.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from balancer.model.rule import Turn
 from balancer.planner.problem import MEMORY, Problem
 from balancer.policy.capacity import usable
 
@@ -65,6 +67,11 @@ class Bank:
             for index, group in enumerate(problem.groups)
             if group.hard and group.said.during and group.limit is not None
         ]
+        self.rows_of: dict[int, list[int]] = {}
+        for row, members in enumerate(problem.turns[Turn.ONE_AT_A_TIME]):
+            self.purses["turn", row] = Purse(1)
+            for member in members:
+                self.rows_of.setdefault(member, []).append(row)
         for index in self.capped:
             group = problem.groups[index]
             for domain, count in enumerate(group.before.tolist()):
@@ -73,12 +80,16 @@ class Bank:
     def needs(self, vm: int, source: int, target: int) -> dict[Hashable, int]:
         """Return what `vm` must hold to start from `source` to `target`."""
         memory = self.problem.vms[vm].memory_assigned_bytes
-        return {(MEMORY, target): memory} | self._places(vm, target, source)
+        return {(MEMORY, target): memory} | self._places(vm, target, source) | self._turns(vm)
 
     def gives(self, vm: int, source: int, target: int) -> dict[Hashable, int]:
         """Return what is given back when `vm` has left `source` for `target`."""
         memory = self.problem.vms[vm].memory_assigned_bytes
-        return {(MEMORY, source): memory} | self._places(vm, source, target)
+        return {(MEMORY, source): memory} | self._places(vm, source, target) | self._turns(vm)
+
+    def _turns(self, vm: int) -> dict[Hashable, int]:
+        """Return the turns a VM takes to start and gives back at its end."""
+        return {("turn", row): 1 for row in self.rows_of.get(vm, ())}
 
     def _places(self, vm: int, at: int, other: int) -> dict[Hashable, int]:
         found: dict[Hashable, int] = {}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from balancer.errors import InputError
 from balancer.model.cluster import Cluster
-from balancer.model.rule import AllowedHosts, Cap, Rule, Unit
+from balancer.model.rule import AllowedHosts, Cap, InTurn, Rule, Turn, Unit
 from balancer.policy.policy import Policy
 from balancer.policy.rules import NeverMove, Pin
 from balancer.policy.said import rules_in_force
@@ -76,6 +76,18 @@ def refuse_contradictions(cluster: Cluster, policy: Policy) -> None:
             parts = (domain & able for domain in unit.domains)
             if not any(_room(cap, part) >= len(shared) for part in parts if part):
                 raise contradiction(unit_rule, cap_rule, cluster, min(shared))
+    _refuse_turns(cluster, [(rule, form) for rule, form in forms if isinstance(form, InTurn)])
+
+
+def _refuse_turns(cluster: Cluster, turns: Sequence[tuple[Rule, InTurn]]) -> None:
+    """Refuse that VMs move at once and one after another, or that part of a set moves last."""
+    for rule, one in turns:
+        for other_rule, other in turns if one.turn is Turn.AS_ONE else ():
+            shared = one.vms & other.vms
+            in_a_row = other.turn is Turn.ONE_AT_A_TIME and len(shared) > 1
+            torn = other.turn is Turn.LAST and shared and not one.vms <= other.vms
+            if in_a_row or torn:
+                raise contradiction(rule, other_rule, cluster, min(shared))
 
 
 def rule_warnings(cluster: Cluster, policy: Policy) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from math import fsum, isfinite
 from balancer.migration.rates import common_network
 from balancer.model.cluster import Cluster, HostState, ManagedBy, Transport
 from balancer.model.plan import Migration, Plan
-from balancer.model.rule import AllowedHosts, Cap, Form, Unit
+from balancer.model.rule import AllowedHosts, Cap, Form, InTurn, Turn, Unit
 from balancer.policy.capacity import (
     caps_in_force,
     cores_on,
@@ -126,7 +126,41 @@ def faults(cluster: Cluster, policy: Policy, plan: Plan) -> set[str]:
                 or any(strays(said.form, {one.vm: frozenset({one.target})}, [one]) for one in mine)
             ):
                 found.add("rule-during")
+            if isinstance(said.form, InTurn) and any(
+                out_of_turn(said.form, last_of(cluster, policy), plan.migrations, state)
+                for state in states
+            ):
+                found.add("rule-during")
     return found
+
+
+def last_of(cluster: Cluster, policy: Policy) -> set[str]:
+    forms = [said.form for said in what_is_said(cluster, policy)]
+    return {
+        vm for form in forms if isinstance(form, InTurn) and form.turn is Turn.LAST
+        for vm in form.vms
+    }  # fmt: skip
+
+
+def out_of_turn(
+    form: InTurn, last: set[str], migrations: tuple[Migration, ...], state: State
+) -> bool:
+    """In plain words: is something under way in this state whose turn it is not?"""
+    started, completed = state
+    mine = {at for at, one in enumerate(migrations) if one.vm in form.vms}
+    match form.turn:
+        case Turn.ONE_AT_A_TIME:
+            return len(mine & (started - completed)) > 1
+        case Turn.LAST:
+            others = {at for at, one in enumerate(migrations) if one.vm not in last}
+            return bool(mine & started) and not others <= completed
+        case Turn.AS_ONE:
+            position = {one.id: at for at, one in enumerate(migrations)}
+            waits = {position[name] for at in mine - started for name in migrations[at].after}
+            torn = bool(mine & started) and not waits - mine <= completed
+            return torn or any(migrations[at].stopover for at in mine)
+        case Turn.FIRST:
+            return False
 
 
 def strays(form: Form, view: Whereabouts, moves: list[Migration]) -> bool:

@@ -133,8 +133,8 @@ def test_the_examples_bind_what_they_seem_to() -> None:
     seen = cluster(
         """
         HV01 64G 16c @Site=A: sql-1, sql-2, w1 #web, w2 #web, w3 #web, dongle #dongle
-        HV02 64G 16c @Site=A: shop-app, erp-1, box #sap
-        HV03 64G 16c @Site=B: shop-db, backup-proxy, erp-2, drive #backup
+        HV02 64G 16c @Site=A: shop-app, erp-1, box #sap, fs-2, fast #latency, balancer
+        HV03 64G 16c @Site=B: shop-db, backup-proxy, erp-2, drive #backup, fs-1
         """
     )
     absent = ("Oracle", "priority")  # nothing here is, or is of, these
@@ -149,6 +149,8 @@ def test_the_examples_bind_what_they_seem_to() -> None:
     assert at["dongle"] == "HV01"
     assert at["drive"] == "HV01"
     assert at["box"] != "HV03"
+    assert at["fs-1"] == at["fs-2"]
+    assert at["fast"] == at["balancer"] == "HV02"
     assert (at["erp-1"] == "HV03") == (at["erp-2"] == "HV03")
     assert "HV03" in {at[web] for web in ("w1", "w2", "w3")}
     assert max(sum(at[web] == host for web in ("w1", "w2", "w3")) for host in at.values()) <= 2

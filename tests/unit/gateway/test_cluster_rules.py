@@ -12,7 +12,7 @@ from balancer.model.cluster import Cluster
 from balancer.model.rule import AllowedHosts, Rule
 from balancer.policy.consistency import refuse_contradictions
 from balancer.policy.policy import Policy
-from balancer.policy.rules import Allow, Apart, Together
+from balancer.policy.rules import Allow, Apart, AsOne, Prefer, Together
 from tests.unit.gateway.answers import (
     GIB,
     NOW,
@@ -116,6 +116,20 @@ def test_possible_owners_bind() -> None:
     assert allowed(seen.cluster) == {"a": {"H1", "H3"}, "d": {"H2"}, "e": {"H1"}}
 
 
+def test_preferred_owners_are_wishes_and_those_alike_share_one() -> None:
+    groups = [
+        group("a", "H1", preferred_owners=["h3", "H2"]),
+        group("b", "H1", preferred_owners=["H2", "H3"]),
+        group("c", "H1", preferred_owners=["H1", "H2", "H3"]),
+        group("d", "H1", preferred_owners=["H9"]),
+    ]
+    seen = observe(*(vm(one) for one in "abcd"), groups=groups)
+    (rule,) = rules(seen, Prefer)
+    assert [one.value for one in rule.vms] == ["a", "b"]
+    assert [one.value for one in rule.host_selectors()] == ["H2", "H3"]
+    assert not rule.hard
+
+
 def test_facts_without_a_host_in_common_leave_the_vm_where_it_is() -> None:
     seen = observe(
         vm("a"),
@@ -148,7 +162,7 @@ def test_affinity_rules_over_nodes() -> None:
     same, apart = affinity(2, "ROLE A", "g-b"), affinity(4, "role a", "role c", "some volume")
     off = affinity(2, "role a", "role c", enabled=False)
     seen = observe(vm("a"), vm("b"), vm("c"), affinity=[same, apart, off])
-    (together,), (split,) = rules(seen, Together), rules(seen, Apart)
+    (together,), (split,) = rules(seen, AsOne), rules(seen, Apart)
     assert [one.value for one in together.vms] == ["a", "b"]
     assert [one.value for one in split.vms] == ["a", "c"]
     assert together.hard

@@ -10,7 +10,7 @@ from itertools import product
 from balancer.migration.rates import common_network, effective_transport
 from balancer.model.cluster import Cluster, HostState, Transport
 from balancer.model.plan import Migration, Plan
-from balancer.model.rule import AllowedHosts, Cap, Form, SoftCost, Unit
+from balancer.model.rule import AllowedHosts, Cap, Form, InTurn, StayPut, Turn, Unit
 from balancer.policy.capacity import (
     caps_in_force,
     cores_on,
@@ -80,8 +80,8 @@ def phi(d: float) -> float:
 def broken(form: Form, place: Place) -> float:
     if isinstance(form, AllowedHosts):
         return sum(place[vm] not in form.hosts for vm in form.vms)
-    if isinstance(form, SoftCost):
-        return form.weight * sum(place[vm] in form.hosts for vm in form.vms)
+    if isinstance(form, StayPut | InTurn):
+        return 0.0
     counts = [sum(place[vm] in domain for vm in form.vms) for domain in form.domains]
     if isinstance(form, Cap):
         return sum(max(0, count - form.limit) for count in counts)
@@ -89,7 +89,7 @@ def broken(form: Form, place: Place) -> float:
 
 
 def tiers(cluster: Cluster, policy: Policy, place: Place) -> tuple[float, ...]:
-    """Drain, rules, overload, soft, J."""
+    """Drain, rules, overload, last resort, soft, J."""
     by_name = cluster.host_by_name
     used = utilisations(cluster, policy, place)
     limits = (policy.thresholds.cpu, policy.thresholds.memory)
@@ -105,11 +105,14 @@ def tiers(cluster: Cluster, policy: Policy, place: Place) -> tuple[float, ...]:
     hard = soft = 0.0
     for said in what_is_said(cluster, policy):
         count = broken(said.form, place)
-        if isinstance(said.form, SoftCost) or not said.hard:
+        if not said.hard:
             soft += count
         else:
             hard += count
-    return drain, hard, over, soft, balance(cluster, policy, place) + 10 * over
+    forms = [said.form for said in what_is_said(cluster, policy)]
+    put = {vm for form in forms if isinstance(form, StayPut) for vm in form.vms}
+    resort = sum(place[vm] != cluster.vm_by_id[vm].host for vm in put)
+    return drain, hard, over, resort, soft, balance(cluster, policy, place) + 10 * over
 
 
 def balance(cluster: Cluster, policy: Policy, place: Place) -> float:
@@ -131,9 +134,9 @@ def balance(cluster: Cluster, policy: Policy, place: Place) -> float:
 
 def key(cluster: Cluster, policy: Policy, place: Place) -> tuple[float, ...]:
     """The strict order of the goal, rounded so that noise does not decide."""
-    drain, hard, over, soft, j = tiers(cluster, policy, place)
+    drain, hard, over, resort, soft, j = tiers(cluster, policy, place)
     assert policy.goal is Goal.BALANCE
-    return drain, hard, round(over, 7), round(soft, 7), j
+    return drain, hard, round(over, 7), resort, round(soft, 7), j
 
 
 def end_faults(cluster: Cluster, policy: Policy, place: Place) -> list[str]:
@@ -160,7 +163,7 @@ def end_faults(cluster: Cluster, policy: Policy, place: Place) -> list[str]:
             if not drained and after[host.name][r] > max(limits[r], before[host.name][r]) + TINY
         )
     for said in what_is_said(cluster, policy):
-        if said.hard and not isinstance(said.form, SoftCost):
+        if said.hard:
             found.extend(worse(said.form, start, place, {vm.id for vm in moved}))
     return found
 
@@ -248,7 +251,42 @@ def faults(
         found += [f"{host} overfull on the way" for host in room if held[host] > room[host]]
         for each in said:
             found += in_flight_faults(each.form, start, at)
+    return found + turn_faults(cluster, policy, plan)
+
+
+def turn_faults(cluster: Cluster, policy: Policy, plan: Plan) -> list[str]:
+    """Everything that may be under way out of its turn."""
+    found: list[str] = []
+    said = what_is_said(cluster, policy)
+    forms = [one.form for one in said if isinstance(one.form, InTurn)]
+    last = {vm for form in forms if form.turn is Turn.LAST for vm in form.vms}
+    for started, completed in states(plan.migrations):
+        flying = [one for one in plan.migrations if one.id in started - completed]
+        for form in forms:
+            mine = [leg for leg in flying if leg.vm in form.vms]
+            if form.turn is Turn.ONE_AT_A_TIME and len(mine) > 1:
+                found.append("two at a time")
+            if form.turn is Turn.AS_ONE and held_up(form.vms, plan.migrations, started, completed):
+                found.append("torn apart on the way")
+        if any(one.vm in last for one in plan.migrations if one.id in started) and any(
+            one.vm not in last for one in plan.migrations if one.id not in completed
+        ):
+            found.append("not last")
     return found
+
+
+def held_up(
+    vms: frozenset[str],
+    migrations: tuple[Migration, ...],
+    started: frozenset[str],
+    completed: frozenset[str],
+) -> bool:
+    """One of the set has begun, and another waits for what is none of the set's."""
+    mine = {one.id: one for one in migrations if one.vm in vms}
+    if any(one.stopover for one in mine.values()):
+        return True
+    waits = {other for name in mine.keys() - started for other in mine[name].after}
+    return bool(mine.keys() & started) and not waits - mine.keys() <= completed
 
 
 def whereabouts(

@@ -50,7 +50,7 @@ def test_measure_agrees_with_the_record_read_in_plain_python(
         vm.id: problem.hosts[at].name for vm, at in zip(problem.vms, place.tolist(), strict=True)
     }
     found = measure(problem, place)
-    mine = (found.drain, found.rules, found.overload, found.soft, found.balance)
+    mine = (found.drain, found.rules, found.overload, found.resort, found.soft, found.balance)
     assert mine == pytest.approx(tiers(seen, policy, named))
     within_cap = found.moves <= problem.cap
     assert legal_end(problem, place) == (within_cap and not end_faults(seen, policy, named))

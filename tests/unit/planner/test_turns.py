@@ -1,93 +1,144 @@
-"""Turns of a campaign planned for real: bytes, splits, stuck hosts, and when each may begin."""
+"""Rules on when VMs move, and which VMs move at all: what plans make of them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import dataclasses
+from datetime import UTC, datetime
+from itertools import pairwise
 
+import pytest
+
+from balancer.judge import judge
 from balancer.model.cluster import Cluster
-from balancer.model.rule import SelectBy, Selector
-from balancer.planner.campaign import Turns, loads_of, order_turns, toll_of
-from balancer.planner.turns import Turn, plan_turns, timetable
-from balancer.policy.policy import Policy
-from balancer.policy.rules import Apart
-from balancer.policy.windows import ALWAYS, Calendar, Span
+from balancer.model.plan import Migration, Plan
+from balancer.model.rule import Rule, SelectBy, Selector
+from balancer.planner import plan
+from balancer.policy.policy import Goal, Policy
+from balancer.policy.rules import AsOne, BalancerVm, LastResort, OneAtATime, Priority
 from tests.notation import cluster
-from tests.unit.planner.oracle import NOW
 
-GIB = 2**30
-FOUR = """
-h1 64G x2: a 4G, b 4G, c 8G
-h2 64G x2: d 8G, e 8G
-h3 64G x2: f 16G, g 4G
-h4 64G x2: h 4G, i 4G
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def pick(*names: str) -> tuple[Selector, ...]:
+    return tuple(Selector(SelectBy.EXACT, name) for name in names)
+
+
+def planned(seen: Cluster, *rules: Rule, goal: Goal = Goal.RULES_ONLY) -> Plan:
+    policy = Policy(goal=goal, rules=rules)
+    made = plan(seen, policy, now=NOW)
+    assert judge(seen, policy, made) == ()
+    return made
+
+
+def times(made: Plan) -> dict[str, tuple[float, float]]:
+    return {one.name: (one.start_s, one.start_s + one.duration_s) for one in made.migrations}
+
+
+def by_name(made: Plan) -> dict[str, Migration]:
+    return {one.name: one for one in made.migrations}
+
+
+LEAVING = cluster(
+    """
+    h1 64G x4 draining: a 8G, b 8G, c 8G, lb 2G
+    h2 64G x4:
+    h3 64G x4:
+    """
+)
+
+
+def test_without_a_rule_all_leave_at_once() -> None:
+    assert {start for start, _ in times(planned(LEAVING)).values()} == {0.0}
+
+
+def test_of_vms_that_move_one_at_a_time_never_two_are_under_way() -> None:
+    made = planned(LEAVING, OneAtATime(vms=pick("a", "b", "c")))
+    spans = sorted(times(made)[name] for name in "abc")
+    assert all(first[1] <= second[0] for first, second in pairwise(spans))
+    assert times(made)["lb"][0] == 0.0  # who is none of them does not wait
+
+
+def test_the_balancer_itself_moves_last() -> None:
+    made = planned(LEAVING, BalancerVm(vms=pick("lb")))
+    mine = by_name(made)["lb"]
+    assert {made.migration_by_id[name].name for name in mine.after} == {"a", "b", "c"}
+    assert mine.start_s >= max(times(made)[name][1] for name in "abc")
+
+
+def test_who_has_priority_starts_first() -> None:
+    narrow = dataclasses.replace(
+        LEAVING,
+        hosts=tuple(
+            dataclasses.replace(host, migration=dataclasses.replace(host.migration, concurrent=1))
+            for host in LEAVING.hosts
+        ),
+    )
+    usual, favoured = planned(narrow), planned(narrow, Priority(vms=pick("lb")))
+    assert usual.migrations[-1].name == "lb"  # the longest go first
+    assert favoured.migrations[0].name == "lb"
+
+
+def test_with_a_cap_priority_decides_who_gets_away() -> None:
+    made = plan(LEAVING, Policy(rules=(Priority(vms=pick("lb")),)), now=NOW, max_migrations=1)
+    assert [one.name for one in made.migrations] == ["lb"]
+
+
+# a and b fit h2 together once x has left it; h3 has room for one of them, or for x.
+TIGHT = """
+h1 64G x4: a 20G, b 20G
+h2 40G x4: x 10G
+h3 38G x4: y 1G
 """
 
 
-def planned(one: Cluster, turns: Turns, *, restore: bool = True) -> list[Turn]:
-    return list(plan_turns(one, Policy(), turns, restore=restore, keep_reserve=False, now=NOW))
+@pytest.mark.parametrize("as_one", [True, False])
+def test_a_set_that_moves_as_one_waits_until_all_of_it_fits(as_one: bool) -> None:  # noqa: FBT001
+    seen = cluster(TIGHT.replace("h1 64G x4", "h1 64G x4 draining"))
+    rules = (AsOne(vms=pick("a", "b")),) if as_one else ()
+    made = planned(seen, *rules)
+    moves = by_name(made)
+    if not as_one:
+        assert moves["a"].target != moves["b"].target
+        return
+    assert moves["a"].target == moves["b"].target == "h2"
+    assert moves["a"].after == moves["b"].after == (moves["x"].id,)
+    assert times(made)["a"][0] == times(made)["b"][0]
 
 
-def test_what_was_reckoned_is_what_the_plans_move() -> None:
-    one, hosts = cluster(FOUR), ["h1", "h2", "h3", "h4"]
-    for restore, expected in ((True, 2 * (16 + 16 + 20 + 8)), (False, 16 + 16 + 20 + 8 + 8)):
-        turns = order_turns(loads_of(one, Policy()), hosts, restore=restore)
-        toll = toll_of(loads_of(one, Policy()), turns, hosts, restore=restore)
-        assert toll is not None
-        assert toll.moved_bytes == expected * GIB  # where they stay, only h4's VMs move twice
-        made = planned(one, turns, restore=restore)
-        assert sum(turn.moved_bytes for turn in made) == toll.moved_bytes
+def test_a_set_that_nowhere_fits_stays_whole() -> None:
+    seen = cluster("h1 64G draining: a 20G, b 20G, c 1G\nh2 30G:\nh3 30G:")
+    made = planned(seen, AsOne(vms=pick("a", "b")))
+    assert set(by_name(made)) == {"c"}
+    assert {one.name for one in made.not_moved} == {"a", "b"}
 
 
-def test_the_worst_order_moves_more_than_the_best() -> None:
-    one = cluster(FOUR)
-    best = planned(one, (("h4",), ("h1",), ("h2",), ("h3",)), restore=False)
-    worst = planned(one, (("h3",), ("h1",), ("h2",), ("h4",)), restore=False)
-    moved = [sum(turn.moved_bytes for turn in each) for each in (best, worst)]
-    assert moved[0] < moved[1]
+HOT = """
+h1 64G 16c: fast 4G 7c, slow 4G 4c, small 4G 3c
+h2 64G 16c:
+"""
 
 
-def test_hosts_that_cannot_leave_together_have_turns_of_their_own() -> None:
-    apart = Apart(vms=tuple(Selector(SelectBy.EXACT, name) for name in ("a", "d", "f")))
-    one = cluster(FOUR, rules=(apart,))
-    made = planned(one, (("h1", "h2"), ("h4",)))
-    assert [turn.hosts for turn in made] == [("h1",), ("h2",), ("h4",)]
-    assert [turn.hosts for turn in planned(cluster(FOUR), (("h1", "h2"), ("h4",)))] == [
-        ("h1", "h2"),
-        ("h4",),
-    ]
+def test_a_last_resort_stays_while_another_can_relieve() -> None:
+    usual = planned(cluster(HOT), goal=Goal.BALANCE)
+    assert "fast" in by_name(usual)  # evens out best
+    for goal in (Goal.RELIEVE, Goal.BALANCE):
+        made = planned(cluster(HOT), LastResort(vms=pick("fast")), goal=goal)
+        assert made.migrations
+        assert "fast" not in by_name(made)
+        assert not made.unresolved
 
 
-def test_a_host_that_cannot_be_emptied_is_named_and_moves_nothing() -> None:
-    made = planned(cluster(FOUR.replace("a 4G", "a 4G !assigned_device")), (("h1", "h4"),))
-    assert [(turn.hosts, turn.migrations) for turn in made] == [(("h1",), 0), (("h4",), 2)]
-    assert [one.name for one in made[0].stuck] == ["a"]
-    assert made[1].moved_bytes == 2 * 8 * GIB
-    assert made[1].return_s == made[1].drain_s > 0
+def test_a_last_resort_moves_where_nothing_else_relieves() -> None:
+    seen = cluster(HOT.replace("slow 4G 4c", "slow 4G 4c !assigned_device").replace("3c", "0.5c"))
+    seen = dataclasses.replace(
+        seen, hosts=tuple(dataclasses.replace(host, cpu_cores=13.0) for host in seen.hosts)
+    )
+    made = planned(seen, LastResort(vms=pick("fast")), goal=Goal.RELIEVE)
+    assert "nothing else would do" in by_name(made)["fast"].reason
+    tier = next(tier for tier in made.score.tiers if tier.name == "last resort")
+    assert (tier.before, tier.after) == (0.0, 1.0)
 
 
-BERLIN = Span(from_minute=22 * 60, to_minute=6 * 60, timezone="Europe/Berlin")
-
-
-def test_turns_begin_where_they_end_inside_a_window() -> None:
-    at = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
-    hours = [3600.0 * one for one in (5, 4, 9, 2)]
-    made = timetable(hours, Calendar(windows=(BERLIN,)), at)
-    assert made[0] == (datetime(2026, 7, 1, 20, tzinfo=UTC), datetime(2026, 7, 2, 1, tzinfo=UTC))
-    assert made[1] == (datetime(2026, 7, 2, 20, tzinfo=UTC), datetime(2026, 7, 3, 0, tzinfo=UTC))
-    assert made[2] is None  # nine hours fit no night of eight
-    assert made[3] == (datetime(2026, 7, 3, 0, tzinfo=UTC), datetime(2026, 7, 3, 2, tzinfo=UTC))
-    assert timetable([60.0], ALWAYS, at) == ((at, at + timedelta(minutes=1)),)
-    shut = Calendar(blackouts=(Span(),))
-    assert timetable([60.0], shut, at) == (None,)
-
-
-def test_the_night_the_clocks_change_is_an_hour_longer_or_shorter() -> None:
-    nine = [9 * 3600.0]
-    autumn = datetime(2026, 10, 24, 12, 0, tzinfo=UTC)
-    (found,) = timetable(nine, Calendar(windows=(BERLIN,)), autumn)
-    assert found is not None
-    assert found[0] == datetime(2026, 10, 24, 20, tzinfo=UTC)
-    spring = datetime(2027, 3, 27, 12, 0, tzinfo=UTC)
-    (eight,) = timetable([8 * 3600.0], Calendar(windows=(BERLIN,)), spring)
-    assert eight is not None
-    assert eight[0] == datetime(2027, 3, 28, 20, tzinfo=UTC)  # the night of the 27th has seven
+def test_a_last_resort_leaves_a_draining_host() -> None:
+    assert set(by_name(planned(LEAVING, LastResort(vms=pick("a", "b"))))) == {"a", "b", "c", "lb"}
