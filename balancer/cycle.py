@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from balancer.clock import Clock
 from balancer.errors import InternalError
 from balancer.execute.executor import execute
+from balancer.execute.held import Held, held_back
 from balancer.execute.progress import OnInterrupt, Progress, never
 from balancer.execute.recover import recover
 from balancer.execute.window import MayStart
@@ -58,6 +59,9 @@ class Watcher:
     def planned(self, plan: Plan, notes: tuple[str, ...]) -> None:
         """Take note of a plan, and of what to know about it."""
 
+    def held(self, held: Held) -> None:
+        """Take note of why nothing is carried out now."""
+
     def before_run(self, plan: Plan) -> None:
         """Take note that a plan is carried out now; an error raised here calls that off."""
 
@@ -75,14 +79,16 @@ NOBODY = Watcher()
 class Cycle:
     """What one cycle saw, decided and did, and in a word how it ended.
 
-    `result` is "observed", "recommended", "stopped", the status of a plan that has no migrations,
-    or the end of the run. `plan` and `report` are None where it did not come to that.
+    `result` is "observed", "recommended", "held", "stopped", the status of a plan that has no
+    migrations, or the end of the run. `plan` and `report` are None where it did not come to that;
+    `held` is what keeps us from acting.
     """
 
     result: str
     seen: Observation
     plan: Plan | None = None
     report: RunReport | None = None
+    held: Held | None = None
 
     @property
     def migrations(self) -> tuple[Migration, ...]:
@@ -120,6 +126,10 @@ def run_cycle(
     watcher.seen(seen)
     if mode is Mode.OBSERVE:
         return Cycle("observed", seen)
+    held = held_back(seen, site.policy) if mode is Mode.AUTO else None
+    if held is not None and held.passes:  # planned for once it is over
+        watcher.held(held)
+        return Cycle("held", seen, held=held)
     judged = plan_and_judge(
         seen.cluster, site.policy, max_migrations=max_migrations, interrupted=site.interrupted
     )
@@ -128,8 +138,10 @@ def run_cycle(
     watcher.planned(made, (*notes, *seen.notes, *judged.warnings))
     if not made.migrations:
         return Cycle(made.status.value, seen, made)
-    if mode is Mode.RECOMMEND:
-        return Cycle("recommended", seen, made)
+    if mode is Mode.RECOMMEND or held is not None:
+        if held is not None:
+            watcher.held(held)
+        return Cycle("recommended" if held is None else "held", seen, made, held=held)
     if site.interrupted():
         return Cycle("stopped", seen, made)
     report = carry_out(site, made, may_start=may_start, watcher=watcher)
@@ -142,9 +154,12 @@ def carry_out(
     *,
     max_migrations: int | None = None,
     may_start: MayStart | None = None,
+    by_hand: bool = False,
     watcher: Watcher = NOBODY,
 ) -> RunReport:
     """Execute a plan: the last step of a cycle, or all of it where the plan is there already.
+
+    `by_hand` says that a person asked for these very migrations.
 
     Raises:
         RefusedError, InputError, UnreachableError, HeldError, StoreError: As `execute` does.
@@ -162,6 +177,7 @@ def carry_out(
         max_migrations=max_migrations,
         on_interrupt=site.on_interrupt,
         may_start=may_start,
+        by_hand=by_hand,
         poll_s=site.poll_s,
     )
     watcher.after_run(plan, report)

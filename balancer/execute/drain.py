@@ -10,7 +10,7 @@ from balancer.clock import Clock
 from balancer.errors import RefusedError, UnreachableError
 from balancer.execute.context import Context
 from balancer.execute.draining import Draining
-from balancer.execute.gate import check_health
+from balancer.execute.held import check_health
 from balancer.execute.leaving import check_may_leave, hosts_named, things_on
 from balancer.execute.progress import NewsKind, OnInterrupt, OnProgress, never, silent
 from balancer.execute.recover import recover_into

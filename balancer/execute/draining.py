@@ -203,6 +203,7 @@ class Draining:
                 on_progress=self.on_progress,
                 on_interrupt=self._how_to_stop,
                 may_start=anytime,
+                by_hand=True,
                 poll_s=self.poll_s,
             )
         except (InputError, RefusedError) as error:  # the cluster has changed since it was planned

@@ -9,7 +9,8 @@ from balancer.errors import ExitCode
 from balancer.execute.context import Context
 from balancer.execute.decide import within_cap
 from balancer.execute.eta import eta_s
-from balancer.execute.gate import check_health, check_legal, check_plan, restricted
+from balancer.execute.gate import check_legal, check_plan, restricted
+from balancer.execute.held import check_alone, check_health
 from balancer.execute.machine import IN_FLIGHT
 from balancer.execute.move import Move
 from balancer.execute.progress import NewsKind, OnInterrupt, OnProgress, Progress, silent
@@ -62,6 +63,7 @@ def execute(
     max_migrations: int | None = None,
     on_interrupt: OnInterrupt | Callable[[], OnInterrupt] = OnInterrupt.FINISH,
     may_start: MayStart | None = None,
+    by_hand: bool = False,
     poll_s: float = 2.0,
 ) -> RunReport:
     """Carry out `plan` on the cluster that `lease` is for, after closing what was left open.
@@ -70,12 +72,14 @@ def execute(
     them), and restores host settings. The lease is renewed while it works, and not released.
 
     `interrupted` tells whether somebody asked to stop; `max_migrations` is the command line's cap,
-    of which the lowest wins; `may_start` replaces the policy's windows; `poll_s` are the seconds
-    between looks at what is in flight.
+    of which the lowest wins; `may_start` replaces the policy's windows; `by_hand` says that a
+    person asked for these very migrations, which others who act do not hold up then; `poll_s` are
+    the seconds between looks at what is in flight.
 
     Raises:
         InputError: The plan is for another cluster, has expired, or is out of date.
-        RefusedError: It is not safe now: the judge says no, or the cluster is not well.
+        RefusedError: It is not safe now: the judge says no, the cluster is not well, or somebody
+            else acts on it whom the policy does not let us act beside.
         UnreachableError: The cluster cannot be read.
         HeldError: Another executor took the cluster before anything was begun.
         StoreError: The journal cannot be written. What is in flight is adopted at the next start.
@@ -92,9 +96,12 @@ def execute(
         seen = readings.latest()
         cluster = seen.cluster
         check_health(seen)
+        if not by_hand:
+            check_alone(seen, policy)
         kept = _allowed(plan, policy, context, cluster, max_migrations)
-        records = _entered(context, restricted(plan, kept), cluster)
-        stream = Run(context, restricted(plan, kept), policy, readings, *records)
+        allowed = restricted(plan, kept)
+        records = _entered(context, allowed, cluster)
+        stream = Run(context, allowed, policy, readings, *records, by_hand=by_hand)
         end = _carry_out(stream, context, interrupted, on_interrupt, on_progress, poll_s)
         why = Cause(Why.CAP, f"{len(kept)} migrations are allowed in one run")
         outcomes = (*(move.outcome for move in stream.moves), *_left_out(plan, kept, why))

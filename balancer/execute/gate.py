@@ -6,15 +6,10 @@ import dataclasses
 from datetime import datetime
 
 from balancer.errors import InputError, RefusedError
-from balancer.gateway.port import Observation
 from balancer.judge import Code, Finding, judge
-from balancer.model.cluster import Cluster, HostState
+from balancer.model.cluster import Cluster
 from balancer.model.plan import Plan
 from balancer.policy.policy import Policy
-
-# More silence than this is an outage, or our own network, and no time to move anything: what the
-# silent hosts hold and do is a guess, and rules and room would be judged by it.
-UNKNOWN_SHARE_MAX = 1 / 3
 
 # The plan no longer speaks of this cluster: what is wanted is another plan.
 _STALE = frozenset(
@@ -49,29 +44,6 @@ def check_plan(plan: Plan, cluster: str, now: datetime) -> None:
     if now >= plan.expires_at:
         raise InputError(
             f"plan {plan.id} expired at {plan.expires_at:%Y-%m-%d %H:%M:%S} UTC", remedy=_REMEDY
-        )
-
-
-def why_unwell(seen: Observation) -> str:
-    """Return why a cluster is in no state for migrations; empty when it is well."""
-    hosts = seen.cluster.hosts
-    silent = sorted(host.name for host in hosts if host.state is HostState.UNKNOWN)
-    if len(silent) > UNKNOWN_SHARE_MAX * len(hosts):
-        names = ", ".join(silent)
-        return f"too little is known: {len(silent)} of {len(hosts)} hosts do not answer ({names})"
-    return "; ".join(seen.troubles)
-
-
-def check_health(seen: Observation) -> None:
-    """Refuse to begin while the cluster is not well.
-
-    Raises:
-        RefusedError: It is not.
-    """
-    if why := why_unwell(seen):
-        raise RefusedError(
-            f"nothing is moved while the cluster is not well: {why}",
-            remedy="mend that first: `balancer check` and Get-ClusterNode on a node tell more",
         )
 
 

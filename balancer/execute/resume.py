@@ -228,6 +228,7 @@ class Resuming:
                 on_progress=self.on_progress,
                 on_interrupt=self.on_interrupt,
                 may_start=anytime,
+                by_hand=True,
                 poll_s=self.poll_s,
             )
         except InputError as error:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from balancer.errors import UnreachableError
 from balancer.execute.context import Context
 from balancer.execute.decide import Ends, admitted, blocked_by, verdict, why_not_at_rest
-from balancer.execute.gate import why_unwell
+from balancer.execute.held import Held, held_back, why_unwell
 from balancer.execute.machine import IN_FLIGHT, TABLE
 from balancer.execute.move import Move, Mover
 from balancer.execute.progress import NewsKind, OnInterrupt
@@ -23,7 +23,8 @@ from balancer.execute.pulse import Pulse
 from balancer.execute.readings import Readings, brought_up_to_date
 from balancer.execute.recover import look
 from balancer.execute.settings import HostSetting, owed_text, restore, write
-from balancer.gateway.port import InFlight, Sighting
+from balancer.execute.takeover import take_over, taken_back
+from balancer.gateway.port import InFlight, Observation, Sighting
 from balancer.judge import judge_start
 from balancer.migration.forecast import dirty_rate, forecast
 from balancer.migration.rates import effective_transport, flow
@@ -62,18 +63,24 @@ class Run:
         readings: Readings,
         run: int,
         moves: tuple[Move, ...],
+        *,
+        by_hand: bool = False,
     ) -> None:
         self.plan = plan  # follows what the hosts really are set to
         self.moves = moves
-        self.settings = tuple(HostSetting(change) for change in plan.settings)
+        transports = tuple(HostSetting(change) for change in plan.settings)
+        self._over = None if by_hand else take_over(readings.known, policy, moves)
+        self.settings = transports if self._over is None else (*transports, self._over)
         self.interrupted = False
+        self._by_hand = by_hand
+        self._closed: Cause | None = None  # why nothing more begins, where that is no alarm
         self._context = context
         self._policy = policy
         self._readings = readings
         self.id = run
         self._mover = Mover(context)
         self._pulse = Pulse(context)
-        self._setting_of = {setting.change.host: setting for setting in self.settings}
+        self._setting_of = {setting.change.host: setting for setting in transports}
         self._started_s = context.now_s
 
     @property
@@ -165,6 +172,8 @@ class Run:
             return Cause(Why.ALARM, f"the run was stopped: {self._context.alarm}")
         if self.interrupted:
             return Cause(Why.INTERRUPTED, "asked to stop")
+        if self._closed is not None:
+            return self._closed
         _, lost = blocked_by(move.migration, states)
         if lost:
             named = ", ".join(f"{id_} ({states[id_].value})" for id_ in lost)
@@ -175,6 +184,10 @@ class Run:
         """Write settings whose moves have their turn, restore those whose moves are over."""
         now_s = self._context.now_s
         states = {move.id: move.state for move in self.moves}
+        if self._over is not None and not self._over.settled and now_s >= self._over.again_s:
+            self._context.renew()
+            write(self._over, self.id, self._context)
+            self._readings.forget()
         for host, setting in self._setting_of.items():
             mine = [m for m in self.moves if host in (m.migration.source, m.migration.target)]
             if now_s < setting.again_s or any(move.state in IN_FLIGHT for move in mine):
@@ -204,6 +217,12 @@ class Run:
         if why := why_unwell(seen):
             self._context.stop(why)
             return
+        if not self._by_hand and (held := self._held(seen)) is not None:
+            if not held.passes:
+                self._closed = held.cause
+            for move in ready if held.passes else ():
+                self._hold(move, held.cause)
+            return
         cluster = seen.cluster
         self._go_by_what_is_set(cluster)
         chosen = self._admitted(ready, cluster, self._readings.foreign(self.moves))
@@ -215,6 +234,13 @@ class Run:
             if self._context.now_s - looked_s > LOOK_AGE_MAX_S:
                 return  # the next poll looks again
             self._begin_if_safe(move, cluster, sightings)
+
+    def _held(self, seen: Observation) -> Held | None:
+        """Return why no rebalance may go on beside others who act."""
+        if taken_back(seen, self._policy):
+            text = "the cluster's built-in balancer could not be switched off, or is on again"
+            return Held(Cause(Why.INTERLOCK, text), "")
+        return held_back(seen, self._policy)
 
     def _admitted(
         self, ready: list[Move], cluster: Cluster, others: Iterable[InFlight]
@@ -242,6 +268,8 @@ class Run:
         return sorted(found, key=lambda move: (move.migration.start_s, move.id))
 
     def _is_settled(self, host: str) -> bool:
+        if self._over is not None and not self._over.settled:
+            return False
         setting = self._setting_of.get(host)
         return setting is None or setting.settled
 

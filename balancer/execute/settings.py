@@ -1,4 +1,4 @@
-"""The transport settings of hosts: written for a plan, owed back afterwards, whatever happens.
+"""Settings of hosts and cluster: written for a run, owed back afterwards, whatever happens.
 
 The debt is written down before the setting is, and only two things cancel it: reading that the
 old value is back, or that somebody else has set a third one, which is theirs to keep. A debt that
@@ -16,10 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from balancer.errors import UnreachableError
+from balancer.execute import knobs
 from balancer.execute.context import Context
 from balancer.execute.progress import NewsKind, SettingProgress
 from balancer.gateway.port import MoveRefusedError, ReplyLostError, SettingAnswer
-from balancer.model.cluster import Transport
 from balancer.model.plan import SettingChange
 from balancer.store.journal import Change
 from balancer.store.records import SettingRecord, SettingState
@@ -34,13 +34,14 @@ _ACT_ERRORS = (MoveRefusedError, ReplyLostError, UnreachableError)
 
 @dataclass(slots=True)
 class HostSetting:
-    """One host's transport in this run.
+    """One setting in this run: a host's transport, or the cluster's built-in balancer.
 
     Attributes:
         record: The journal's entry, once the intent is written.
         state: None before that and when nothing had to be written.
         settled: Moves of the host need not wait for it any longer.
         doubt: The number of a request to write it whose reply was lost.
+        through: The host that is asked to take note of a newer number; `change.host` where empty.
     """
 
     change: SettingChange
@@ -51,6 +52,7 @@ class HostSetting:
     first_s: float | None = None
     again_s: float = 0.0
     doubt: int | None = None
+    through: str = ""
 
     @property
     def in_force(self) -> bool:
@@ -77,8 +79,8 @@ def write(setting: HostSetting, run: int, context: Context) -> None:
     setting.first_s = now_s if setting.first_s is None else setting.first_s
     setting.again_s = now_s + ASK_AGAIN_S
     last_try = now_s - setting.first_s >= WRITE_PATIENCE_S
-    host, before = setting.change.host, Transport(setting.change.before)
-    during = Transport(setting.change.during)
+    change = setting.change
+    values = (change.before, change.during)
     try:
         present = _present(setting, context)
         if _needs_no_writing(setting, present, context):
@@ -87,7 +89,8 @@ def write(setting: HostSetting, run: int, context: Context) -> None:
             _intend(setting, run, context)
         setting.doubt = context.lease.fence
         answer = context.act(
-            host, lambda fence: context.gateway.write_transport(host, before, during, fence)
+            change.host,
+            lambda fence: knobs.write(context.gateway, change.host, change.setting, values, fence),
         )
     except _ACT_ERRORS as error:
         if last_try:
@@ -99,31 +102,32 @@ def write(setting: HostSetting, run: int, context: Context) -> None:
     _written(setting, answer, context, last_try=last_try)
 
 
-def _present(setting: HostSetting, context: Context) -> Transport:
+def _present(setting: HostSetting, context: Context) -> str:
     """Return what the host is set to, once no lost request of ours can change that any more.
 
     Raises:
         UnreachableError: It does not say, or has not taken note of our newer number.
     """
-    host, doubt = setting.change.host, setting.doubt
+    change, doubt = setting.change, setting.doubt
+    host = setting.through or change.host
     if doubt is not None and context.turned_away_since_s(host, doubt) is None:
         raise UnreachableError(
             f"the reply of {host} was lost, and it may still be written",
             remedy="see whether the host answers: `balancer check`",
         )
-    return context.gateway.read_transport(host)
+    return knobs.read(context.gateway, change.host, change.setting)
 
 
-def _needs_no_writing(setting: HostSetting, present: Transport, context: Context) -> bool:
+def _needs_no_writing(setting: HostSetting, present: str, context: Context) -> bool:
     """Conclude what a reading before writing shows; true when that settles it."""
     announced, change = setting.state is SettingState.PENDING, setting.change
-    if present.value == change.during:
+    if present == change.during:
         if announced:  # an earlier request whose reply was lost
             _now_written(setting, context)
         else:
-            _leave(setting, context, f"it was {present.value} already: nothing to write or restore")
+            _leave(setting, context, f"it was {present} already: nothing to write or restore")
         return True
-    if present.value != change.before:
+    if present != change.before:
         _leave(setting, context, "somebody else changed it since it was planned")
         return True
     return False
@@ -157,12 +161,12 @@ def restore(setting: HostSetting, context: Context) -> None:
 
 def pay_back(record: SettingRecord, state: SettingState, context: Context) -> SettingState | None:
     """Restore one setting if the host still holds our value; return its end, None to try later."""
-    ours, before = Transport(record.ours), Transport(record.before)
+    values = (record.ours, record.before)
     name = f"{record.setting} of {record.host}"
     try:
         answer = context.act(
             record.host,
-            lambda fence: context.gateway.write_transport(record.host, ours, before, fence),
+            lambda fence: knobs.write(context.gateway, record.host, record.setting, values, fence),
         )
     except _ACT_ERRORS:
         return None
@@ -171,7 +175,7 @@ def pay_back(record: SettingRecord, state: SettingState, context: Context) -> Se
             after, kind, text = (
                 SettingState.RESTORED,
                 NewsKind.SETTING_RESTORED,
-                f"{name} is {before.value} again",
+                f"{name} is {record.before} again",
             )
         case SettingAnswer.DIFFERS:
             after, kind, text = (

@@ -46,10 +46,13 @@ class Why(StrEnum):
     CAP = "cap"  # a stated limit
     BLOCKED = "blocked"  # the VM must not be moved now: a backup, a checkpoint, a replica
     TARGET = "target"  # the target does not receive it: paused, incompatible, no network
-    BUSY = "busy"  # somebody else migrates it
+    BUSY = "busy"  # somebody else migrates it, or storage is at work
     DEPENDENCY = "dependency"  # it comes after one that did not happen
     INTERRUPTED = "interrupted"  # somebody asked to stop, or the executor ended
     ALARM = "alarm"  # the run was stopped
+    UNHEALTHY = "unhealthy"  # the cluster is in no state for migrations
+    INTERLOCK = "interlock"  # somebody else acts on the cluster
+    QUARANTINE = "quarantine"  # it failed before, and is set aside for a while
     LATE = "late"  # it, or the run, took too long
     HOST_UNREACHABLE = "host_unreachable"
     PLATFORM = "platform"  # refused or failed by the platform, whose code says more

@@ -22,6 +22,7 @@ from balancer.policy.fields import (
     Text,
     Version1,
 )
+from balancer.policy.interlock_entry import InterlockDocument
 from balancer.policy.policy import (
     Goal,
     Limits,
@@ -176,6 +177,9 @@ class PolicyDocument(Document):
     )
     limits: LimitsDocument = Field(LimitsDocument(), description="Caps on what a plan may do.")
     transport: TransportDocument = Field(TransportDocument(), description="How migrations travel.")
+    interlock: InterlockDocument = Field(
+        InterlockDocument(), description="What happens while somebody else acts on the cluster."
+    )
     rules: tuple[RuleEntry, ...] = Field(
         (), description="What binds VMs to hosts and to each other; each entry one kind of rule."
     )
@@ -234,6 +238,7 @@ def parse_policy(document: str | bytes, file: str) -> Policy:
         rules=tuple(
             rule_of(entry, places.line(("rules", index))) for index, entry in enumerate(read.rules)
         ),
+        interlock=read.interlock.interlock(),
         calendar=Calendar(
             windows=tuple(entry.span() for entry in read.windows),
             blackouts=tuple(entry.span() for entry in read.blackouts),

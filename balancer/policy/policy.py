@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from balancer.model.rule import Rule
+from balancer.policy.interlock import DEFAULT, Interlock
 from balancer.policy.windows import ALWAYS, Calendar
 
 
@@ -100,6 +101,7 @@ class Policy:
     limits: Limits = Limits()
     transport: TransportPolicy = TransportPolicy()
     rules: tuple[Rule, ...] = ()
+    interlock: Interlock = DEFAULT
     calendar: Calendar = ALWAYS  # when migrations may run
     plan_lifetime_s: float = 900.0
     sha256: str = ""  # of the policy document; empty for the built-in default

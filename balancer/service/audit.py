@@ -30,6 +30,8 @@ ACTS: Mapping[EventKind, str] = {
     EventKind.LEASE_LOST: _FAILED,
     EventKind.FROZEN: _DONE,
     EventKind.THAWED: _DONE,
+    EventKind.HELD_BACK: _REFUSED,
+    EventKind.HELD_NO_MORE: _DONE,
     EventKind.PLAN_APPROVED: _DONE,
     EventKind.PLAN_REJECTED: _DONE,
     EventKind.PLAN_EXPIRED: _REFUSED,

@@ -12,6 +12,7 @@ from balancer.clock import Clock
 from balancer.cycle import Cycle, Site, Watcher, run_cycle
 from balancer.errors import BalancerError, ExitCode, RefusedError
 from balancer.execute.executor import exit_code
+from balancer.execute.held import Held
 from balancer.execute.progress import Progress
 from balancer.execute.window import MayStart
 from balancer.gateway.port import Gateway, Observation
@@ -105,6 +106,12 @@ class _Herald(Watcher):
         self._on_plan(plan)
         self._desk.planned(plan, notes)
 
+    def held(self, held: Held) -> None:
+        """Tell why nothing is carried out."""
+        self._desk.tell(
+            EventKind.CYCLE_SKIPPED, held.cause.text, data={"why": held.cause.why.value}
+        )
+
     def before_run(self, plan: Plan) -> None:
         """Run the hook, which may say no."""
         desk = self._desk = self._desk.of(plan=plan.id)
@@ -137,6 +144,7 @@ def carry_out(
     *,
     max_migrations: int | None = None,
     may_start: MayStart | None = None,
+    by_hand: bool = False,
 ) -> RunReport:
     """Execute a plan between its hooks, and tell about it.
 
@@ -149,6 +157,7 @@ def carry_out(
         plan,
         max_migrations=max_migrations,
         may_start=may_start,
+        by_hand=by_hand,
         watcher=_Herald(desk),
     )
 
@@ -234,6 +243,9 @@ def ended(cycled: Cycle) -> Ended:
     """Return how a cycle that somebody asked for ended."""
     if cycled.report is not None:
         return Ended(exit_code(cycled.report.end), cycled.report.end.value)
+    if (held := cycled.held) is not None:
+        text = f"nothing is moved: {held.cause}\n  remedy: {held.remedy}"
+        return Ended(ExitCode.ANSWER_IS_NO, text, refused=True)
     infeasible = cycled.plan is not None and cycled.plan.status is Status.INFEASIBLE
     code = ExitCode.ANSWER_IS_NO if infeasible else ExitCode.DONE
     return Ended(ExitCode.INTERRUPTED if cycled.result == "stopped" else code, cycled.result)

@@ -44,6 +44,7 @@ class EventKind(StrEnum):
     Who acts:
     - `lease_taken` [fence], `lease_lost`, `standing_by` [holder]
     - `frozen` [where: store|cluster, reason], `thawed`
+    - `held_back` [why], `held_no_more`: whether cycles may carry plans out; told once a change
 
     Reading:
     - `sampled` [seconds, hosts, vms, unknown_hosts], `sample_failed`
@@ -85,6 +86,8 @@ class EventKind(StrEnum):
     STANDING_BY = "standing_by"
     FROZEN = "frozen"
     THAWED = "thawed"
+    HELD_BACK = "held_back"
+    HELD_NO_MORE = "held_no_more"
     SAMPLED = "sampled"
     SAMPLE_FAILED = "sample_failed"
     HOST_LOST = "host_lost"
@@ -140,6 +143,7 @@ _WARNINGS = frozenset(
     {
         EventKind.CONFIGURATION_REFUSED,
         EventKind.LEASE_LOST,
+        EventKind.HELD_BACK,
         EventKind.SAMPLE_FAILED,
         EventKind.HOST_LOST,
         EventKind.PLAN_EXPIRED,

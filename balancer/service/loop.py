@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from balancer.clock import Clock
 from balancer.config import ClusterPart, ServicePart
+from balancer.cycle import Cycle
 from balancer.errors import BalancerError, ExitCode, HeldError, UnreachableError
 from balancer.execute.progress import OnInterrupt, Progress
 from balancer.execute.recover import recover
@@ -23,6 +24,7 @@ from balancer.policy.policy import Mode, Policy
 from balancer.service.asked import Asked
 from balancer.service.desk import Desk, cycle
 from balancer.service.events import Bus, EventKind, Value
+from balancer.service.holding import Holding
 from balancer.service.ramp import cap
 from balancer.service.rolling import ROLLING, goes_on_by_itself
 from balancer.service.schedule import Schedule
@@ -39,6 +41,7 @@ from balancer.store.store import Store
 CYCLED = "cycled"  # the mark that tells when the last cycle began
 STANDBY_S = 10.0  # between attempts to become the executor
 TROUBLE_S = 30.0  # after the store or the cluster failed us
+HELD_AGAIN_S = 60.0  # after a cycle that others who act keep from acting for a while
 IDLE_S = 20.0  # the longest rest: the lease is to be renewed
 CAMPAIGN_EVERY_S = 60.0  # between looks whether a campaign may go on
 _IN_A_MOMENT = 0.0
@@ -93,6 +96,7 @@ class ClusterLoop:
         self._gateway = setup.connect()
         self._tenure = Tenure(setup.name, store, self._gateway, clock, serves=True)
         self._sight = Sight(store, clock, self._tell)
+        self._holding = Holding(self._tell)
         self._asked = Asked(store, clock, self._tell, VERBS if verbs is None else verbs)
         self._started = clock.now()
         self._standing_by_for = ""
@@ -272,20 +276,26 @@ class ClusterLoop:
     def _cycle(self, lease: Lease) -> None:
         due = self._cycle_at or self._clock.now()
         began = self._clock.now()
+        waits = False
         try:
             if why := self._why_not():
                 self._tell(EventKind.CYCLE_SKIPPED, why[1], data={"why": why[0]})
                 return
             self._store.marks.set(self.name, CYCLED, began)
-            self._run_cycle(lease)
+            held = self._run_cycle(lease).held
+            self._holding.noted(held)
+            waits = held is not None and held.passes
         except (FencedError, LeaseLostError, StoreError, AbandonedError):
             raise
         except BalancerError:
             return  # told; the next one is due in its time
         finally:
-            self._cycle_at = self.setup.schedule.next_after(max(due, began), self._clock.now())
+            now = self._clock.now()
+            again = self.setup.schedule.next_after(max(due, began), now)
+            soon = now + timedelta(seconds=HELD_AGAIN_S)
+            self._cycle_at = min(again or soon, soon) if waits else again
 
-    def _run_cycle(self, lease: Lease) -> None:
+    def _run_cycle(self, lease: Lease) -> Cycle:
         self.busy_with = "balancing"
         policy = self.setup.policy
         is_auto = policy.mode is Mode.AUTO
@@ -300,6 +310,7 @@ class ClusterLoop:
             text = f"{many} migrations wait for `balancer approve {plan.id}` until {until}"
             data: dict[str, Value] = {"migrations": many, "expires_at": plan.expires_at.isoformat()}
             told(EventKind.APPROVAL_WANTED, text, data=data)
+        return cycled
 
     def _why_not(self) -> tuple[str, str] | None:
         """Return a word and a sentence on why no cycle begins now."""

@@ -41,13 +41,10 @@ REASONS = frozenset(each.value for each in Why) | frozenset(
         "cooldown",
         "expired",
         "frozen",
-        "interlock",
         "lease",
         "mode",
-        "quarantine",
         "rejected",
         "start_delay",
-        "unhealthy",
         "unknown_hosts",
     }
 )

@@ -78,7 +78,13 @@ def _apply(desk: Desk, request: Request) -> Ended:
     if name := request.arguments.get("plan"):
         plan = stored_plan(desk.store, str(name))
         _followed(desk, request, plan)
-        report = carry_out(desk, plan, max_migrations=cap, may_start=_may_start(request))
+        report = carry_out(
+            desk,
+            plan,
+            max_migrations=cap,
+            may_start=_may_start(request),
+            by_hand=request.verb == "move",
+        )
         return Ended(exit_code(report.end), report.end.value)
     return ended(
         cycle(

@@ -68,6 +68,7 @@ class Small:
             networks=(Network("lm", "10.0.1.0/24"),),
             migrations_max=self.slots,
             volumes=(Volume("Volume1", "h1", r"C:\ClusterStorage\Volume1"),),
+            auto_balancer_mode=0,
         )
         self.world = World(self.clock, machines, guests, forms if self.clustered else None)
         self.gateway = self.new_gateway()

@@ -39,6 +39,35 @@ class OperatorDrain:
             world.at(self.at_s + self.resume_after_s, lambda _: resume(machine))
 
 
+@dataclass(frozen=True, slots=True)
+class Updating:
+    """A run of Cluster-Aware Updating: each node in turn is drained, worked on and resumed."""
+
+    at_s: float
+    each_s: float
+
+    def enter(self, world: World) -> None:
+        """Wait for the moment."""
+        world.at(self.at_s, lambda now_s: self._next(world, list(world.machines.values()), now_s))
+
+    def _next(self, world: World, left: list[Machine], now_s: float) -> None:
+        if world.cluster is not None:
+            world.cluster.updating = bool(left)
+        if left:
+            _begin(world, left[0], now_s)
+            self._look(world, left, now_s)
+
+    def _look(self, world: World, left: list[Machine], now_s: float) -> None:
+        if left[0].drain == IN_PROGRESS:
+            world.at(now_s + LOOK_S, partial(self._look, world, left))
+        else:
+            world.at(now_s + self.each_s, partial(self._worked, world, left))
+
+    def _worked(self, world: World, left: list[Machine], now_s: float) -> None:
+        resume(left[0])
+        self._next(world, left[1:], now_s)
+
+
 def resume(machine: Machine) -> None:
     """Let guests land on a paused node again; nothing comes back by itself."""
     if machine.node_state is NodeState.PAUSED:

@@ -13,6 +13,7 @@
       - auto_balancer: {moves: 3}
       - drain: {host: HV04, at: 10m, resume: 1h}
       - storage_repair: {at: 3m, lasts: 20m}
+      - updating: {at: 2h, each: 20m}
     cluster: {witness: online, storage_direct: true, move_type_threshold: 2000}
     roles:
       - {name: files, owner: HV02, nodes: [HV02, HV03]}
@@ -44,7 +45,7 @@ from balancer.gateway.simulator.actors import (
     Operator,
     StorageRepair,
 )
-from balancer.gateway.simulator.drains import OperatorDrain
+from balancer.gateway.simulator.drains import OperatorDrain, Updating
 from balancer.gateway.simulator.faults import Fault, FaultKind, Scheduled, draw_table
 from balancer.gateway.simulator.furnishing import (
     ClusterEntry,
@@ -138,6 +139,13 @@ class StorageRepairEntry(Document):
     lasts: Duration
 
 
+class UpdatingEntry(Document):
+    """A run of Cluster-Aware Updating: node after node, each worked on for so long."""
+
+    at: Duration
+    each: Duration
+
+
 class ActorEntry(Document):
     """Exactly one actor."""
 
@@ -146,6 +154,7 @@ class ActorEntry(Document):
     auto_balancer: AutoBalancerEntry | None = None
     drain: DrainEntry | None = None
     storage_repair: StorageRepairEntry | None = None
+    updating: UpdatingEntry | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -254,6 +263,8 @@ def _actor(world: World, entry: ActorEntry) -> Actor:
         return OperatorDrain(_host(world, drain.host), drain.at, drain.resume)
     if entry.storage_repair is not None:
         return StorageRepair(entry.storage_repair.at, entry.storage_repair.lasts)
+    if entry.updating is not None:
+        return Updating(entry.updating.at, entry.updating.each)
     moves = entry.auto_balancer.moves if entry.auto_balancer is not None else 0
     return AutoBalancer(moves)
 

@@ -12,6 +12,7 @@ from balancer.errors import InputError, InputErrorGroup
 from balancer.formats.reference import example
 from balancer.model.rule import SelectBy, Selector
 from balancer.policy.consistency import rule_warnings
+from balancer.policy.interlock import Heed, Interlock
 from balancer.policy.load import load_policy, parse_policy
 from balancer.policy.policy import (
     Goal,
@@ -208,3 +209,16 @@ def test_a_rule_on_an_unknown_vm_warns_with_its_line() -> None:
     (warning,) = rule_warnings(cluster("h1: a\nh2:"), policy)
     assert warning.startswith("policy.yaml:3: ")
     assert "no VM matches ghost" in warning
+
+
+def test_the_interlock_is_what_it_says_and_defaults_to_the_safe_words() -> None:
+    written = "{built_in_balancer: take_over, scvmm: ignore, node_drain: refuse}"
+    policy = parse_policy(f"version: 1\ninterlock: {written}\n", "p.yaml")
+    assert policy.interlock == Interlock(Heed.TAKE_OVER, Heed.IGNORE, Heed.WAIT, Heed.REFUSE)
+    assert parse_policy("version: 1\ninterlock: {}\n", "p.yaml").interlock == Interlock()
+
+
+@pytest.mark.parametrize("who", ["scvmm", "cluster_aware_updating", "node_drain"])
+def test_only_the_built_in_balancer_can_be_taken_over(who: str) -> None:
+    with pytest.raises(InputError, match=r"p.yaml:2.*expected one of refuse, wait, ignore"):
+        parse_policy(f"version: 1\ninterlock: {{{who}: take_over}}\n", "p.yaml")

@@ -67,6 +67,7 @@ def test_the_example_in_the_documentation_is_a_scenario(tmp_path: Path) -> None:
         ("at: 90s", "at: 90", 6, "duration"),
         ("0x800705AA", "800705AA", 7, "HRESULT"),
         ("auto_balancer: {moves: 2}", "weather: {}", 11, "weather"),
+        ("auto_balancer: {moves: 2}", "updating: {at: 1m}", 11, "each"),
         ("seed: 7", "seed: 7\nsped: 8", 5, "sped"),
     ],
 )
