@@ -9,6 +9,7 @@ from enum import StrEnum
 from balancer.execute.machine import SETTLE_S, SETTLE_UNKNOWN_S, Event
 from balancer.gateway.port import InFlight, Sighting
 from balancer.judge import Code, Finding
+from balancer.model.cluster import Blocker
 from balancer.model.outcome import Cause, MigrationState, Why
 from balancer.model.plan import Migration, Plan
 from balancer.policy.capacity import Caps
@@ -16,6 +17,10 @@ from balancer.policy.capacity import Caps
 # A VM that is nowhere, twice, or stopped may be a host restarting its services; an alarm that ends
 # the run is worth half a minute's certainty.
 SETTLE_ASTRAY_S = 30.0
+
+
+# What keeps a VM from moving for minutes, and is waited for: a backup, somebody else's migration.
+PASSES = frozenset({Blocker.OPERATION_RUNNING.value, Blocker.MIGRATING.value})
 
 
 class Sight(StrEnum):

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from balancer.errors import InputError, RefusedError, UnreachableError
 from balancer.execute.clear import Clearing
 from balancer.execute.context import Context
+from balancer.execute.decide import PASSES
 from balancer.execute.executor import execute
 from balancer.execute.failures import Reaction, failure_of
 from balancer.execute.leaving import check_may_leave, remains
@@ -28,7 +29,7 @@ from balancer.execute.window import anytime
 from balancer.formats.plan import plan_to_json
 from balancer.gateway.port import Observation
 from balancer.judge import judge
-from balancer.model.cluster import Blocker, Cluster
+from balancer.model.cluster import Cluster
 from balancer.model.drain import DrainState, Kind, Left, OnFailure, Order
 from balancer.model.outcome import MigrationState, RunEnd, RunReport
 from balancer.model.rule import Rule, SelectBy, Selector
@@ -43,7 +44,6 @@ ENOUGH = 2  # failures of a VM to a target before another target is wanted
 # A backup or somebody else's migration is waited for so long, once all others have left.
 PASSES_MAX_S = 900.0
 PASSES_POLL_S = 15.0
-_PASSES = frozenset({Blocker.OPERATION_RUNNING.value, Blocker.MIGRATING.value})
 
 OnPlanned = Callable[[Evacuation], None]
 
@@ -243,7 +243,7 @@ class Draining:
             context.renew()
             context.clock.sleep(PASSES_POLL_S)
             seen = context.gateway.observe().cluster
-            if any(not _PASSES & {*_blocked(seen, one)} for one in passes):
+            if any(not PASSES & {*_blocked(seen, one)} for one in passes):
                 return True
         return False
 
@@ -278,7 +278,7 @@ def _lessons(failed: Counter[tuple[str, str]]) -> tuple[Rule, ...]:
 
 def passes_by_itself(evacuation: Evacuation, stuck: Stuck) -> bool:
     """Tell whether what keeps a VM ends by itself: a backup, somebody else's migration."""
-    return bool(_PASSES & {*_blocked(evacuation.cluster, stuck)})
+    return bool(PASSES & {*_blocked(evacuation.cluster, stuck)})
 
 
 def _blocked(cluster: Cluster, stuck: Stuck) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import dataclasses
 from datetime import datetime
 
 from balancer.errors import InputError, RefusedError
+from balancer.execute.decide import PASSES
 from balancer.judge import Code, Finding, judge
 from balancer.model.cluster import Cluster
 from balancer.model.plan import Plan
@@ -22,8 +23,8 @@ _STALE = frozenset(
     }
 )
 
-# Load moves all the time. What it rules out is found again for each migration before it starts,
-# so these leave out a part of the plan, not all of it.
+# Load moves all the time, and backups come and go (`_passes`). What they rule out is found again
+# for each migration before it starts, so these leave out a part of the plan, not all of it.
 _LOAD = frozenset({Code.OVERLOAD, Code.MEMORY_END, Code.MEMORY_DURING})
 
 _SHOWN_MAX = 5
@@ -58,10 +59,22 @@ def check_legal(cluster: Cluster, policy: Policy, plan: Plan) -> tuple[str, ...]
     stale = [finding for finding in findings if finding.code in _STALE]
     if stale:
         raise InputError(f"plan {plan.id} is out of date: {_text(stale)}", remedy=_REMEDY)
-    hard = [finding for finding in findings if finding.code not in _LOAD]
+    hard = [
+        finding
+        for finding in findings
+        if finding.code not in _LOAD and not _passes(finding, cluster, plan)
+    ]
     if hard:
         raise RefusedError(f"plan {plan.id} is not safe now: {_text(hard)}", remedy=_REMEDY)
     return tuple(finding.message for finding in findings)
+
+
+def _passes(finding: Finding, cluster: Cluster, plan: Plan) -> bool:
+    """Tell whether a finding is about a VM that is only being worked on for a while."""
+    migration = plan.migration_by_id.get(finding.subject)
+    vm = cluster.vm_by_id.get(migration.vm) if migration is not None else None
+    blocked = set(vm.blocked_by) if vm is not None else set()
+    return finding.code is Code.IMMOVABLE and bool(blocked) and blocked <= PASSES
 
 
 def restricted(plan: Plan, kept: frozenset[str]) -> Plan:

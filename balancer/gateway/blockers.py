@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from balancer.gateway.states import (
-    BUSY_STATUS,
     GROUP_LOCKED_FLAG,
     GROUP_PENDING,
     GROUP_QUEUED_FLAG,
     MIGRATING_STATUS,
     MIGRATION_STATES_MOVING,
+    is_busy,
     is_changing,
     is_replica,
     version_number,
@@ -104,7 +104,7 @@ def _devices(vm: VmRow) -> Iterator[Blocker]:
 def _state(vm: VmRow) -> Iterator[Blocker]:
     if is_changing(vm.state):
         yield Blocker.NOT_RUNNING
-    if not BUSY_STATUS.isdisjoint(vm.status):
+    if is_busy(vm):
         yield Blocker.OPERATION_RUNNING
     if is_moving(vm, None):
         yield Blocker.MIGRATING

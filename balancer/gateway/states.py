@@ -43,6 +43,8 @@ TRANSPORTS = {0: Transport.TCP, 1: Transport.COMPRESSION, 2: Transport.SMB}
 OPTION_OF = {transport: option for option, transport in TRANSPORTS.items()}
 AUTO_BALANCER = {0: AutoBalancer.OFF, 1: AutoBalancer.ON_JOIN, 2: AutoBalancer.ALWAYS}
 
+# VMReplicationState: the first copy is under way, or the copy is made anew.
+_REPLICATION_BUSY = frozenset({2, 11})
 _REPLICA_MODES = frozenset({2, 3, 4})  # Replica, TestReplica, ExtendedReplica
 
 
@@ -82,6 +84,11 @@ def node_state(node: NodeRow) -> HostState:
 def node_drains(node: NodeRow) -> bool:
     """Tell whether the platform's own drain is at work on a node."""
     return node.drain == _DRAIN_IN_PROGRESS or bool(node.status & _NODE_DRAINING_FLAG)
+
+
+def is_busy(vm: VmRow) -> bool:
+    """Tell whether something is being done to the VM that a migration would disturb."""
+    return not BUSY_STATUS.isdisjoint(vm.status) or vm.replication_state in _REPLICATION_BUSY
 
 
 @lru_cache(maxsize=64)

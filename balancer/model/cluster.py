@@ -85,7 +85,9 @@ class Blocker(StrEnum):
     LOCAL_MEDIA = "local_media"
     MISSING_SWITCH = "missing_switch"
     NOT_RUNNING = "not_running"
-    OPERATION_RUNNING = "operation_running"  # backup, checkpoint, merge or export
+    OPERATION_RUNNING = (
+        "operation_running"  # backup, checkpoint, merge, export or first replication
+    )
     MIGRATING = "migrating"
     REPLICA = "replica"
     LOCAL_STORAGE = "local_storage"

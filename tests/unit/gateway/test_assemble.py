@@ -186,6 +186,8 @@ CSV = "C:\\ClusterStorage\\Volume1\\"
         ({"shielded": True}, "key_protector"),
         ({"status": [2, 32776]}, "operation_running"),
         ({"status": [2, 23769]}, "operation_running"),
+        ({"replication_mode": 1, "replication_state": 11}, "operation_running"),
+        ({"replication_mode": 1, "replication_state": 2}, "operation_running"),
         ({"status": [2, 32774]}, "migrating"),
         ({"status": [2, 32778]}, "migrating"),
         ({"replication_mode": 2}, "replica"),
