@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from balancer.execute.gate import why_unwell
+from balancer.execute.held import why_unwell
 from balancer.execute.machine import IN_FLIGHT
 from balancer.formats.plan import plan_to_json
 from balancer.gateway.simulator.faults import Fault, FaultKind
