@@ -309,6 +309,7 @@ class Run:
                 (flight.vm, flight.source, flight.target)
                 for flight in self._readings.foreign(self.moves)
             ],
+            at=self._context.now,
         )
         return verdict(findings)
 

@@ -197,7 +197,13 @@ def _about(kind: type[Rule]) -> str:
     return inspect.cleandoc(kind.__doc__ or "").partition("\n\nArgs:")[0]
 
 
-_EXAMPLES = {"vms": "[web01, web02]", "hosts": "[HV01, HV02]", "domain": "site", "limit": "60"}
+_EXAMPLES = {
+    "vms": "[web01, web02]",
+    "hosts": "[HV01, HV02]",
+    "domain": "site",
+    "limit": "60",
+    "windows": "[{days: [sat, sun], timezone: Europe/Berlin}]",
+}
 
 
 def example(kind: type[Rule]) -> str:

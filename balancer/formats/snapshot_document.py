@@ -27,7 +27,7 @@ from balancer.model.cluster import (
     Transport,
     VmState,
 )
-from balancer.policy.vocabulary import RuleEntry
+from balancer.policy.vocabulary import ClusterRuleEntry
 
 SNAPSHOT_SCHEMA = "balancer/snapshot/v1"
 
@@ -157,7 +157,7 @@ class SnapshotDocument(_Part):
         min_length=1, description="All hosts, also those that are down; at least one."
     )
     vms: tuple[VmPart, ...] = Field(description="All VMs, running or not.")
-    rules: tuple[RuleEntry, ...] = Field(
+    rules: tuple[ClusterRuleEntry, ...] = Field(
         (), description="The cluster's own rules, in the vocabulary of policies."
     )
     networks: tuple[ClusterNetworkPart, ...] = Field(

@@ -38,6 +38,7 @@ class Code(StrEnum):
     # On the way there
     MEMORY_DURING = "memory-during"
     RULE_DURING = "rule-during"
+    WINDOW = "window"
     # Only of a start
     UNKNOWN_MIGRATION = "unknown-migration"
     NOT_NEXT = "not-next"

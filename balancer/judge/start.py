@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from datetime import datetime
 
 from balancer.judge.counts import Where, count_in, occupied
 from balancer.judge.end import exceeds, memory, vm_cores
@@ -15,7 +16,7 @@ from balancer.judge.turns import turn_texts
 from balancer.migration.rates import common_network, cpu_cores
 from balancer.model.cluster import Cluster, Host, ManagedBy
 from balancer.model.plan import Migration, Plan
-from balancer.model.rule import AllowedHosts, Cap, InTurn, Unit
+from balancer.model.rule import AllowedHosts, Cap, InTurn, OnlyWhen, Unit
 from balancer.policy.capacity import fixed_cores, usable
 from balancer.policy.policy import Policy
 from balancer.policy.said import what_is_said
@@ -33,6 +34,7 @@ def judge_start(
     running: Collection[str],
     dropped: Collection[str] = (),
     foreign: Collection[Foreign] = (),
+    at: datetime | None = None,
 ) -> tuple[Finding, ...]:
     """Judge whether the migration `starting` is safe to start now; no finding means it is.
 
@@ -52,6 +54,7 @@ def judge_start(
             freed is not counted on.
         foreign: (VM, source, target) of migrations in flight that are none of the plan's; the
             target is None where nobody knows it, and then it may be any host.
+        at: When it would start, for rules on hours; None leaves those to the caller.
     """
     faults = tuple(_progress_faults(cluster, plan, starting, done, running, dropped))
     if faults:
@@ -64,7 +67,7 @@ def judge_start(
         *_transport_faults(cluster, policy, plan, migration),
         *_memory_faults(now, policy),
         *_overload_faults(now, policy, plan, running),
-        *_rule_faults(now, policy),
+        *_rule_faults(now, policy, at),
     )
 
 
@@ -192,7 +195,7 @@ def _cores_copying(cluster: Cluster, host: Host, plan: Plan, running: Collection
     return total
 
 
-def _rule_faults(now: Moment, policy: Policy) -> Iterator[Finding]:
+def _rule_faults(now: Moment, policy: Policy, at: datetime | None) -> Iterator[Finding]:
     """Find hard rules that speak of this VM and do not let it start, or end there (7, 9)."""
     for one in what_is_said(now.start, policy):
         if not one.hard or now.vm.id not in one.form.vms:
@@ -206,6 +209,9 @@ def _rule_faults(now: Moment, policy: Policy) -> Iterator[Finding]:
                 texts = _unit_texts(now, unit, during=one.during)
             case InTurn() as turn:
                 texts = [(Code.RULE_DURING, text) for text in turn_texts(now, turn, now.cluster)]
+            case OnlyWhen(_, hours):
+                late = at is not None and not hours.may_start(at, now.migration.duration_s)
+                texts = [(Code.WINDOW, "would not be there before its window closes")] * late
             case _:
                 texts = []
         for code, text in texts:

@@ -8,12 +8,13 @@ Last: they wait for all migrations of VMs that need not be last. First is a wish
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 
 from balancer.judge.finding import Code, Finding
 from balancer.judge.moment import Moment
 from balancer.judge.order import Order
 from balancer.model.cluster import Cluster
-from balancer.model.rule import InTurn, Turn
+from balancer.model.rule import InTurn, OnlyWhen, Turn
 from balancer.policy.said import Said
 
 
@@ -67,6 +68,25 @@ def _too_early(order: Order, legs: Sequence[int], last: frozenset[str]) -> Itera
     for at in legs:
         if others & ~order.before[at]:
             yield f"{order.migrations[at].id} does not wait for all other migrations"
+
+
+def hour_faults(said: Sequence[Said], order: Order, begin: datetime) -> Iterator[Finding]:
+    """Find migrations that are not forecast to be over within the hours of their VM.
+
+    Args:
+        said: What the rules in force say.
+        order: The migrations.
+        begin: When the plan begins.
+    """
+    for one in said:
+        if not (one.hard and isinstance(one.form, OnlyWhen)):
+            continue
+        for vm in sorted(one.form.vms & order.legs.keys()):
+            for leg in (order.migrations[at] for at in order.legs[vm]):
+                start = begin + timedelta(seconds=leg.start_s)
+                if not one.form.hours.may_start(start, leg.duration_s):
+                    text = f"{leg.id} would move {leg.name} outside its window"
+                    yield Finding(Code.WINDOW, str(one.rule), f"{one.rule}: {text}")
 
 
 def turn_texts(now: Moment, form: InTurn, cluster: Cluster) -> list[str]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from balancer.model.cluster import Cluster
@@ -87,7 +88,25 @@ class InTurn:
     turn: Turn
 
 
-Form = AllowedHosts | Cap | Unit | StayPut | InTurn
+class Hours(Protocol):
+    """When something may be done. Instants are in UTC."""
+
+    def may_start(self, at: datetime, expected_s: float) -> bool:
+        """Tell whether what takes `expected_s` may start at `at`."""
+
+    def next_opening(self, at: datetime) -> datetime | None:
+        """Return `at` if something may be done then, else when; None if never, or who knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyWhen:
+    """Each of `vms` moves in these hours only; soft, each that moves outside of them counts."""
+
+    vms: frozenset[str]
+    hours: Hours
+
+
+Form = AllowedHosts | Cap | Unit | StayPut | InTurn | OnlyWhen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +123,7 @@ class Rule(ABC):
 
     kind: ClassVar[str]
     withheld: ClassVar[frozenset[str]] = frozenset()  # fields that this kind does not take
+    policy_only: ClassVar[bool] = False  # whether a cluster cannot say it of itself
 
     vms: tuple[Selector, ...]
     hard: bool = True

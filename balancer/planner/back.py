@@ -48,7 +48,7 @@ def bring_back(
         InputError: Rules contradict each other.
     """
     policy = for_drain(policy, keep_reserve=True)
-    problem = build(cluster, policy)
+    problem = build(cluster, policy, now=now)
     index = {host.name: at for at, host in enumerate(problem.hosts)}
     state = State(problem)
     stay: list[NotMoved] = []

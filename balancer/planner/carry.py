@@ -8,6 +8,7 @@ would be illegal without it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import numpy as np
 
@@ -121,7 +122,20 @@ def _too_much(problem: Problem, found: Schedule) -> tuple[str, list[int], int]:
         text = f"it would not end within {caps.duration_s:.0f} s"
         late = {one.leg.vm for one in found.timed if one.end_s > caps.duration_s}
         return text, sorted(late), max(1, len(late) // 2)
+    if outside := sorted(vm for vm in set(timed) if _outside(problem, found, vm)):
+        return "its window closes before it would be there", outside, len(outside)
     return "", [], 0
+
+
+def _outside(problem: Problem, found: Schedule, vm: int) -> bool:
+    """Tell whether a migration of `vm` is not forecast to be over within the VM's own hours."""
+    now, hours = problem.now, problem.hours_of_vm.get(vm, ())
+    return now is not None and not all(
+        one.may_start(now + timedelta(seconds=leg.start_s), leg.end_s - leg.start_s)
+        for _, one in hours
+        for leg in found.timed
+        if leg.leg.vm == vm
+    )
 
 
 def _without(problem: Problem, place: Ints, victims: list[int], count: int) -> Ints:

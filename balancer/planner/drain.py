@@ -28,6 +28,7 @@ from balancer.planner.state import State
 from balancer.planner.work import Work
 from balancer.policy.capacity import usable, why_immovable
 from balancer.policy.policy import Goal, Limits, Policy, Reserve
+from balancer.policy.rules import HostReserve
 from balancer.policy.windows import ALWAYS
 
 
@@ -151,6 +152,9 @@ def for_drain(policy: Policy, *, keep_reserve: bool = False) -> Policy:
         policy,
         goal=Goal.RULES_ONLY,
         reserve=policy.reserve if keep_reserve else Reserve(),
+        rules=tuple(
+            rule for rule in policy.rules if keep_reserve or not isinstance(rule, HostReserve)
+        ),
         limits=Limits(
             concurrent_per_host=limits.concurrent_per_host,
             concurrent_per_cluster=limits.concurrent_per_cluster,
@@ -160,7 +164,9 @@ def for_drain(policy: Policy, *, keep_reserve: bool = False) -> Policy:
 
 
 def _has_reserve(policy: Policy) -> bool:
-    return policy.reserve != Reserve()
+    return policy.reserve != Reserve() or any(
+        isinstance(rule, HostReserve) for rule in policy.rules
+    )
 
 
 def _reserve_used(found: Evacuation, policy: Policy) -> list[str]:
@@ -187,7 +193,7 @@ def _plan(
     interrupted: Callable[[], bool] | None,
     solver: Solver,
 ) -> Evacuation:
-    problem = _only_drained(build(marked, policy))
+    problem = _only_drained(build(marked, policy, now=stamp.now))
     work = Work(EFFORT, None, None, interrupted)
     found = once(problem, work, seed, solver)
     carried = carry(problem, found.place, work.apart(FINISH_UNITS), solver)

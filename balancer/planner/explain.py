@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 
 from balancer.model.plan import NotMoved, Unresolved
-from balancer.model.rule import AllowedHosts, Rule, StayPut
+from balancer.model.rule import AllowedHosts, Hours, Rule, StayPut
 from balancer.planner.construct import suspects
 from balancer.planner.groups import Group
 from balancer.planner.problem import CPU, GIB, MEMORY, Floats, Ints, Problem, utilisation
@@ -200,6 +201,11 @@ def obstacles(state: State, vm: int, host: int) -> tuple[str, ...]:
         for said in problem.lists_of_vm.get(one.id, ())
         if said.hard and target.name not in hosts_of(said)
     )
+    found.extend(
+        f"{cite(rule)} is closed now" + _opens(hours, problem.now)
+        for rule, hours in problem.hours_of_vm.get(vm, ())
+        if problem.now is not None and not hours.may_start(problem.now, 0.0)
+    )
     for index in problem.groups_about(vm):
         group = problem.groups[index]
         if not group.change(state.counts[index], int(state.place[vm]))[1][host]:
@@ -207,6 +213,11 @@ def obstacles(state: State, vm: int, host: int) -> tuple[str, ...]:
         elif group.limit is None and group.hard and not problem.allowed[vm, host] and not found:
             found.append(f"{cite(group.said.rule)} holds during the moves")
     return (*found, *_capacity_obstacles(state, vm, host))
+
+
+def _opens(hours: Hours, now: datetime) -> str:
+    opens = hours.next_opening(now)
+    return "" if opens is None else f", until {opens:%Y-%m-%d %H:%M} UTC"
 
 
 def _capacity_obstacles(state: State, vm: int, host: int) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ def plan(
     Raises:
         InputError: Rules contradict each other, or the goal cannot be planned.
     """
-    problem = content(build(cluster, policy, max_migrations))
+    problem = content(build(cluster, policy, max_migrations, now=now))
     work = Work(effort, elapsed_s, time_limit_s, interrupted)
     work.reserve_s = RESERVE_SHARE * (time_limit_s or 0.0) + RESERVE_S * len(problem.vms)
     found = optimise(problem, work, seed, solver)
@@ -106,7 +106,7 @@ def move(
         InputError: No such VM or host.
         RefusedError: A fact or a rule stands against it; the message says which.
     """
-    problem = build(cluster, policy, max_migrations)
+    problem = build(cluster, policy, max_migrations, now=now)
     vm = _index_of_vm(problem, vm_id)
     state = State(problem)
     name = problem.vms[vm].name

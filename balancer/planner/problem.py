@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from balancer.errors import InputError
 from balancer.migration.rates import common_network
 from balancer.model.cluster import Cluster, Host, HostState, Vm
-from balancer.model.rule import AllowedHosts, InTurn, StayPut, Turn
+from balancer.model.rule import AllowedHosts, Hours, InTurn, OnlyWhen, Rule, StayPut, Turn
 from balancer.planner.groups import Group, groups_of
 from balancer.policy.capacity import (
     Caps,
@@ -67,6 +68,7 @@ class Problem:
         groups: caps and units over VMs.
         turns: sets of VMs whose migrations take turns, by how.
         connected: (H, H) hosts that share a migration network.
+        now: When VMs would be moved; None asks what is possible at some time.
     """
 
     cluster: Cluster
@@ -93,6 +95,7 @@ class Problem:
     groups: tuple[Group, ...]
     turns: Mapping[Turn, tuple[frozenset[int], ...]]
     connected: Bools
+    now: datetime | None = None
 
     @cached_property
     def movable(self) -> Ints:
@@ -126,6 +129,17 @@ class Problem:
                 for vm in sorted(one.form.vms):
                     found.setdefault(vm, []).append(one)
         return {vm: tuple(said) for vm, said in found.items()}
+
+    @cached_property
+    def hours_of_vm(self) -> dict[int, tuple[tuple[Rule, Hours], ...]]:
+        """Map each VM that moves in hours of its own only to those, and who says so."""
+        index = {vm.id: at for at, vm in enumerate(self.vms)}
+        found: dict[int, list[tuple[Rule, Hours]]] = {}
+        for one in self.said:
+            if one.hard and isinstance(one.form, OnlyWhen):
+                for vm in sorted(one.form.vms):
+                    found.setdefault(index[vm], []).append((one.rule, one.form.hours))
+        return {vm: tuple(hours) for vm, hours in found.items()}
 
     @cached_property
     def ruled(self) -> Bools:
@@ -174,7 +188,7 @@ class Problem:
             for index, host in enumerate(self.hosts)
         )
         cluster = replace(self.cluster, hosts=hosts, vms=vms)
-        return build(cluster, self.policy, self.caps.migrations)
+        return build(cluster, self.policy, self.caps.migrations, now=self.now)
 
 
 def _moved(vm: Vm, problem: Problem, at: int) -> Vm:
@@ -196,8 +210,20 @@ def utilisation(problem: Problem, place: Ints) -> Floats:
     return scaled
 
 
-def build(cluster: Cluster, policy: Policy, max_migrations: int | None = None) -> Problem:
+def build(
+    cluster: Cluster,
+    policy: Policy,
+    max_migrations: int | None = None,
+    *,
+    now: datetime | None = None,
+) -> Problem:
     """Read a snapshot and a policy into arrays.
+
+    Args:
+        cluster: The snapshot.
+        policy: The policy in force.
+        max_migrations: The command line's cap, where one was given.
+        now: When VMs would be moved; None asks what is possible at some time.
 
     Raises:
         InputError: Rules contradict each other, or the goal is not one that can be planned.
@@ -226,9 +252,12 @@ def build(cluster: Cluster, policy: Policy, max_migrations: int | None = None) -
     groups = groups_of(said, hosts, vms, home)
     connected = _connected(hosts)
     allowed, astray = _allowed(cluster, caps, hosts, vms, said, home, connected)
+    closed = _closed(vms, said, now)
+    allowed[sorted(closed)] = False
+    allowed[np.arange(len(vms)), home] = True
     for group in groups:
         group.restrict(allowed, home)
-    soft_row, soft = _soft(hosts, vms, said)
+    soft_row, soft = _soft(hosts, vms, said, now)
     return Problem(
         cluster=cluster,
         policy=policy,
@@ -254,6 +283,7 @@ def build(cluster: Cluster, policy: Policy, max_migrations: int | None = None) -
         groups=groups,
         turns=_turns(vms, said),
         connected=connected,
+        now=now,
     )
 
 
@@ -370,7 +400,23 @@ def _turns(vms: Sequence[Vm], said: Sequence[Said]) -> Mapping[Turn, tuple[froze
     return {turn: tuple(sets) for turn, sets in found.items()}
 
 
-def _soft(hosts: Sequence[Host], vms: Sequence[Vm], said: Sequence[Said]) -> tuple[Ints, Floats]:
+def _closed(
+    vms: Sequence[Vm], said: Sequence[Said], now: datetime | None, *, hard: bool = True
+) -> set[int]:
+    """Return the VMs that may not move at `now`, or had better not."""
+    index = {vm.id: at for at, vm in enumerate(vms)}
+    return {
+        index[vm]
+        for one in said
+        if now is not None and one.hard is hard and isinstance(one.form, OnlyWhen)
+        if not one.form.hours.may_start(now, 0.0)
+        for vm in one.form.vms
+    }
+
+
+def _soft(
+    hosts: Sequence[Host], vms: Sequence[Vm], said: Sequence[Said], now: datetime | None
+) -> tuple[Ints, Floats]:
     """Return the distinct rows of soft cost by host, and which one each VM has."""
     index = {vm.id: at for at, vm in enumerate(vms)}
     rows: dict[int, Floats] = {}
@@ -381,6 +427,9 @@ def _soft(hosts: Sequence[Host], vms: Sequence[Vm], said: Sequence[Said]) -> tup
         cost = np.array([float(host.name not in form.hosts) for host in hosts])
         for name in sorted(form.vms):
             rows[index[name]] = rows.get(index[name], np.zeros(len(hosts))) + cost
+    for at in sorted(_closed(vms, said, now, hard=False)):
+        elsewhere = np.array([float(host.name != vms[at].host) for host in hosts])
+        rows[at] = rows.get(at, np.zeros(len(hosts))) + elsewhere
     table = [np.zeros(len(hosts))]
     known: dict[bytes, int] = {}
     of = np.zeros(len(vms), dtype=np.int64)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from balancer.model.cluster import Cluster, Host, HostState, Vm
 from balancer.policy.policy import Policy
+from balancer.policy.rules import HostReserve
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,13 @@ def usable(host: Host, policy: Policy) -> Usable:
     """Return the usable capacity of `host`; never negative."""
     reserve = policy.reserve
     memory = max(reserve.memory_bytes, host.memory_bytes * reserve.memory_fraction)
+    cpu_fraction = reserve.cpu_fraction
+    for rule in policy.rules:
+        if isinstance(rule, HostReserve):
+            memory = max(memory, rule.memory_bytes(host))
+            cpu_fraction = max(cpu_fraction, rule.cpu_fraction(host))
     return Usable(
-        cpu_cores=host.cpu_cores * (1.0 - reserve.cpu_fraction),
+        cpu_cores=host.cpu_cores * (1.0 - cpu_fraction),
         memory_bytes=max(0.0, host.memory_bytes - memory),
     )
 

@@ -111,6 +111,55 @@ Rate = Annotated[
     BeforeValidator(_reads(parse_rate, "a rate with its unit, for example 10 Gbit/s", float)),
     _schema("string", f"^{_NUMBER}[kMGT]?bit/s$", "10 Gbit/s"),
 ]
+
+
+def _share(value: object) -> object:
+    """Read a share that is kept free: below all of it, else nothing could run."""
+    if not isinstance(value, str):
+        raise ValueError(  # noqa: TRY004 -- the validator's way of refusing
+            f"expected a percentage from 1% to 99%, for example 10%, not {shown_value(value)}"
+        )
+    share = parse_percent(value)
+    if share >= 1.0:
+        raise ValueError(
+            f"expected a percentage from 1% to 99%, for example 10%, not {value!r}: "
+            "nothing would be left for VMs"
+        )
+    return share
+
+
+def _share_or_size(value: object) -> object:
+    """Read what memory is kept free: a share (a float) or bytes (an integer)."""
+    if isinstance(value, str) and not value.strip().endswith("%"):
+        try:
+            return parse_size(value)
+        except ValueError as error:
+            raise ValueError(
+                "expected a percentage or a size with its unit, for example 10% or 8 GiB, "
+                f"not {value!r}"
+            ) from error
+    return _share(value)
+
+
+_SHARE_PATTERN = r"^[1-9][0-9]?(\.[0-9]{1,18})? ?%$"
+Share = Annotated[
+    float,
+    BeforeValidator(_share),
+    WithJsonSchema({"type": "string", "pattern": _SHARE_PATTERN, "examples": ["10%"]}),
+]
+ShareOrSize = Annotated[
+    float | int,
+    BeforeValidator(_share_or_size),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": f"{_SHARE_PATTERN}|{SIZE_PATTERN}",
+            "examples": ["10%", "8 GiB"],
+        }
+    ),
+]
+
+
 # In an editor's eyes `012` and `no` are a number and a boolean; for us they are text.
 _WORDS: dict[str, Any] = {"type": ["string", "number", "boolean"]}
 _TEXT: dict[str, Any] = {**_WORDS, "pattern": r"\S"}

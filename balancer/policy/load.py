@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field
 
 from balancer.policy.document import parse_document
-from balancer.policy.faults import shown_value
 from balancer.policy.fields import (
-    SIZE_PATTERN,
     Count,
     Document,
     Duration,
     Flag,
     Percent,
     Positive,
+    Share,
+    ShareOrSize,
     Size,
     Text,
     Version1,
@@ -33,7 +32,6 @@ from balancer.policy.policy import (
     Thresholds,
     TransportPolicy,
 )
-from balancer.policy.quantities import parse_percent, parse_size
 from balancer.policy.reading import name_of, read_bytes
 from balancer.policy.span_entry import SpanEntry
 from balancer.policy.tree import BYTES_MAX
@@ -41,53 +39,6 @@ from balancer.policy.vocabulary import RuleEntry, rule_of
 from balancer.policy.windows import Calendar
 
 WHAT = "policy"
-
-
-def _share(value: object) -> object:
-    """Read a share that is kept free: below all of it, else nothing could run."""
-    if not isinstance(value, str):
-        raise ValueError(  # noqa: TRY004 -- the validator's way of refusing
-            f"expected a percentage from 1% to 99%, for example 10%, not {shown_value(value)}"
-        )
-    share = parse_percent(value)
-    if share >= 1.0:
-        raise ValueError(
-            f"expected a percentage from 1% to 99%, for example 10%, not {value!r}: "
-            "nothing would be left for VMs"
-        )
-    return share
-
-
-def _share_or_size(value: object) -> object:
-    """Read what memory is kept free: a share (a float) or bytes (an integer)."""
-    if isinstance(value, str) and not value.strip().endswith("%"):
-        try:
-            return parse_size(value)
-        except ValueError as error:
-            raise ValueError(
-                "expected a percentage or a size with its unit, for example 10% or 8 GiB, "
-                f"not {value!r}"
-            ) from error
-    return _share(value)
-
-
-_SHARE_PATTERN = r"^[1-9][0-9]?(\.[0-9]{1,18})? ?%$"
-Share = Annotated[
-    float,
-    BeforeValidator(_share),
-    WithJsonSchema({"type": "string", "pattern": _SHARE_PATTERN, "examples": ["10%"]}),
-]
-ShareOrSize = Annotated[
-    float | int,
-    BeforeValidator(_share_or_size),
-    WithJsonSchema(
-        {
-            "type": "string",
-            "pattern": f"{_SHARE_PATTERN}|{SIZE_PATTERN}",
-            "examples": ["10%", "8 GiB"],
-        }
-    ),
-]
 
 
 class ThresholdsDocument(Document):

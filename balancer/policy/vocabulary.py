@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
@@ -21,11 +21,14 @@ from balancer.policy.fields import (
     HostSelector,
     Number,
     Positive,
+    Share,
+    ShareOrSize,
     Text,
     VmSelector,
     Words,
 )
 from balancer.policy.rules import KINDS
+from balancer.policy.span_entry import SpanEntry
 
 NOT_WRITTEN = frozenset({"origin"})  # fields that we fill in, not the administrator
 
@@ -36,7 +39,12 @@ _TYPES: dict[object, object] = {
     float: Number,
     str: Text,
 }
-_OWN_TYPES: dict[str, object] = {"name": Words}  # of fields that may be empty
+_OWN_TYPES: dict[str, object] = {  # of fields whose Python type does not tell how to write them
+    "name": Words,
+    "cpu": Share | None,
+    "memory": ShareOrSize | None,
+    "windows": Annotated[tuple[SpanEntry, ...], Field(min_length=1)],
+}
 
 
 class _OneRule(Document):
@@ -100,12 +108,10 @@ def _fields_model(kind: type[Rule]) -> type[BaseModel]:
     return cast("type[BaseModel]", made)
 
 
-def _entry_model() -> type[BaseModel]:
+def _entry_model(kinds: Iterable[type[Rule]]) -> type[BaseModel]:
     """Return the model of one entry of `rules`: one optional key for each kind."""
     make = cast("Callable[..., type[BaseModel]]", create_model)
-    definitions = {
-        name: (_fields_model(kind) | None, Field(default=None)) for name, kind in KINDS.items()
-    }
+    definitions = {kind.kind: (_fields_model(kind) | None, Field(default=None)) for kind in kinds}
     return make(
         "rule",
         __base__=_OneRule,
@@ -116,8 +122,10 @@ def _entry_model() -> type[BaseModel]:
 
 if TYPE_CHECKING:
     RuleEntry = BaseModel  # for the type checker, which cannot see what is made at run time
+    ClusterRuleEntry = BaseModel
 else:
-    RuleEntry = _entry_model()
+    RuleEntry = _entry_model(KINDS.values())
+    ClusterRuleEntry = _entry_model(kind for kind in KINDS.values() if not kind.policy_only)
 
 
 def rule_of(entry: BaseModel, origin: str) -> Rule:
@@ -125,6 +133,8 @@ def rule_of(entry: BaseModel, origin: str) -> Rule:
     (name,) = entry.model_fields_set
     fields = getattr(entry, name)
     given = {key: getattr(fields, key) for key in type(fields).model_fields}
+    if "windows" in given:
+        given["windows"] = tuple(entry.span() for entry in given["windows"])
     return KINDS[name](**given, origin=origin)
 
 

@@ -38,11 +38,13 @@ from balancer.policy.rules import (
     AsOne,
     Avoid,
     BalancerVm,
+    HostReserve,
     LastResort,
     Licence,
     MaxVms,
     NeverMove,
     OneAtATime,
+    OnlyDuring,
     Pin,
     Prefer,
     Priority,
@@ -50,8 +52,9 @@ from balancer.policy.rules import (
     Together,
     Within,
 )
+from balancer.policy.windows import Span
 from tests.notation import cluster
-from tests.unit.judge.plans import leg, plan_of
+from tests.unit.judge.plans import NOW, leg, plan_of
 
 HOSTS = ("h1", "h2", "h3")
 SITES = (("h1", "h2"), ("h3",))
@@ -70,7 +73,8 @@ class Case:
     """A rule, when an end is worse than the start allows, and how often an end breaks it.
 
     `in_flight` tells whether a moment on the way is worse; without it the end alone decides.
-    `out_of_turn` tells whether it is against the rule to begin all migrations at once.
+    `out_of_turn` tells whether it is against the rule to begin all migrations at once. `code` is
+    what the judge says of an end that is worse.
     """
 
     rule: Rule
@@ -78,6 +82,7 @@ class Case:
     count: Callable[[Placement, Placement], int]
     in_flight: Callable[[Placement, Flight], bool] | None = None
     out_of_turn: Callable[[Placement, Placement], bool] = lambda was, now: False
+    code: Code = Code.RULE_END
 
 
 def pick(*names: str) -> tuple[Selector, ...]:
@@ -180,9 +185,16 @@ CASES: dict[str, Case] = {
     "one_at_a_time": timed(
         OneAtATime(vms=ABC), lambda was, now: len(movers(was, now) & {*"abc"}) > 1
     ),
+    "only_during": Case(
+        OnlyDuring(vms=ABC, windows=(Span(from_minute=0, to_minute=60),)),  # NOW is at noon
+        lambda was, now: bool(movers(was, now) & {*"abc"}),
+        lambda was, now: len(movers(was, now) & {*"abc"}),
+        code=Code.WINDOW,
+    ),
     "pin": Case(Pin(vms=pick("b", "c"), hosts=pick("h1", "h2")), unpinned, out_of_place),
     "prefer": listed(Prefer(vms=ABC, hosts=pick("h2")), "abc", ("h2",)),
     "priority": timed(Priority(vms=ABC)),
+    "reserve": timed(HostReserve(hosts=pick("h1"), cpu=0.1)),
     "spread evenly": capped(Spread(vms=pick(*VMS), domain="site"), "abcd", 2, SITES),
     "spread": capped(Spread(vms=ABC, domain="Site", max_per_domain=1), "abc", 1, SITES),
     "spread over hosts": capped(Spread(vms=pick(*VMS), domain="host"), "abcd", 2, EACH),
@@ -228,13 +240,18 @@ def test_the_judge_means_the_end_that_the_rule_says(name: str, hard: bool) -> No
         seen = placed(was, rule)
         for now in PLACEMENTS:
             found = {finding.code for finding in judge(seen, Policy(), towards(seen, was, now))}
-            wrong = {Code.RULE_END} if hard and case.is_worse(was, now) else set()
+            wrong = {case.code} if hard and case.is_worse(was, now) else set()
             late = {Code.RULE_DURING} if case.out_of_turn(was, now) else set()
             assert found == wrong | late, (was, now)
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, case in CASES.items() if case.rule.hard and case.rule.during]
+    "name",
+    [
+        name
+        for name, case in CASES.items()
+        if case.rule.hard and case.rule.during and case.code is Code.RULE_END
+    ],
 )
 def test_the_judge_means_what_the_rule_says_at_every_instant(name: str) -> None:
     """All migrations at once: any of the VMs may be before, in or after its flight."""
@@ -258,7 +275,7 @@ def test_the_planner_means_what_the_rule_says(name: str, hard: bool) -> None:  #
     case = CASES[name]
     rule = dataclasses.replace(case.rule, hard=hard, during=False)
     for was in STARTS[:: 1 if hard else 4]:
-        problem = build(placed(was, rule), Policy())
+        problem = build(placed(was, rule), Policy(), now=NOW)
         for now in PLACEMENTS:
             legal = legal_end(problem, indices(now))
             assert legal == (not (hard and case.is_worse(was, now))), (was, now)
@@ -273,7 +290,7 @@ def test_running_differences_are_what_measuring_gives(name: str, hard: bool) -> 
     """Every single move from every legal placement, as the local searches see it."""
     rule = dataclasses.replace(CASES[name].rule, hard=hard, during=False)
     for was in STARTS[::9]:
-        problem = build(placed(was, rule), Policy())
+        problem = build(placed(was, rule), Policy(), now=NOW)
         for now in PLACEMENTS[::2]:
             place = indices(now)
             if not legal_end(problem, place):
@@ -298,7 +315,7 @@ def test_the_ilp_means_what_the_rule_says(name: str, hard: bool) -> None:  # noq
     case = CASES[name]
     rule = dataclasses.replace(case.rule, hard=hard, during=False)
     for was in STARTS[::9]:
-        problem = build(placed(was, rule), Policy())
+        problem = build(placed(was, rule), Policy(), now=NOW)
         formulation = formulate(problem, *all_columns(problem), problem.home)
         tiers = dict(zip(tier_names(Policy().goal), formulation.tiers, strict=True))
         for tier in ("rules", "soft"):
@@ -327,7 +344,7 @@ def test_local_search_repairs_all_that_can_be_repaired(name: str, hard: bool) ->
     case = CASES[name]
     rule = dataclasses.replace(case.rule, hard=hard)
     for was in STARTS[::2]:
-        problem = build(placed(was, rule), Policy())
+        problem = build(placed(was, rule), Policy(), now=NOW)
         found = local(problem, Work(1e6))
         legal = [now for now in PLACEMENTS if not (hard and case.is_worse(was, now))]
         now = {vm: HOSTS[at] for vm, at in zip(VMS, found.tolist(), strict=True)}

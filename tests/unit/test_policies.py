@@ -134,7 +134,7 @@ def test_the_examples_bind_what_they_seem_to() -> None:
         """
         HV01 64G 16c @Site=A: sql-1, sql-2, w1 #web, w2 #web, w3 #web, dongle #dongle
         HV02 64G 16c @Site=A: shop-app, erp-1, box #sap, fs-2, fast #latency, balancer
-        HV03 64G 16c @Site=B: shop-db, backup-proxy, erp-2, drive #backup, fs-1
+        HV03 64G 16c @Site=B: shop-db, backup-proxy, erp-2, drive #backup, fs-1, pay #payroll
         """
     )
     absent = ("Oracle", "priority")  # nothing here is, or is of, these

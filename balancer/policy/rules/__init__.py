@@ -13,9 +13,11 @@ from balancer.policy.rules.licence import Licence
 from balancer.policy.rules.max_vms import MaxVms
 from balancer.policy.rules.never_move import NeverMove
 from balancer.policy.rules.one_at_a_time import OneAtATime
+from balancer.policy.rules.only_during import OnlyDuring
 from balancer.policy.rules.pin import Pin
 from balancer.policy.rules.prefer import Prefer
 from balancer.policy.rules.priority import Priority
+from balancer.policy.rules.reserve import HostReserve
 from balancer.policy.rules.spread import Spread
 from balancer.policy.rules.together import Together
 from balancer.policy.rules.within import Within
@@ -33,9 +35,11 @@ KINDS: dict[str, type[Rule]] = {
         MaxVms,
         NeverMove,
         OneAtATime,
+        OnlyDuring,
         Pin,
         Prefer,
         Priority,
+        HostReserve,
         Spread,
         Together,
         Within,
@@ -49,11 +53,13 @@ __all__ = [
     "AsOne",
     "Avoid",
     "BalancerVm",
+    "HostReserve",
     "LastResort",
     "Licence",
     "MaxVms",
     "NeverMove",
     "OneAtATime",
+    "OnlyDuring",
     "Pin",
     "Prefer",
     "Priority",

@@ -196,3 +196,12 @@ def test_any_json_inside_a_host_or_vm_is_a_value_or_an_input_error(
     document = {**SMALLEST, key: [{**SMALLEST[key][0], **changes}]}
     with contextlib.suppress(InputError):
         parse_snapshot(json.dumps(document), "s.json")
+
+
+@pytest.mark.parametrize("kind", ["reserve", "only_during"])
+def test_a_cluster_cannot_say_what_is_the_policys_to_say(kind: str) -> None:
+    document = SMALLEST | {"rules": [{kind: {}}]}
+    error = refused(document)
+    assert error.place is not None
+    assert error.place.key == f"rules[0].{kind}"
+    assert "unknown key" in error.message

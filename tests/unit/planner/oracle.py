@@ -10,7 +10,7 @@ from itertools import product
 from balancer.migration.rates import common_network, effective_transport
 from balancer.model.cluster import Cluster, HostState, Transport
 from balancer.model.plan import Migration, Plan
-from balancer.model.rule import AllowedHosts, Cap, Form, InTurn, StayPut, Turn, Unit
+from balancer.model.rule import AllowedHosts, Cap, Form, InTurn, OnlyWhen, StayPut, Turn, Unit
 from balancer.policy.capacity import (
     caps_in_force,
     cores_on,
@@ -80,7 +80,7 @@ def phi(d: float) -> float:
 def broken(form: Form, place: Place) -> float:
     if isinstance(form, AllowedHosts):
         return sum(place[vm] not in form.hosts for vm in form.vms)
-    if isinstance(form, StayPut | InTurn):
+    if isinstance(form, StayPut | InTurn | OnlyWhen):
         return 0.0
     counts = [sum(place[vm] in domain for vm in form.vms) for domain in form.domains]
     if isinstance(form, Cap):

@@ -13,10 +13,21 @@ from balancer.model.cluster import Cluster
 from balancer.model.plan import Migration, Plan
 from balancer.model.rule import Rule, SelectBy, Selector
 from balancer.planner import plan
+from balancer.planner.drain import drain
 from balancer.policy.policy import Goal, Policy
-from balancer.policy.rules import AsOne, BalancerVm, LastResort, OneAtATime, Priority
+from balancer.policy.rules import (
+    AsOne,
+    BalancerVm,
+    HostReserve,
+    LastResort,
+    OneAtATime,
+    OnlyDuring,
+    Priority,
+)
+from balancer.policy.windows import Span
 from tests.notation import cluster
 
+GIB = 2**30
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -142,3 +153,45 @@ def test_a_last_resort_moves_where_nothing_else_relieves() -> None:
 
 def test_a_last_resort_leaves_a_draining_host() -> None:
     assert set(by_name(planned(LEAVING, LastResort(vms=pick("a", "b"))))) == {"a", "b", "c", "lb"}
+
+
+def at_night(*, hard: bool = True) -> OnlyDuring:
+    return OnlyDuring(vms=pick("a"), windows=(Span(from_minute=0, to_minute=60),), hard=hard)
+
+
+@pytest.mark.parametrize(
+    ("clock", "leaves"),
+    [("00:00", True), ("00:30", True), ("00:59", False), ("01:00", False), ("12:00", False)],
+)
+def test_a_vm_with_hours_of_its_own_moves_in_them_only(clock: str, leaves: bool) -> None:  # noqa: FBT001
+    hour, minute = map(int, clock.split(":"))
+    policy = Policy(goal=Goal.RULES_ONLY, rules=(at_night(),))
+    made = plan(LEAVING, policy, now=NOW.replace(hour=hour, minute=minute, second=55))
+    assert judge(LEAVING, policy, made) == ()
+    assert ("a" in by_name(made)) is leaves
+    assert {"b", "c", "lb"} <= by_name(made).keys()
+    if not leaves:
+        (left,) = made.not_moved
+        assert "window closes" in left.reason or "until 2026-01-02 00:00 UTC" in left.reason
+
+
+def test_soft_hours_give_way_to_what_is_more_important() -> None:
+    policy = Policy(goal=Goal.RULES_ONLY, rules=(at_night(hard=False),))
+    assert "a" in by_name(plan(LEAVING, policy, now=NOW.replace(hour=12)))
+
+
+def test_a_host_with_a_reserve_of_its_own_takes_less() -> None:
+    kept = HostReserve(hosts=pick("h2"), memory=60 * GIB)
+    made = planned(LEAVING, kept)
+    assert {one.target for one in made.migrations if one.name != "lb"} == {"h3"}
+
+
+def test_a_drain_uses_a_reserve_only_where_room_is_short_and_says_so() -> None:
+    seen = cluster("h1 64G: a 8G, b 8G\nh2 20G:\n")
+    policy = Policy(rules=(HostReserve(hosts=pick("h2"), memory=10 * GIB),))
+    kept = drain(seen, policy, ["h1"], now=NOW, keep_reserve=True)
+    assert [one.name for one in kept.plan.migrations] != ["a", "b"]
+    assert len(kept.stuck) == 1
+    used = drain(seen, policy, ["h1"], now=NOW)
+    assert len(used.plan.migrations) == 2
+    assert any("6.0 GiB of the memory reserve of h2" in text for text in used.concessions)

@@ -10,7 +10,9 @@ import pytest
 
 from balancer.errors import InputError, InputErrorGroup
 from balancer.formats.reference import example
+from balancer.model.cluster import Host
 from balancer.model.rule import SelectBy, Selector
+from balancer.policy.capacity import Usable, usable
 from balancer.policy.consistency import rule_warnings
 from balancer.policy.interlock import Heed, Interlock
 from balancer.policy.load import load_policy, parse_policy
@@ -222,3 +224,34 @@ def test_the_interlock_is_what_it_says_and_defaults_to_the_safe_words() -> None:
 def test_only_the_built_in_balancer_can_be_taken_over(who: str) -> None:
     with pytest.raises(InputError, match=r"p.yaml:2.*expected one of refuse, wait, ignore"):
         parse_policy(f"version: 1\ninterlock: {{{who}: take_over}}\n", "p.yaml")
+
+
+def test_a_reserve_of_hosts_is_a_share_or_an_amount() -> None:
+    text = """\
+version: 1
+rules:
+  - reserve: {hosts: [h1, {glob: "big*"}], cpu: 20%, memory: 25%}
+  - reserve: {hosts: [h1], memory: 32 GiB}
+"""
+    policy = parse_policy(text, "p.yaml")
+    host = Host("BIG7", cpu_cores=10, memory_bytes=64 * 2**30)
+    assert usable(host, policy) == Usable(8.0, 48 * 2**30)
+    assert usable(dataclasses.replace(host, name="h1"), policy).memory_bytes == 32 * 2**30
+    assert usable(dataclasses.replace(host, name="h2"), policy) == Usable(10.0, 64 * 2**30)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("reserve: {hosts: [h1], cpu: 20}", "expected a percentage"),
+        ("reserve: {hosts: [h1], memory: 20}", "expected a percentage or a size"),
+        ("only_during: {vms: [a], windows: []}", "at least one entry"),
+        ("only_during: {vms: [a], windows: [{days: [someday]}]}", "expected one of mon"),
+        ("max_vms: {hosts: [h1], limit: 0}", "at least 1"),
+        ("spread: {vms: [a], domain: ' '}", "expected text"),
+    ],
+)
+def test_a_wrong_value_in_a_rule_is_told_with_its_place(rule: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        parse_policy(f"version: 1\nrules:\n  - {rule}\n", "p.yaml")
+    assert str(caught.value).startswith("p.yaml:3:")
