@@ -116,7 +116,7 @@ class Run:
         self._leave_out()
         self._settle()
         if not self._context.alarm and not self.interrupted and not self._pulse.missing:
-            self._begin()
+            self._begin(interrupted)
 
     def restore_settings(self, interrupted: Callable[[], bool], poll_s: float) -> None:
         """Give hosts their settings back once nothing of ours moves; wait a while if need be."""
@@ -203,8 +203,11 @@ class Run:
                 if not setting.in_force:
                     self._give_up_setting(host)
 
-    def _begin(self) -> None:
-        """Begin every move whose turn it is and that is safe, in the order of the forecast."""
+    def _begin(self, interrupted: Callable[[], bool]) -> None:
+        """Begin every move whose turn it is and that is safe, in the order of the forecast.
+
+        While hosts hang a step takes minutes: so who wants us to stop is heard before each start.
+        """
         ready = self._ready()
         if not self._admitted(ready, self._readings.known.cluster, ()):
             return  # our own moves take all slots: no reason to read the cluster
@@ -233,6 +236,8 @@ class Run:
             self._context.renew()
             if self._context.now_s - looked_s > LOOK_AGE_MAX_S:
                 return  # the next poll looks again
+            if interrupted():
+                return  # the next poll says so and cleans up
             self._begin_if_safe(move, cluster, sightings)
 
     def _held(self, seen: Observation) -> Held | None:

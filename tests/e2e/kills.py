@@ -33,7 +33,7 @@ from tests.simulation.small import Small
 # Tables in which what is about to be done is written down, and what has been.
 JOURNAL = ("transitions", "drains", "drain_steps")
 KILLED = -int(signal.SIGKILL)
-ENDS_WITHIN_S = 100.0
+ENDS_WITHIN_S = 300.0  # of a machine that has other things to do
 
 
 @dataclass(frozen=True, slots=True)

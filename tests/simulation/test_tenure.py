@@ -24,7 +24,7 @@ from balancer.gateway.port import ReplyLostError
 from balancer.gateway.simulator.faults import Fault, FaultKind
 from balancer.gateway.simulator.host import hosts_of
 from balancer.gateway.simulator.mishaps import inject
-from balancer.model.outcome import MigrationState, RunEnd
+from balancer.model.outcome import MigrationState, RunEnd, Why
 from balancer.policy.policy import Policy
 from balancer.service.loop import IDLE_S
 from balancer.store.leases import LEASE_TTL_S, Lease, LeaseLostError
@@ -167,6 +167,34 @@ def test_several_hosts_that_hang_at_once_cost_time_and_not_the_cluster() -> None
         assert not store.journal.open_moves("small")
         assert report.end in (RunEnd.DONE, RunEnd.IN_PART)
         assert sum(one.state is MigrationState.DONE for one in report.migrations) >= 4
+
+
+def test_who_wants_it_to_stop_is_heard_before_each_start_however_long_a_step_takes() -> None:
+    clock = Ticking()
+    small = Small(hosts=6, clock=clock)
+    gather = SideBySide(clock)
+    gateway = gateway_of(small, gather)
+    moves = [("m1", "v51", "h2"), ("m2", "v31", "h4"), ("m3", "v11", "h3")]
+    plan = small.plan(moves, after={"m3": ("m2",)})
+
+    def tick() -> None:
+        if clock.monotonic_s() >= 4.0:
+            gather.hung = {"h5"}
+
+    clock.tick = tick
+    with Store.open("sqlite://") as store, held(small, store, gateway) as tenure:
+        report = execute(
+            plan,
+            Policy(),
+            gateway,
+            store,
+            clock,
+            lease=tenure.confirm(),
+            interrupted=lambda: clock.monotonic_s() > 2.5 * DEADLINE_S,  # within a long step
+        )
+    assert report.end is RunEnd.CANCELLED
+    assert [one.why for one in report.migrations][1:] == [None, Why.INTERRUPTED]
+    assert small.host_of("v11") == "h1"
 
 
 def test_who_does_not_beat_any_more_loses_the_cluster() -> None:
