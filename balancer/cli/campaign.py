@@ -19,6 +19,7 @@ from balancer.formats.strict import utc
 from balancer.service.rolling import code_of, said_of
 from balancer.store.campaigns import Campaign, HostStep
 
+HOSTS_CELLS_MIN = 12
 PREVIEW_SCHEMA = "balancer/rolling-plan/v1"
 CAMPAIGN_SCHEMA = "balancer/rolling/v1"
 
@@ -44,9 +45,16 @@ def show_preview(preview: Preview, *, as_json: bool) -> ExitCode:
 
 def _show_turns(preview: Preview) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("turn", "hosts", "VMs", "GiB", "drain", "back", "begins", "ends by"):
+    back = ("back",) if preview.restore else ()
+    for heading in ("turn", "hosts", "VMs", "GiB", "drain", *back, "begins", "ends by"):
         right = heading in ("turn", "VMs", "GiB")
-        table.add_column(heading, justify="right" if right else "left", no_wrap=heading != "hosts")
+        wide = heading == "hosts"
+        table.add_column(
+            heading,
+            justify="right" if right else "left",
+            no_wrap=not wide,
+            min_width=HOSTS_CELLS_MIN if wide else None,
+        )
     for number, one in enumerate(preview.turns, 1):
         turn = one.turn
         table.add_row(
@@ -55,7 +63,7 @@ def _show_turns(preview: Preview) -> None:
             str(turn.migrations),
             f"{turn.moved_bytes / GIB:.1f}",
             duration(turn.drain_s),
-            duration(turn.return_s),
+            *([duration(turn.return_s)] if preview.restore else []),
             _when(one.begins_at),
             _when(one.ends_at),
         )
@@ -71,7 +79,7 @@ def _show_turns(preview: Preview) -> None:
 
 
 def _when(at: datetime | None) -> str:
-    return "-" if at is None else f"{at.astimezone():%Y-%m-%d %H:%M}"
+    return "-" if at is None else f"{at.astimezone():%m-%d %H:%M}"
 
 
 def _preview_document(preview: Preview) -> dict[str, Any]:

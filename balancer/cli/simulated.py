@@ -42,6 +42,15 @@ def serve(
     """
     is_file = scenario.endswith((".yaml", ".yml"))
     world = load_scenario(scenario, clock) if is_file else build(scenario, clock, seed)
+    with serve_world(world, directory, policy=policy) as simulated:
+        yield simulated
+
+
+@contextmanager
+def serve_world(
+    world: World, directory: Path, *, policy: Path | None = None
+) -> Iterator[Simulated]:
+    """Serve a world that is there already."""
     password = secrets.token_urlsafe(18)
     known = module_text()
     site = SimulatedSite(world, {USER: password}, accepts_module=lambda text: text == known)

@@ -12,7 +12,7 @@ from balancer.errors import InputError
 from balancer.execute.drain import AROUND_S, REST_S
 from balancer.execute.leaving import may_leave_together
 from balancer.execute.window import SLACK_S
-from balancer.execute.working import HEALTHY_LOOKS, HEALTHY_POLL_S
+from balancer.execute.working import HEALTHY_POLL_S
 from balancer.gateway.port import Observation
 from balancer.model.cluster import Cluster, HostState
 from balancer.planner.campaign import Turns, loads_of, order_turns
@@ -49,7 +49,7 @@ class Rolling:
     @property
     def expected_work_s(self) -> float:
         """Return how long a host is expected to be away once it is empty."""
-        return self.work_s if self.commands else HEALTHY_LOOKS * HEALTHY_POLL_S
+        return self.work_s if self.commands else HEALTHY_POLL_S
 
     def but(self, given: Mapping[str, Any]) -> Rolling:
         """Return the same with what is given, by the names of the attributes.

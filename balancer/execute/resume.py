@@ -34,7 +34,6 @@ from balancer.model.outcome import MigrationState, RunEnd
 from balancer.model.plan import Plan
 from balancer.planner import bring_back
 from balancer.policy.policy import Policy
-from balancer.store.drains import DrainRecord
 from balancer.store.leases import Lease
 from balancer.store.store import Store
 
@@ -138,31 +137,38 @@ class Resuming:
             elif not set_paused(self.context, host, paused=False):
                 why = "it could not be resumed"
                 left.append(Left(host, Kind.ROLE, host, why, "Resume-ClusterNode tells more"))
+            else:
+                self._note_resumed(host)
         self.left += left
         return left
 
+    def _note_resumed(self, host: str) -> None:
+        context = self.context
+        for record in context.store.drains.of_host(context.lease.cluster, host)[:1]:
+            context.store.drains.resumed(context.lease, record.id, host, context.now)
+
     def bring_back(self) -> None:
         """Move back what the last drain of each host took away."""
-        records = {host: self._last_drain(host) for host in self.hosts}
-        things = [
-            thing
-            for host, record in records.items()
-            if record is not None
-            for thing in self.context.store.drains.things(record.id)
+        drains, context = self.context.store.drains, self.context
+        records = {host: drains.of_host(context.lease.cluster, host) for host in self.hosts}
+        things = {
+            (thing.kind, thing.key): thing
+            for host, some in records.items()
+            for record in some
+            for thing in drains.things(record.id)
             if thing.host == host
-        ]
+        }
         if not things:
             text = "nothing is known of what was there: no drain of ours took it away"
-            self.context.tell(NewsKind.NOTED, self.context.lease.cluster, text, note=True)
+            context.tell(NewsKind.NOTED, context.lease.cluster, text, note=True)
             return
-        self._bring_back_vms({one.key: one.host for one in things if one.kind is Kind.VM})
+        self._bring_back_vms({one.key: one.host for one in things.values() if one.kind is Kind.VM})
         if not self.interrupted():
-            self._bring_back_rest([one for one in things if one.kind is not Kind.VM])
-        for host, record in records.items():
-            if record is not None:
-                self.context.renew()
-                drains = self.context.store.drains
-                drains.returned(self.context.lease, record.id, host, self.context.now)
+            self._bring_back_rest([one for one in things.values() if one.kind is not Kind.VM])
+        for host, some in records.items():
+            for record in some:
+                context.renew()
+                drains.returned(context.lease, record.id, host, context.now)
 
     def report(self, started_at: datetime, unresumed: tuple[Left, ...]) -> DrainReport:
         """Return what became of it."""
@@ -188,15 +194,6 @@ class Resuming:
         """Pass on the news that no run carries."""
         if news := self.context.take_news():
             self.on_progress(only_news(self.context.now, news))
-
-    def _last_drain(self, host: str) -> DrainRecord | None:
-        """Return the newest drain of a host, unless what it took was brought back already."""
-        drains = self.context.store.drains
-        for record in drains.latest(self.context.lease.cluster):
-            if host in record.order.hosts:
-                back = record.returned_at is not None or drains.has_returned(record.id, host)
-                return None if back else record
-        return None
 
     def _bring_back_vms(self, homes: dict[str, str]) -> None:
         context = self.context
@@ -263,8 +260,7 @@ class Resuming:
     def _ask(self, thing: Thing) -> bool:
         context = self.context
         context.renew()
-        record = self._last_drain(thing.host)
-        if record is not None:
+        for record in context.store.drains.of_host(context.lease.cluster, thing.host)[:1]:
             subject = f"{thing.kind.value} {thing.key}"
             context.store.drains.moving(
                 context.lease, record.id, subject, thing.host, "back", context.now

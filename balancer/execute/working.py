@@ -20,7 +20,7 @@ from balancer.model.cluster import HostState
 HOST_WORD = "{host}"  # in a command's words it stands for the host
 LOOK_S = 1.0  # between two looks at commands that run
 HEALTHY_POLL_S = 10.0
-# A host that is told to restart answers for some seconds more; so once is not enough.
+# A host that was told to restart answers for some seconds more; so once is not enough.
 HEALTHY_LOOKS = 3
 
 
@@ -148,7 +148,7 @@ class Work:
         found = seen()
         is_well = found is not None and is_healthy(found, job.host)
         job.healthy_looks = job.healthy_looks + 1 if is_well else 0
-        if job.healthy_looks >= HEALTHY_LOOKS:
+        if job.healthy_looks >= (HEALTHY_LOOKS if self.commands else 1):
             self.foreman.ready(job.host)
             return False
         if now_s - job.waits_since_s > self.healthy_s:

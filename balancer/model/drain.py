@@ -24,7 +24,12 @@ class DrainState(StrEnum):
     @property
     def is_final(self) -> bool:
         """Tell whether nothing more will be done."""
-        return self in (DrainState.DRAINED, DrainState.FAILED, DrainState.CANCELLED)
+        return self is DrainState.DRAINED or self.gave_up
+
+    @property
+    def gave_up(self) -> bool:
+        """Tell whether it ended before the hosts were empty."""
+        return self in (DrainState.FAILED, DrainState.CANCELLED)
 
 
 class OnFailure(StrEnum):

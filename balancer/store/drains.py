@@ -16,7 +16,9 @@ from balancer.store import tables
 from balancer.store.leases import Lease, require_held
 from balancer.store.part import Part
 
-RETURNED = "returned"  # the state of a step; its subject is the host
+# States of steps whose subject is a host.
+RETURNED = "returned"
+RESUMED = "resumed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +149,29 @@ class Drains(Part):
             if set(json.loads(hosts)) <= set(back):
                 connection.execute(update(table).where(table.c.id == drain).values(returned_at=at))
 
-    def has_returned(self, drain: int, host: str) -> bool:
-        """Tell whether what a drain took from a host was brought back."""
-        return any(one.state == RETURNED and one.subject == host for one in self.steps(drain))
+    def resumed(self, lease: Lease, drain: int, host: str, at: datetime) -> None:
+        """Say that VMs may land on one of its hosts again."""
+        with self._writing() as connection:
+            require_held(connection, lease)
+            self._note(connection, lease, drain, host, RESUMED, "", at)
+
+    def of_host(self, cluster: str, host: str) -> tuple[DrainRecord, ...]:
+        """Return the drains since which a host is empty, or was, newest first.
+
+        Several if it was drained again while it was paused; none if what they took is back.
+        """
+        found: list[DrainRecord] = []
+        for record in self.latest(cluster):
+            if host not in record.order.hosts:
+                continue
+            states = {one.state for one in self.steps(record.id) if one.subject == host}
+            given_up = record.order.on_failure is OnFailure.RESUME and record.state.gave_up
+            if record.returned_at is not None or RETURNED in states:
+                break
+            if found and (RESUMED in states or given_up):
+                break  # what landed there since is another story
+            found.append(record)
+        return tuple(found)
 
     def get(self, drain: int) -> DrainRecord:
         """Return the drain with this id."""

@@ -108,7 +108,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def make(scenario: str, *words: object) -> Served:
-            directory = tmp_path / f"site mit Umläuten {scenario}"
+            directory = tmp_path / f"site mit Umläuten {Path(scenario).stem}"
             process = start(
                 *("simulate", "--json", "--scenario", scenario, "--directory", directory, *words)
             )

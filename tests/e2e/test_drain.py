@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.e2e.conftest import Serve, run
+from tests.e2e.conftest import COMMAND, Serve, environment, run
 
 
 def test_a_snapshot_says_how_a_drain_would_go(tmp_path: Path) -> None:
@@ -48,3 +51,84 @@ def test_a_node_is_emptied_carried_on_after_a_kill_and_taken_back(serve: Serve) 
     assert {host["name"]: host.get("state", "up") for host in seen["hosts"]}["HV02"] == "paused"
     ran = site("resume", "HV02", "--json")
     assert (ran.code, ran.document["paused"]) == (0, [])
+
+
+def test_what_stands_against_a_drain_is_said_with_the_exit_code(
+    serve: Serve, tmp_path: Path
+) -> None:
+    shaky = tmp_path / "shaky.yaml"
+    shaky.write_text(
+        "version: 1\nworld: lab\ncluster: {witness: none}\n"
+        "vms: [{vm: sql-003, assigned_devices: 1}]\n"
+        "roles: [{name: licence, owner: LAB3, nodes: [LAB3]}]\n",
+        "utf-8",
+    )
+    site = serve(str(shaky), "--speed", "60")
+    ran = site("drain", "LAB1", "LAB2")
+    assert ran.code == 3
+    assert "2 of 4 votes, no majority (there is no witness)" in ran.stderr
+    too_late = (datetime.now(UTC) + timedelta(seconds=5)).isoformat()
+    ran = site("drain", "LAB1", "--by", too_late)
+    assert ran.code == 3
+    assert "it should have begun by" in ran.stderr
+    ran = site("drain", "LAB1", "--by", "23:59", "--dry-run")
+    assert ran.code == 0, ran.stderr
+    assert "latest start " in ran.stdout
+    ran = site("drain", "LAB3", "--on-failure", "resume", "--keep-reserve", "--json")
+    assert ran.code == 4
+    document = ran.document
+    assert (document["end"], document["paused"]) == ("in_part", [])
+    assert {one["name"]: one["kind"] for one in document["left"]} == {
+        "sql-003": "vm",
+        "licence": "role",
+    }
+    assert all(one["remedy"] for one in document["left"])
+    told = [json.loads(line) for line in ran.stderr.splitlines() if line.startswith("{")]
+    assert (2, 2) in {(one["done"], one["total"]) for one in told}
+    assert any(one["eta_s"] is not None for one in told if one["total"])
+    assert {"moves", "news", "elapsed_s"} <= told[0].keys()
+
+
+def test_storage_that_repairs_is_waited_for(serve: Serve, tmp_path: Path) -> None:
+    repairs = tmp_path / "repairs.yaml"
+    repairs.write_text(
+        "version: 1\nworld: lab\ncluster: {storage_direct: true, storage_jobs: 2}\n", "utf-8"
+    )
+    ran = serve(str(repairs))("drain", "LAB1")
+    assert ran.code == 3
+    assert "2 storage jobs run" in ran.stderr
+
+
+def test_hosts_that_stand_alone_are_emptied_and_taken_back(serve: Serve) -> None:
+    site = serve("standalone", "--speed", "60")
+    ran = site("drain", "SA2", "--json")
+    assert (ran.code, ran.document["paused"]) == (0, []), ran.stderr
+    vms = site("observe", "--json").document["vms"]
+    assert not [vm for vm in vms if vm["host"] == "SA2" and vm.get("state", "running") == "running"]
+
+
+def test_scripts_around_an_update_of_a_node(serve: Serve, tmp_path: Path) -> None:
+    """What Cluster-Aware Updating runs before and after a node's updates, exit codes passed on."""
+    site = serve("lab", "--speed", "60")
+    python = shlex.join(COMMAND)
+    before, after = tmp_path / "pre-update", tmp_path / "post-update"
+    before.write_text(f'#!/bin/sh\nexec {python} drain "$1" --on-failure resume\n', "utf-8")
+    after.write_text(f'#!/bin/sh\nexec {python} resume "$1" --restore\n', "utf-8")
+
+    def script(path: Path, node: str) -> int:
+        environs = environment(BALANCER_CONFIG=str(site.config))
+        command = ["/bin/sh", str(path), node]
+        return subprocess.run(command, env=environs, check=False, timeout=90).returncode  # noqa: S603
+
+    owners = {vm["id"]: vm["host"] for vm in site("observe", "--json").document["vms"]}
+    assert script(before, "lab2") == 0
+    seen = site("observe", "--json").document
+    assert {host["name"]: host.get("state", "up") for host in seen["hosts"]}["LAB2"] == "paused"
+    assert "LAB2" not in {vm["host"] for vm in seen["vms"]}
+    assert script(before, "lab2") == 0, "an update that is tried again finds the node empty"
+    assert script(after, "lab2") == 0
+    assert script(after, "lab2") == 0, "so does one that is resumed twice"
+    seen = site("observe", "--json").document
+    assert {host["name"]: host.get("state", "up") for host in seen["hosts"]}["LAB2"] == "up"
+    assert {vm["id"]: vm["host"] for vm in seen["vms"]} == owners
+    assert script(before, "lab9") == 2, "anything but 0 stops the update of the node"

@@ -348,6 +348,28 @@ def test_hosts_that_left_together_return_one_by_one() -> None:
     assert {host: holds(small, host) for host in small.world.machines} == before
 
 
+def test_drained_again_while_it_is_empty_all_of_it_comes_back() -> None:
+    small = furnished()
+    before = {host: holds(small, host) for host in small.world.machines}
+    with Store.open("sqlite://") as store:
+        assert dict(empty(small, store, "h1").moved)[Kind.VM] == 3
+        assert empty(small, store, "h1").moved == ()
+        take_back(small, store, "h1")
+        take_back(small, store, "h1", restore=True)
+        assert {host: holds(small, host) for host in small.world.machines} == before
+
+
+def test_what_left_before_others_landed_there_does_not_come_back() -> None:
+    small = furnished()
+    with Store.open("sqlite://") as store:
+        empty(small, store, "h1")
+        take_back(small, store, "h1")
+        empty(small, store, "h1")
+        report = take_back(small, store, "h1", restore=True)
+    assert report.moved == ()
+    assert holds(small, "h1") == set()
+
+
 def test_resumed_without_restore_nothing_comes_back() -> None:
     small = furnished()
     with Store.open("sqlite://") as store:

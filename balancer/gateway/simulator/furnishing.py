@@ -9,11 +9,10 @@ from pydantic import Field
 
 from balancer.errors import InputError
 from balancer.gateway.simulator.things import FailoverCluster, Role, Volume
-from balancer.gateway.simulator.windows import VmStateCode
+from balancer.gateway.simulator.windows import FILE_SERVER, VmStateCode
 from balancer.gateway.simulator.world import World
 from balancer.policy.fields import Count, Document, Flag, Size, Text
 
-FILE_SERVER = 100  # GroupType
 _WITNESS = {"online": True, "offline": False, "none": None}
 _STATES = {"running": VmStateCode.RUNNING, "off": VmStateCode.OFF, "saved": VmStateCode.SAVED}
 _PRIORITIES = {"high": 3000, "medium": 2000, "low": 1000, "none": 0}

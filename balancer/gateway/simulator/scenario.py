@@ -17,10 +17,12 @@ from balancer.gateway.simulator.things import (
     Machine,
     Network,
     Nic,
+    Role,
     Volume,
 )
 from balancer.gateway.simulator.windows import (
     COMPRESSION_OPTION,
+    FILE_SERVER,
     TCP_OPTION,
     AffinityRuleType,
     VmStateCode,
@@ -137,6 +139,30 @@ def branch(clock: Clock, seed: int = 1) -> World:
     return World(clock, machines, guests, cluster)
 
 
+def lab(clock: Clock, seed: int = 1) -> World:
+    """Return four nodes with little on them but one of everything that a drain has to move."""
+    random = Random(seed)  # noqa: S311 -- a reproducible world, not a secret
+    machines = [
+        Machine(f"LAB{number}", 16, 64 * GIB, _nics(number, link_bps=10e9, rdma=False))
+        for number in range(1, 5)
+    ]
+    guests = spread(random, machines, [Fill(0.2, 0.3)] * 4, CSV, memory_gib_max=8)
+    on_first = [guest for guest in guests if guest.host == "LAB1"]
+    on_first[0].priority = 1000
+    on_first[-1].state = VmStateCode.OFF
+    volumes = (Volume("Volume1", "LAB1", CSV), Volume("Volume2", "LAB2", f"{CSV[:-1]}2"))
+    cluster = FailoverCluster(
+        name="LAB",
+        networks=_networks(),
+        migrations_max=2,
+        auto_balancer_mode=0,
+        volumes=volumes,
+        excluded_networks=("Management",),
+    )
+    cluster.roles += (Role("files", FILE_SERVER, owner="LAB1"),)
+    return World(clock, machines, guests, cluster)
+
+
 def standalone(clock: Clock, seed: int = 1) -> World:
     """Return three hosts without a cluster that share a file server."""
     random = Random(seed)  # noqa: S311 -- a reproducible world, not a secret
@@ -155,6 +181,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "demo": demo,
     "large": large,
     "branch": branch,
+    "lab": lab,
     "standalone": standalone,
 }
 

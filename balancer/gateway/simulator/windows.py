@@ -78,6 +78,7 @@ class GroupStatus(IntFlag):
 
 VIRTUAL_MACHINE_GROUP: Final = 111
 CLUSTER_GROUP: Final = 1
+FILE_SERVER: Final = 100
 
 
 class MigrationState(IntEnum):
