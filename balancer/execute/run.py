@@ -234,10 +234,8 @@ class Run:
         cluster = brought_up_to_date(cluster, self._readings.taken_s, self.moves)
         for move in chosen[:STARTS_PER_POLL]:
             self._context.renew()
-            if self._context.now_s - looked_s > LOOK_AGE_MAX_S:
-                return  # the next poll looks again
-            if interrupted():
-                return  # the next poll says so and cleans up
+            if interrupted() or self._context.now_s - looked_s > LOOK_AGE_MAX_S:
+                return  # the next poll says so and cleans up, or looks again
             self._begin_if_safe(move, cluster, sightings)
 
     def _held(self, seen: Observation) -> Held | None:
