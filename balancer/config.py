@@ -80,6 +80,17 @@ class NotifyPart(Document):
     clusters: list[Text] = Field(default_factory=list, description="Only these; none is all.")
 
 
+class WorkerPart(Document):
+    """How `balancer worker` behaves; it shares a store in PostgreSQL with `balancer run`."""
+
+    concurrency: Annotated[
+        Positive, Field(le=256, description="Clusters that one worker looks after at a time.")
+    ] = 8
+    health: Text | None = Field(
+        "127.0.0.1:9735", description="ADDRESS:PORT of its /healthz, /readyz and /metrics."
+    )
+
+
 class ServicePart(Document):
     """How `balancer run` behaves."""
 
@@ -98,6 +109,7 @@ class ServicePart(Document):
         900.0, description="After so long it stops anyway; the next start takes over what moves."
     )
     auto: AutoPart = AutoPart()
+    worker: WorkerPart = WorkerPart()
     retention: RetentionPart = RetentionPart()
 
 

@@ -43,6 +43,7 @@ VERBS = {
     "simulate": "Serve a simulated cluster over WinRM, to try things on.",
     "status": "Show what runs, what ran last and who holds the cluster.",
     "thaw": "Lift a freeze.",
+    "worker": "Carry out what `run` and other commands ask for, beside other workers.",
 }
 
 

@@ -15,6 +15,9 @@ from balancer.store.requests import HowToStop, Request, RequestState
 from balancer.store.store import Store
 
 FOLLOW_S = 0.5
+# Between two visits nobody holds a cluster; workers leave a mark that they look after it.
+SERVED = "served"
+SERVED_S = 30.0
 # An executor that is silent for longer than its lease has ended; after so long somebody should
 # have taken over.
 PATIENCE_S = 120.0
@@ -30,9 +33,12 @@ _NEWS = {
 
 
 def is_served(store: Store, cluster: str, clock: Clock) -> bool:
-    """Tell whether somebody holds the cluster who carries out requests."""
+    """Tell whether somebody carries out requests: who holds the cluster, or workers in waiting."""
     lease = store.leases.current(cluster, clock.now())
-    return lease is not None and lease.serves
+    if lease is not None:
+        return lease.serves
+    seen = store.marks.get(cluster, SERVED)
+    return seen is not None and abs((clock.now() - seen).total_seconds()) < SERVED_S
 
 
 def run_of(store: Store, request: Request) -> RunRecord | None:

@@ -1,4 +1,7 @@
-"""`balancer run`: the loops of all clusters in one process, for as long as it takes.
+"""`balancer run` and `balancer worker`: all clusters in one process, for as long as it takes.
+
+On a SQLite store each cluster has its loop here. On PostgreSQL `run` has each cluster's timetable
+only, and asks for visits; a crew, here or in other processes, makes them.
 
 The main thread only looks on: it takes signals, tells the service manager that all is in motion,
 wakes loops that are asked for something, and renews leases while their loops are busy. Nothing it
@@ -16,9 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
+
+from sqlalchemy.engine import URL
 
 from balancer.clock import Clock, SystemClock
-from balancer.errors import BalancerError, ExitCode, InputError
+from balancer.errors import BalancerError, ExitCode, InputError, RefusedError
 from balancer.execute.progress import OnInterrupt
 from balancer.service import housekeeping
 from balancer.service.events import Bus, EventKind
@@ -27,14 +33,19 @@ from balancer.service.observability import Observability, set_up_logging, subscr
 from balancer.service.readiness import Manager
 from balancer.service.reload import Plant, difference, read_plant
 from balancer.service.telling import Teller
-from balancer.service.thread import LoopThread
+from balancer.service.thread import LoopThread, Turning
 from balancer.store.address import named, where
 from balancer.store.store import Store
+
+if TYPE_CHECKING:
+    from balancer.service.fleet import Fleet
 
 TICK_S = 1.0  # of the main thread
 # A loop that is silent for so long hangs: every call to a host has a deadline well below, and the
 # planner and the executor ask at least as often whether to stop.
 STUCK_S = 300.0
+# Workers on several machines time each other's leases out; the least of a lease is a third of it.
+CLOCK_OFF_MAX_S = 15.0
 FAREWELL_S = 10.0  # for loops to end once they have been told to at once
 MORE_TIME_S = 30.0  # asked of the service manager each tick of a stop
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -42,20 +53,31 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @dataclass(slots=True)
 class _Watched:
-    """A loop with its thread, and whether it is known to hang."""
+    """A loop with its thread."""
 
-    loop: ClusterLoop
+    loop: Turning
     thread: LoopThread
-    stuck: bool = False
 
 
 class Daemon:
     """All that runs in the process. `run` returns when it has been told to stop."""
 
     def __init__(
-        self, file: Path | None, only: str | None = None, clock: Clock | None = None
+        self,
+        file: Path | None,
+        only: str | None = None,
+        clock: Clock | None = None,
+        *,
+        leads: bool = True,
+        works: bool = False,
     ) -> None:
-        """Run the clusters of the configuration in `file`, or only the one named `only`."""
+        """Run the clusters of the configuration in `file`, or only the one named `only`.
+
+        It `leads` where it keeps the timetables, and `works` where it makes a fleet's visits.
+        """
+        self._leads, self._works = leads, works
+        self._fleet: Fleet | None = None
+        self._stuck: set[str] = set()
         self._file = file
         self._only = only
         self._clock = clock or SystemClock()
@@ -75,19 +97,24 @@ class Daemon:
         """
         set_up_logging(self._clock)
         plant = read_plant(self._file, self._clock, self._only)
+        self._refuse_lonely(plant)
         with Store.open(plant.config.store) as store, self._taking_signals():
             set_up_logging(self._clock, level=plant.config.document.service.log_level)
-            eyes = subscribe_all(self._bus, plant.config, store, self._clock)
+            self._refuse_wrong_clock(store)
+            eyes = subscribe_all(
+                self._bus, plant.config, store, self._clock, worker=not self._leads
+            )
             self._plant = plant
             self._tell(EventKind.DAEMON_STARTED, f"configuration {plant.config.file}")
             try:
+                self._join_fleet(plant, store)
                 self._start(plant.setups.values(), store)
                 aside = self._aside(store)
                 self._manager.ready()
                 self._tell(
                     EventKind.DAEMON_READY,
-                    f"{len(self._watched)} clusters",
-                    data={"clusters": len(self._watched)},
+                    f"{len(plant.setups)} clusters",
+                    data={"clusters": len(plant.setups)},
                 )
                 self._live(store, eyes)
                 self._stop()
@@ -100,15 +127,45 @@ class Daemon:
 
     # Beginning
 
+    def _refuse_lonely(self, plant: Plant) -> None:
+        if self._works and not isinstance(plant.config.store, URL):
+            raise InputError(
+                f"workers share a store in PostgreSQL, and {plant.config.store} is a file",
+                remedy="set store: postgresql://USER@HOST/DATABASE; with a file `balancer run` "
+                "does everything itself",
+            )
+
+    def _refuse_wrong_clock(self, store: Store) -> None:
+        ahead_s = store.ahead_s(self._clock)
+        if abs(ahead_s) > CLOCK_OFF_MAX_S:
+            raise RefusedError(
+                f"this machine's clock is {ahead_s:.0f} s ahead of the database server's",
+                remedy="have both set by the same time service: leases end by their clocks",
+            )
+
+    def _join_fleet(self, plant: Plant, store: Store) -> None:
+        url = plant.config.store
+        if isinstance(url, URL):
+            from balancer.service.fleet import Fleet  # noqa: PLC0415 -- needs the extra `fleet`
+
+            self._fleet = Fleet(plant, store, url, self._clock, self._bus, works=self._works)
+
+    def _loop(self, setup: Setup, store: Store) -> Turning:
+        if self._fleet is not None:
+            return self._fleet.dispatch(setup)
+        return ClusterLoop(setup, store, self._clock, self._bus)
+
     def _start(self, setups: Iterable[Setup], store: Store) -> None:
-        for setup in setups:
-            loop = ClusterLoop(setup, store, self._clock, self._bus)
+        for setup in setups if self._leads else ():
+            loop = self._loop(setup, store)
             watched = self._watched[setup.name] = _Watched(loop, LoopThread(loop))
             watched.thread.start()
 
     def _aside(self, store: Store) -> tuple[threading.Thread, ...]:
         """Start what works beside the loops."""
-        works = {"leases": self._keep_leases, "housekeeping": lambda: self._keep_house(store)}
+        works = {"leases": self._keep_leases}
+        if self._leads:
+            works["housekeeping"] = lambda: self._keep_house(store)
         threads = tuple(
             threading.Thread(target=work, name=name, daemon=True) for name, work in works.items()
         )
@@ -118,9 +175,14 @@ class Daemon:
 
     def _keep_leases(self) -> None:
         while not self._over.wait(TICK_S * 5):
-            for watched in tuple(self._watched.values()):
+            for loop in self._turning():
                 with contextlib.suppress(BalancerError):  # the loop finds out and tells
-                    watched.loop.keep(STUCK_S)
+                    loop.keep(STUCK_S)
+
+    def _turning(self) -> tuple[Turning, ...]:
+        """Return what should show signs of life now."""
+        visits = () if self._fleet is None else self._fleet.busy()
+        return (*(watched.loop for watched in tuple(self._watched.values())), *visits)
 
     def _keep_house(self, store: Store) -> None:
         wait_s = housekeeping.FIRST_S
@@ -158,14 +220,18 @@ class Daemon:
     def _in_motion(self) -> bool:
         """Tell whether every loop makes progress, and tell of one that has stopped to."""
         now_s = self._clock.monotonic_s()
-        for watched in self._watched.values():
-            silent_s = now_s - watched.loop.beat_s
-            if silent_s > STUCK_S and not watched.stuck:
-                text = f"no sign of life for {silent_s:.0f} s while {watched.loop.busy_with}"
-                told = Teller(self._bus, self._clock, watched.loop.name)
-                told(EventKind.LOOP_STUCK, text, data={"since_s": silent_s})
-            watched.stuck = silent_s > STUCK_S
-        return not any(watched.stuck for watched in self._watched.values())
+        silent = {
+            loop.name: (loop, now_s - loop.beat_s)
+            for loop in self._turning()
+            if now_s - loop.beat_s > STUCK_S
+        }
+        for name in silent.keys() - self._stuck:
+            loop, silent_s = silent[name]
+            text = f"no sign of life for {silent_s:.0f} s while {loop.busy_with}"
+            told = Teller(self._bus, self._clock, name)
+            told(EventKind.LOOP_STUCK, text, data={"since_s": silent_s})
+        self._stuck = set(silent)
+        return not silent
 
     def _wake_asked(self, store: Store) -> None:
         try:
@@ -176,12 +242,11 @@ class Daemon:
             self._watched[name].thread.wake()
 
     def _status(self) -> str:
-        loops = [watched.loop for watched in self._watched.values()]
+        loops = self._turning()
         leads = sum(loop.leads for loop in loops)
         busy = [f"{loop.name}: {loop.busy_with}" for loop in loops if loop.busy_with]
-        stuck = [watched.loop.name for watched in self._watched.values() if watched.stuck]
-        parts = [f"{len(loops)} clusters, {leads} of them led"]
-        parts += [f"STUCK: {', '.join(stuck)}"] if stuck else []
+        parts = [f"{len(self._plant.setups)} clusters, {leads} of them led"]
+        parts += [f"STUCK: {', '.join(sorted(self._stuck))}"] if self._stuck else []
         return "; ".join([*parts, *busy[:3]])
 
     # Another configuration
@@ -209,12 +274,14 @@ class Daemon:
         change = difference(self._plant, plant)
         eyes.reload(plant.config)
         self._plant = plant
-        for name in change.removed:
+        if self._fleet is not None:
+            self._fleet.follow(change)
+        for name in change.removed if self._leads else ():
             watched = self._watched.pop(name)
             watched.loop.stopping.how = OnInterrupt(plant.config.document.service.stop)
             watched.thread.leave()
             self._leaving.append(watched)
-        for setup in change.changed:
+        for setup in change.changed if self._leads else ():
             self._watched[setup.name].loop.replace(setup)
             self._watched[setup.name].thread.wake()
         self._start(change.added, store)
@@ -235,20 +302,32 @@ class Daemon:
         for watched in left:
             watched.loop.stopping.how = OnInterrupt(service.stop)
             watched.thread.leave()
+        if self._fleet is not None:
+            self._fleet.leave(OnInterrupt(service.stop))
         end_s = self._clock.monotonic_s() + service.stop_within
         again = (None, signal.SIGHUP)
-        while left and self._clock.monotonic_s() < end_s and self._next_signal() in again:
+        while (
+            (left or self._visiting())
+            and self._clock.monotonic_s() < end_s
+            and self._next_signal() in again
+        ):
             left = [one for one in left if not one.thread.join(0.0)]
             self._manager.patience(MORE_TIME_S)
             self._manager.alive()
-            names = ", ".join(one.loop.name for one in left)
-            self._manager.status(f"stopping; waiting for {names}" if left else "stopping")
+            names = ", ".join([*(one.loop.name for one in left), *self._visiting()])
+            self._manager.status(f"stopping; waiting for {names}" if names else "stopping")
         for watched in left:
             watched.loop.stopping.abandon = True
         end_s = self._clock.monotonic_s() + FAREWELL_S
         for watched in left:
             watched.thread.join(end_s - self._clock.monotonic_s())
+        if self._fleet is not None:
+            self._fleet.close(max(1.0, end_s - self._clock.monotonic_s()))
         self._over.set()
+
+    def _visiting(self) -> list[str]:
+        """Return the clusters that a crew of ours still visits."""
+        return [] if self._fleet is None else [loop.name for loop in self._fleet.busy()]
 
     @contextmanager
     def _taking_signals(self) -> Iterator[None]:

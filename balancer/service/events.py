@@ -43,6 +43,7 @@ class EventKind(StrEnum):
 
     Who acts:
     - `lease_taken` [fence], `lease_lost`, `standing_by` [holder]
+    - `job_retried`: a worker fell silent, and its cluster was given to the others
     - `frozen` [where: store|cluster, reason], `thawed`
     - `held_back` [why], `held_no_more`: whether cycles may carry plans out; told once a change
 
@@ -84,6 +85,7 @@ class EventKind(StrEnum):
     LEASE_TAKEN = "lease_taken"
     LEASE_LOST = "lease_lost"
     STANDING_BY = "standing_by"
+    JOB_RETRIED = "job_retried"
     FROZEN = "frozen"
     THAWED = "thawed"
     HELD_BACK = "held_back"
@@ -144,6 +146,7 @@ _WARNINGS = frozenset(
         EventKind.CONFIGURATION_REFUSED,
         EventKind.LEASE_LOST,
         EventKind.HELD_BACK,
+        EventKind.JOB_RETRIED,
         EventKind.SAMPLE_FAILED,
         EventKind.HOST_LOST,
         EventKind.PLAN_EXPIRED,

@@ -45,6 +45,10 @@ QUIET = {
     "apscheduler": logging.WARNING,
     "alembic": logging.WARNING,
     "sqlalchemy": logging.WARNING,
+    # Of a lost server they tell with a traceback; the crew tells of it in a line.
+    "procrastinate": logging.CRITICAL,
+    "psycopg": logging.CRITICAL,
+    "asyncio": logging.CRITICAL,
 }
 
 

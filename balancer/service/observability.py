@@ -38,7 +38,9 @@ def set_up_logging(clock: Clock, *, level: str = "info", stream: IO[str] | None 
 class Observability:
     """The listeners of one process; `close` lets them finish."""
 
-    def __init__(self, bus: Bus, config: Config, store: Store, clock: Clock) -> None:
+    def __init__(
+        self, bus: Bus, config: Config, store: Store, clock: Clock, *, worker: bool = False
+    ) -> None:
         self.metrics = Metrics()
         self.health = Health()
         self._clock = clock
@@ -48,7 +50,7 @@ class Observability:
         # What can refuse comes first: nothing is subscribed where something is wrong.
         self._notifiers = self._made_notifiers(config)
         try:
-            self._web = self._served(config)
+            self._web = self._served(config, worker=worker)
         except InputError:
             self._close_notifiers(self._notifiers)
             raise
@@ -127,29 +129,34 @@ class Observability:
         for notifier in notifiers:
             notifier.close()
 
-    def _served(self, config: Config) -> WebServer | None:
-        address = config.document.service.health
+    def _served(self, config: Config, *, worker: bool) -> WebServer | None:
+        service = config.document.service
+        address = service.worker.health if worker else service.health
         if address is None or address == NO_ADDRESS:
             return None
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal():
             raise InputError(
                 f"{address!r} is no address to serve health at",
-                place=Place(str(config.file), key="service.health"),
+                place=Place(
+                    str(config.file), key="service.worker.health" if worker else "service.health"
+                ),
                 remedy="write ADDRESS:PORT, for example 127.0.0.1:9733, or none",
             )
         return serve(host.strip("[]"), int(port), self.health, self.metrics, self._clock)
 
 
 def subscribe_all(
-    bus: Bus, config: Config, store: Store, clock: Clock | None = None
+    bus: Bus, config: Config, store: Store, clock: Clock | None = None, *, worker: bool = False
 ) -> Observability:
     """Have everybody listen who should; whoever calls closes what is returned at the end.
 
     Raises:
         InputError: The health address or a notification cannot be set up.
     """
-    return Observability(bus, config, store, SystemClock() if clock is None else clock)
+    return Observability(
+        bus, config, store, SystemClock() if clock is None else clock, worker=worker
+    )
 
 
 def learn(config: Config) -> None:

@@ -3,15 +3,54 @@
 from __future__ import annotations
 
 import threading
+from typing import Protocol
 
-from balancer.service.loop import TROUBLE_S, ClusterLoop
+from balancer.service.loop import TROUBLE_S, Setup, Stopping
 from balancer.service.stop import AbandonedError
+
+
+class Turning(Protocol):
+    """What a thread of its own drives: a cluster's loop, or its timetable alone."""
+
+    beat_s: float
+    busy_with: str
+    stopping: Stopping
+
+    @property
+    def name(self) -> str:
+        """Return the cluster's name."""
+        ...
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether we are the cluster's executor."""
+        ...
+
+    def turn(self) -> float:
+        """Do what is due, and return in how many seconds something is due again."""
+        ...
+
+    def replace(self, setup: Setup) -> None:
+        """Go by another setup from the next turn on."""
+        ...
+
+    def keep(self, silent_max_s: float) -> None:
+        """Keep the lease while a turn takes long."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """Tell of what should not have happened."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the cluster."""
+        ...
 
 
 class LoopThread:
     """A loop in a thread of its own, woken when something is due or was asked for."""
 
-    def __init__(self, loop: ClusterLoop) -> None:
+    def __init__(self, loop: Turning) -> None:
         self.loop = loop
         self._wake = threading.Event()
         self._leave = False

@@ -52,15 +52,26 @@ def holds_password(url: URL) -> bool:
     return url.password is not None or any(word in url.query for word in _SECRETS)
 
 
-def for_libpq(url: URL) -> str:
-    """Return a PostgreSQL URL as PostgreSQL's own programs take it, without any secret."""
-    query = url.difference_update_query(_SECRETS).query
-    bare = URL.create(
-        url.get_backend_name(), url.username, None, url.host, url.port, url.database, query
-    )
-    return bare.render_as_string()
+def words(url: URL) -> dict[str, str]:
+    """Return a PostgreSQL URL as libpq's keywords and their values, the password included."""
+    named_parts = url.translate_connect_args(username="user", database="dbname")
+    given = {**named_parts, **url.query}
+    return {
+        key: ",".join(value) if isinstance(value, tuple) else str(value)
+        for key, value in given.items()
+    }
+
+
+def open_words(url: URL) -> dict[str, str]:
+    """Return the same without any secret."""
+    return {key: value for key, value in words(url).items() if key not in _SECRETS}
 
 
 def named(url: URL) -> str:
     """Return what messages call the store: its file, or its URL without any secret."""
-    return str(url.database) if is_sqlite(url) and url.database else for_libpq(url)
+    if is_sqlite(url) and url.database:
+        return str(url.database)
+    query = url.difference_update_query(_SECRETS).query
+    backend = url.get_backend_name()
+    bare = URL.create(backend, url.username, None, url.host, url.port, url.database, query)
+    return bare.render_as_string()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import URL
 
-from balancer.store.address import for_libpq
+from balancer.store.address import open_words
 from balancer.store.faults import StoreError
 
 DUMP, READ = "pg_dump", "pg_restore"
@@ -23,15 +23,18 @@ def dump(url: URL, file: Path) -> None:
     Raises:
         StoreError: The client is missing, or says no.
     """
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415 -- of the extra `fleet`
+
     missing = [name for name in (DUMP, READ) if shutil.which(name) is None]
     if missing:
         raise StoreError(
             f"the store is in PostgreSQL, and its client is not here: {' and '.join(missing)}",
             remedy="install postgresql-client here, or back the database up where it runs",
         )
-    words = ["--format=custom", "--no-password", f"--file={file}", f"--dbname={for_libpq(url)}"]
+    target = make_conninfo("", **open_words(url))
     secret = {} if url.password is None else {"PGPASSWORD": str(url.password)}
-    _run(DUMP, words, os.environ | secret)
+    options = ["--format=custom", "--no-password", f"--file={file}", f"--dbname={target}"]
+    _run(DUMP, options, os.environ | secret)
     _run(READ, ["--list", str(file)], dict(os.environ))
 
 

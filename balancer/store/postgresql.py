@@ -11,7 +11,7 @@ such a session by itself, sooner than others give up waiting.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, event, func, select
@@ -28,7 +28,7 @@ STATEMENT_S = 120
 PATIENCE_S = 20.0
 RETRY_S = 0.25
 
-_ARGUMENTS = {
+ARGUMENTS: Mapping[str, str | int] = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -48,13 +48,13 @@ _SESSION = (
     f"SET statement_timeout = '{STATEMENT_S}s'",
 )
 _READ_ONLY = "SET default_transaction_read_only = on"
-_LOCKS = 0x48564C42  # the first half of our advisory locks' keys
+LOCKS = 0x48564C42  # the first half of our advisory locks' keys
 
 
 def arguments() -> dict[str, Any]:
     """Return what to make the engine with; what the URL says comes first."""
     return {
-        "connect_args": dict(_ARGUMENTS),
+        "connect_args": dict(ARGUMENTS),
         "pool_pre_ping": True,  # a connection that died while it lay idle is replaced
         "pool_size": 4,
         "max_overflow": 12,
@@ -82,8 +82,12 @@ def alone(connection: Connection, what: str) -> None:
     On SQLite there is nothing to do: there every transaction that writes is alone.
     """
     if connection.dialect.name == "postgresql":
-        key = int.from_bytes(zlib.crc32(what.encode()).to_bytes(4, "big"), "big", signed=True)
-        connection.execute(select(func.pg_advisory_xact_lock(_LOCKS, key)))
+        connection.execute(select(func.pg_advisory_xact_lock(LOCKS, lock_of(what))))
+
+
+def lock_of(what: str) -> int:
+    """Return the second half of an advisory lock's key."""
+    return int.from_bytes(zlib.crc32(what.encode()).to_bytes(4, "big"), "big", signed=True)
 
 
 def connected(engine: Engine) -> Connection:

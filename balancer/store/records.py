@@ -175,6 +175,17 @@ class JournalReader(Part):
         )
         return tuple(_run(row) for row in self._read(query))
 
+    def adrift(self, now: datetime) -> frozenset[str]:
+        """Return the clusters with a run that has not ended while nobody holds the cluster."""
+        leases = tables.leases
+        held = select(leases.c.cluster).where(leases.c.holder != "", leases.c.expires_at > now)
+        query = (
+            select(tables.runs.c.cluster)
+            .distinct()
+            .where(tables.runs.c.end.is_(None), tables.runs.c.cluster.not_in(held))
+        )
+        return frozenset(row["cluster"] for row in self._read(query))
+
     def moves(self, run: int) -> tuple[MoveRecord, ...]:
         """Return the migrations of a run, in the plan's order."""
         query = select(tables.moves).where(tables.moves.c.run == run).order_by(tables.moves.c.id)

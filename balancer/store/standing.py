@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 
+from balancer.clock import Clock
 from balancer.store import tables
 from balancer.store.part import Part, put, put_new
 from balancer.store.postgresql import alone
@@ -116,6 +118,12 @@ class Marks(Part):
         with self._writing() as connection:
             put(connection, tables.marks, {"cluster": cluster, "name": name, "at": at})
 
+    def set_all(self, clusters: Iterable[str], name: str, at: datetime) -> None:
+        """Note that it was done for each of these clusters."""
+        with self._writing() as connection:
+            for cluster in sorted(clusters):
+                put(connection, tables.marks, {"cluster": cluster, "name": name, "at": at})
+
     def get(self, cluster: str, name: str) -> datetime | None:
         """Return when it was last done, or None."""
         table = tables.marks
@@ -123,3 +131,9 @@ class Marks(Part):
         rows = self._read(query)
         found: datetime | None = rows[0]["at"] if rows else None
         return found
+
+    def ahead_s(self, clock: Clock) -> float:
+        """Return by how many seconds a clock is ahead of a database server's."""
+        before = clock.now()
+        (row,) = self._read(select(func.extract("epoch", func.clock_timestamp()).label("at")))
+        return before.timestamp() + (clock.now() - before).total_seconds() / 2 - float(row["at"])

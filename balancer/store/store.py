@@ -7,7 +7,8 @@ from typing import Self
 
 from sqlalchemy import Engine
 
-from balancer.store.address import Address, named, where
+from balancer.clock import Clock
+from balancer.store.address import Address, is_sqlite, named, where
 from balancer.store.audit import Audit
 from balancer.store.campaigns import Campaigns
 from balancer.store.drains import Drains
@@ -68,6 +69,10 @@ class Store:
         url = where(location)
         name = named(url)
         return cls(open_engine_read_only(url, name), name)
+
+    def ahead_s(self, clock: Clock) -> float:
+        """Return by how many seconds this machine's clock is ahead of the database server's."""
+        return 0.0 if is_sqlite(self._engine.url) else self.marks.ahead_s(clock)
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -104,13 +104,15 @@ def configure(site: Served, cluster: str = QUIET, service: str = SERVICE, policy
 
 
 @contextmanager
-def daemon(site: Served, tmp_path: Path, name: str = "d") -> Iterator[Running]:
+def daemon(
+    site: Served, tmp_path: Path, name: str = "d", words: tuple[str, ...] = ("run",)
+) -> Iterator[Running]:
     """Run a daemon until the end of the block."""
     listener = Listener(tmp_path / f"{name}.socket")
     log = tmp_path / f"{name}.log"
     with log.open("a") as stream:
         process = subprocess.Popen(  # noqa: S603 -- our own command
-            [*COMMAND, "run"],
+            [*COMMAND, *words],
             stdout=stream,
             stderr=stream,
             text=True,

@@ -126,7 +126,9 @@ def test_owners_and_modes() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize("unit", ["balancer.service", "balancer@berlin.service"])
+@pytest.mark.parametrize(
+    "unit", ["balancer.service", "balancer@berlin.service", "balancer-worker.service"]
+)
 def test_the_units_are_right(unit: str) -> None:
     told = done(tool("systemd-analyze"), "verify", "--man=no", unit)
     assert told == ""

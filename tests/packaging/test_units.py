@@ -12,6 +12,7 @@ from tests.packaging.tools import ROOT, done, tool
 
 UNITS = ROOT / "systemd"
 BOTH = ("balancer.service", "balancer@.service")
+WORKER = "balancer-worker.service"
 EXPOSURE_MAX = 2.0
 
 
@@ -32,6 +33,16 @@ def test_the_template_differs_in_the_site_only() -> None:
     assert template == expected
 
 
+def test_the_worker_lives_within_the_same_walls() -> None:
+    expected = [
+        line.replace("Description=Hyper-V Balancer", "Description=Hyper-V Balancer worker").replace(
+            "/usr/bin/balancer run", "/usr/bin/balancer worker"
+        )
+        for line in directives("balancer.service")
+    ]
+    assert directives(WORKER) == expected
+
+
 def test_the_service_is_told_of_by_itself_watched_and_given_time_to_stop() -> None:
     said = dict(line.split("=", 1) for line in directives("balancer.service") if "=" in line)
     assert said["Type"] == "notify"
@@ -44,7 +55,7 @@ def test_the_service_is_told_of_by_itself_watched_and_given_time_to_stop() -> No
     assert int(minutes[1]) * 60 > 900, "longer than service.stop_within"
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", [*BOTH, WORKER])
 def test_the_service_is_exposed_as_little_as_it_can_be(name: str, tmp_path: Path) -> None:
     unit = shutil.copy(UNITS / name, tmp_path / name)
     told = done(tool("systemd-analyze"), "security", "--offline=true", "--no-pager", unit)

@@ -223,7 +223,7 @@ def test_bad_usage_is_2_with_nothing_on_stdout(
 
 
 # What these do either happens or not: there is no document to print.
-ANSWERED_BY_EXIT_CODE = {"cancel", "freeze", "reject", "run", "thaw"}
+ANSWERED_BY_EXIT_CODE = {"cancel", "freeze", "reject", "run", "thaw", "worker"}
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import text
 
 from balancer.errors import ExitCode
 from balancer.store import postgresql
-from balancer.store.address import for_libpq, named, where
+from balancer.store.address import named, open_words, where
 from balancer.store.backup import back_up
 from balancer.store.faults import StoreError, StoreUnreachableError, UnusableStoreError
 from balancer.store.store import Store
@@ -213,7 +214,7 @@ def test_a_backup_is_restored_elsewhere_and_its_password_is_on_no_command_line(
 
     elsewhere = where(with_password(server.new_database()))
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    command = ["pg_restore", "--dbname", for_libpq(elsewhere), str(file)]
+    command = ["pg_restore", "--dbname", make_conninfo("", **open_words(elsewhere)), str(file)]
     subprocess.run(command, check=True)  # noqa: S603
     with Store.open(elsewhere) as copy:
         assert copy.leases.current("c", NOW) == lease

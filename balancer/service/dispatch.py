@@ -1,0 +1,110 @@
+"""One cluster's timetable where workers do the work: it says what is due, and asks for visits.
+
+What is due is a mark in the store, computed from the mark before: two dispatchers come to the same
+times, and a visit that comes late, or twice, finds the same thing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from balancer.clock import Clock
+from balancer.errors import ExitCode
+from balancer.service.events import Bus, EventKind
+from balancer.service.loop import CYCLED, TROUBLE_S, Setup, Stopping
+from balancer.service.telling import Teller
+from balancer.store.faults import StoreError
+from balancer.store.store import Store
+
+DUE = "due"  # the mark that tells when a cycle was due last
+REST_S = 20.0
+
+
+class Asking(Protocol):
+    """Where visits are asked for."""
+
+    def ask_for(self, clusters: Iterable[str]) -> None:
+        """Have these clusters visited."""
+        ...
+
+
+class Dispatch:
+    """The timetable of one cluster; it has the turns of a loop and never touches the cluster."""
+
+    def __init__(self, setup: Setup, store: Store, clock: Clock, bus: Bus, counter: Asking) -> None:
+        self.setup = setup
+        self.stopping = Stopping()
+        self.beat_s = clock.monotonic_s()
+        self.busy_with = ""
+        self._next_setup: Setup | None = None
+        self._store, self._clock, self._counter = store, clock, counter
+        self._tell = Teller(bus, clock, setup.name)
+        self._started = clock.now()
+        self._cycle_at: datetime | None = None
+        self._visit_at = self._started
+        self._begun = False
+
+    @property
+    def name(self) -> str:
+        """Return the cluster's name."""
+        return self.setup.name
+
+    @property
+    def leads(self) -> bool:
+        """Tell that we are nobody's executor."""
+        return False
+
+    def replace(self, setup: Setup) -> None:
+        """Go by another setup from the next turn on."""
+        self._next_setup = setup
+
+    def keep(self, silent_max_s: float) -> None:
+        """Do nothing: a dispatcher holds no lease."""
+
+    def failed(self, error: Exception) -> None:
+        """Tell of what should not have happened."""
+        text = f"internal error: {type(error).__name__}: {error}"
+        self._tell(EventKind.CYCLE_FAILED, text, data={"exit_code": int(ExitCode.OUR_FAULT)})
+
+    def close(self) -> None:
+        """Do nothing: workers go on with what they were asked for."""
+
+    def turn(self) -> float:
+        """Ask for what is due, and return in how many seconds something is due again."""
+        self.beat_s = self._clock.monotonic_s()
+        try:
+            return self._turn()
+        except StoreError as error:
+            self._tell(EventKind.STORE_FAILED, error.message)
+            return min(TROUBLE_S, REST_S)
+
+    def _turn(self) -> float:
+        if self._next_setup is not None:
+            self.setup, self._next_setup, self._begun = self._next_setup, None, False
+        if not self._begun:
+            self._cycle_at, self._begun = self._first_cycle(), True
+        now = self._clock.now()
+        is_due = self._cycle_at is not None and now >= self._cycle_at
+        if is_due or now >= self._visit_at:
+            if is_due and self._cycle_at is not None:
+                self._say_due(self._cycle_at)
+            self._counter.ask_for([self.name])
+            self._visit_at = now + timedelta(seconds=self.setup.part.schedule.sample_every)
+            if is_due and self._cycle_at is not None:
+                self._cycle_at = self.setup.schedule.next_after(self._cycle_at, now)
+        dues = [self._visit_at, *([self._cycle_at] if self._cycle_at else [])]
+        return min(REST_S, max(0.0, (min(dues) - now).total_seconds()))
+
+    def _say_due(self, due: datetime) -> None:
+        """Leave the mark, unless another dispatcher has left it, or a later one."""
+        present = self._store.marks.get(self.name, DUE)
+        if present is None or present < due:
+            self._store.marks.set(self.name, DUE, due)
+
+    def _first_cycle(self) -> datetime | None:
+        not_before = self._started + timedelta(seconds=self.setup.service.start_delay)
+        marks = [self._store.marks.get(self.name, name) for name in (DUE, CYCLED)]
+        last = max((mark for mark in marks if mark is not None), default=None)
+        return self.setup.schedule.first(self._clock.now(), last, not_before)

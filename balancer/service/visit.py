@@ -1,0 +1,58 @@
+"""A worker's visit to one cluster: everything that is due there, then the cluster is let go.
+
+It is the daemon's own loop, from taking the lease to letting it go. Only where the daemon asks its
+timetable whether a cycle is due, a visit asks the store.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from balancer.service.dispatch import DUE
+from balancer.service.loop import ClusterLoop
+from balancer.service.stop import AbandonedError
+from balancer.store.leases import Lease
+
+ANSWERED = "answered"  # the mark that tells which due time was answered last
+
+
+class Visits(ClusterLoop):
+    """One cluster in the life of a worker: nothing, but for its visits."""
+
+    def visit(self) -> None:
+        """Do what is due and let the cluster go, so that any worker may come next.
+
+        Raises:
+            AbandonedError: The worker had to end at once: the lease runs out by itself.
+        """
+        self._sample_at = self._clock.now()
+        try:
+            while self.turn() <= 0 and self.stopping.how is None:
+                pass
+        except AbandonedError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- one cluster must not take the others along
+            self.failed(error)
+        self._tenure.release()
+        self._recovered = False
+
+    def _recover(self, lease: Lease) -> None:
+        """Bring to an end what was left; a run that was cut short is followed by a cycle."""
+        was_cut = bool(self._store.journal.open_runs(self.name))
+        super()._recover(lease)
+        if was_cut:
+            self._cycle_at = self._clock.now()
+
+    def _first_cycle(self) -> datetime | None:
+        """Return when the cycle was due that nobody has answered yet, or None."""
+        due = self._store.marks.get(self.name, DUE)
+        answered = self._store.marks.get(self.name, ANSWERED)
+        return due if due is not None and (answered is None or answered < due) else None
+
+    def _cycle(self, lease: Lease) -> None:
+        """Answer what is due, before anything else: what crashes a worker is not done for ever."""
+        due = self._store.marks.get(self.name, DUE)
+        if due is not None:
+            self._store.marks.set(self.name, ANSWERED, due)
+        super()._cycle(lease)
+        self._cycle_at = None

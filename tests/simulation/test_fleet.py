@@ -1,0 +1,150 @@
+"""Timetables and visits on a virtual clock: what is due is done once, by whoever comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+
+from balancer.service.dispatch import Dispatch
+from balancer.service.events import Bus, Event, EventKind
+from balancer.service.loop import Setup
+from balancer.service.stop import AbandonedError
+from balancer.service.visit import Visits
+from balancer.store.standing import Freeze
+from balancer.store.store import Store
+from balancer.unattended import SchedulePart
+from tests.simulation.daemon import setup
+from tests.simulation.small import Small
+
+
+@dataclass
+class Fleet:
+    """Dispatchers and workers of one cluster on one store; the queue is a flag."""
+
+    small: Small
+    made: Setup
+    dispatchers: int = 1
+    workers: int = 3
+    store: Store = field(default_factory=lambda: Store.open("sqlite://"))
+    told: list[Event] = field(default_factory=list)
+    wanted: bool = False
+    visits: int = 0
+
+    def __post_init__(self) -> None:
+        clock = self.small.clock
+        bus = Bus()
+        bus.subscribe("test", self.told.append)
+        self.timetables = [
+            Dispatch(self.made, self.store, clock, bus, self) for _ in range(self.dispatchers)
+        ]
+        self.crew = [Visits(self.made, self.store, clock, bus) for _ in range(self.workers)]
+
+    def ask_for(self, clusters: Iterable[str]) -> None:
+        self.wanted = self.wanted or "small" in clusters
+
+    def visit(self) -> None:
+        """Have the next worker make a visit."""
+        self.wanted = False
+        self.visits += 1
+        self.crew[self.visits % self.workers].visit()
+        assert self.store.leases.current("small", self.small.clock.now()) is None
+
+    def run(self, **time: float) -> None:
+        until = self.small.clock.now() + timedelta(**time)
+        while (now := self.small.clock.now()) < until:
+            wait_s = min(each.turn() for each in self.timetables)
+            if self.wanted:
+                self.visit()
+            else:
+                self.small.clock.sleep(min(wait_s, (until - now).total_seconds()))
+
+    def count(self, kind: EventKind) -> int:
+        return sum(event.kind is kind for event in self.told)
+
+
+def made(each: Small, **more: object) -> Setup:
+    return setup(each, **more)  # type: ignore[arg-type]
+
+
+def test_a_morning_by_three_workers_is_as_by_one_daemon() -> None:
+    each = Small()
+    fleet = Fleet(each, made(each, schedule=SchedulePart(every=900.0, sample_every=60.0)))
+    fleet.run(hours=1)
+    assert fleet.count(EventKind.CYCLE_STARTED) == 4
+    assert fleet.count(EventKind.CYCLE_FAILED) == 0
+    assert fleet.count(EventKind.SAMPLED) >= 60
+    assert fleet.count(EventKind.MIGRATION_DONE) == 2  # ramping up, one and then the other
+    assert fleet.visits >= 60
+
+
+def test_two_dispatchers_ask_for_the_same_times() -> None:
+    each = Small()
+    fleet = Fleet(each, made(each, schedule=SchedulePart(cron="*/20 * * * *")), dispatchers=2)
+    fleet.run(hours=1)
+    assert fleet.count(EventKind.CYCLE_STARTED) == 2
+    each = Small()
+    fleet = Fleet(each, made(each, schedule=SchedulePart(every=900.0)), dispatchers=2)
+    fleet.run(hours=1)
+    assert fleet.count(EventKind.CYCLE_STARTED) == 4
+
+
+def test_a_job_that_comes_twice_does_nothing_twice() -> None:
+    each = Small()
+    fleet = Fleet(each, made(each))
+    fleet.run(minutes=2)
+    assert fleet.count(EventKind.CYCLE_STARTED) == 1
+    for _ in range(5):
+        fleet.visit()
+    assert fleet.count(EventKind.CYCLE_STARTED) == 1
+
+
+def test_a_time_that_was_skipped_is_over() -> None:
+    each = Small()
+    fleet = Fleet(each, made(each, schedule=SchedulePart(every=900.0, sample_every=60.0)))
+    fleet.store.freezes.freeze(Freeze("small", "me", each.clock.now(), "patching"))
+    fleet.run(minutes=14)
+    assert fleet.count(EventKind.CYCLE_SKIPPED) == 1
+    fleet.store.freezes.thaw("small")
+    fleet.visit()
+    assert fleet.count(EventKind.CYCLE_STARTED) == 0
+    fleet.run(minutes=2)
+    assert fleet.count(EventKind.CYCLE_STARTED) == 1
+
+
+def test_what_a_worker_left_in_the_middle_is_ended_and_done_anew_by_the_next() -> None:
+    each = Small()
+    fleet = Fleet(each, made(each))
+    fleet.timetables[0].turn()
+    each.clock.sleep(31)
+    fleet.timetables[0].turn()
+    first = fleet.crew[0]
+
+    def ends(event: Event) -> None:
+        first.stopping.abandon |= event.kind is EventKind.MIGRATION_STARTED
+
+    first._tell.bus.subscribe("end", ends)
+    with pytest.raises(AbandonedError):
+        first.visit()
+    assert fleet.count(EventKind.MIGRATION_STARTED) == 1
+    assert fleet.store.journal.adrift(each.clock.now()) == frozenset()  # its lease lasts
+    fleet.crew[1].visit()
+    assert fleet.count(EventKind.STANDING_BY) == 1
+    each.clock.sleep(61)
+    assert fleet.store.journal.adrift(each.clock.now()) == {"small"}
+    fleet.crew[2].visit()
+    assert fleet.count(EventKind.MIGRATION_ADOPTED) == 1
+    assert fleet.count(EventKind.CYCLE_STARTED) == 2
+    assert fleet.store.journal.adrift(each.clock.now()) == frozenset()
+    assert not fleet.store.journal.open_runs("small")
+
+
+def test_requests_are_carried_out_by_a_visit() -> None:
+    each = Small()
+    fleet = Fleet(each, made(each, mode="recommend"))
+    number = fleet.store.requests.submit("small", "apply", {}, "me", each.clock.now())
+    fleet.visit()
+    assert fleet.store.requests.get(number).exit_code == 0
+    assert fleet.count(EventKind.MIGRATION_DONE) >= 1
