@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from balancer.cycle import Cycle
 from balancer.service.dispatch import DUE
 from balancer.service.loop import ClusterLoop
 from balancer.service.stop import AbandonedError
@@ -56,3 +57,10 @@ class Visits(ClusterLoop):
             self._store.marks.set(self.name, ANSWERED, due)
         super()._cycle(lease)
         self._cycle_at = None
+
+    def _run_cycle(self, lease: Lease) -> Cycle:
+        """Run a cycle; one that others kept from acting for a while is due again soon."""
+        cycled = super()._run_cycle(lease)
+        if cycled.held is not None and cycled.held.passes:
+            self._store.marks.set(self.name, DUE, self._clock.now())
+        return cycled

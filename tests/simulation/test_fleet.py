@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from balancer.gateway.simulator.drains import OperatorDrain
 from balancer.service.dispatch import Dispatch
 from balancer.service.events import Bus, Event, EventKind
 from balancer.service.loop import Setup
@@ -148,3 +149,17 @@ def test_requests_are_carried_out_by_a_visit() -> None:
     fleet.visit()
     assert fleet.store.requests.get(number).exit_code == 0
     assert fleet.count(EventKind.MIGRATION_DONE) >= 1
+
+
+def test_what_others_put_off_is_due_again_at_the_next_visit() -> None:
+    each = Small()
+    OperatorDrain("h4", 10.0, resume_after_s=200.0).enter(each.world)
+    for guest in each.world.guests.values():
+        if guest.host == "h4":
+            guest.assigned_bytes *= 5  # so that the drain takes longer than our first cycle
+    fleet = Fleet(each, made(each, schedule=SchedulePart(every=3600.0, sample_every=60.0)))
+    fleet.run(minutes=2)
+    assert fleet.count(EventKind.HELD_BACK) >= 1
+    assert fleet.count(EventKind.RUN_STARTED) == 0
+    fleet.run(minutes=20)
+    assert each.host_of("v11") != "h1"
