@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from balancer.clock import Clock, SystemClock
 from balancer.config import ClusterPart, Config, read_password
-from balancer.errors import BalancerError, InputError, UnreachableError
+from balancer.errors import BalancerError, InputError, Place, UnreachableError
 from balancer.gateway.cluster import ClusterGateway
 from balancer.gateway.gather import InParallel
 from balancer.gateway.host import HostFunctions
@@ -59,6 +60,7 @@ def _refuse_namesakes(part: ClusterPart) -> None:
 
 def ways(config: Config, part: ClusterPart) -> Callable[[str], HostFunctions]:
     """Return what makes the way to a host from its name."""
+    _check_trust(config, part)
     password = read_password(config, part.connection)
     secret = None if password is None else Secret(password)
     addresses = {name.casefold(): text for name, text in part.addresses.items()}
@@ -70,6 +72,25 @@ def ways(config: Config, part: ClusterPart) -> Callable[[str], HostFunctions]:
         return HyperVHost(host, _connection(config, part, addresses, host, secret), clock)
 
     return way
+
+
+def _check_trust(config: Config, part: ClusterPart) -> None:
+    """Refuse a file of authorities that cannot be read or holds no certificate."""
+    named = part.connection.ca_file
+    if named is None:
+        return
+    file = config.beside(named)
+    try:
+        ssl.create_default_context(cafile=str(file))
+    except OSError as error:
+        why = (
+            "no certificate in PEM is in it" if isinstance(error, ssl.SSLError) else error.strerror
+        )
+        raise InputError(
+            f"cannot trust anybody by {file}: {why}",
+            place=Place(str(config.file), key=f"{part.name}: connection.ca_file"),
+            remedy="name the PEM file of the authority that signed the hosts' certificates",
+        ) from None
 
 
 def _connection(

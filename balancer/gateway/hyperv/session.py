@@ -263,7 +263,7 @@ class Session:
             with contextlib.suppress(WinRMError, ValueError):
                 try:
                     close()
-                except requests.exceptions.RequestException:
+                except OSError:  # requests' own errors, and that the authorities' file is gone
                     self._renew()
                     break
 
