@@ -204,10 +204,7 @@ class Run:
                     self._give_up_setting(host)
 
     def _begin(self, interrupted: Callable[[], bool]) -> None:
-        """Begin every move whose turn it is and that is safe, in the order of the forecast.
-
-        While hosts hang a step takes minutes: so who wants us to stop is heard before each start.
-        """
+        """Begin every move whose turn it is and that is safe, in the order of the forecast."""
         ready = self._ready()
         if not self._admitted(ready, self._readings.known.cluster, ()):
             return  # our own moves take all slots: no reason to read the cluster
@@ -229,6 +226,15 @@ class Run:
         cluster = seen.cluster
         self._go_by_what_is_set(cluster)
         chosen = self._admitted(ready, cluster, self._readings.foreign(self.moves))
+        self._begin_each(chosen, cluster, interrupted)
+
+    def _begin_each(
+        self, chosen: list[Move], cluster: Cluster, interrupted: Callable[[], bool]
+    ) -> None:
+        """Look at those that have slots, and begin them.
+
+        While hosts hang a step takes minutes: so who wants us to stop is heard before each start.
+        """
         sightings = look(self._context, chosen) if chosen else {}
         looked_s = self._context.now_s
         cluster = brought_up_to_date(cluster, self._readings.taken_s, self.moves)
