@@ -6,7 +6,7 @@ timetable whether a cycle is due, a visit asks the store.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from balancer.cycle import Cycle
 from balancer.service.dispatch import DUE
@@ -14,6 +14,7 @@ from balancer.service.loop import ClusterLoop
 from balancer.service.stop import AbandonedError
 from balancer.store.leases import Lease
 
+SOON = timedelta(seconds=1)  # later than the time that was just answered
 ANSWERED = "answered"  # the mark that tells which due time was answered last
 
 
@@ -62,5 +63,5 @@ class Visits(ClusterLoop):
         """Run a cycle; one that others kept from acting for a while is due again soon."""
         cycled = super()._run_cycle(lease)
         if cycled.held is not None and cycled.held.passes:
-            self._store.marks.set(self.name, DUE, self._clock.now())
+            self._store.marks.set(self.name, DUE, self._clock.now() + SOON)
         return cycled
