@@ -7,7 +7,7 @@ A cycle that is late begins as soon as it can, once.
 from __future__ import annotations
 
 import zlib
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger
@@ -60,6 +60,7 @@ class Schedule:
         due = trigger.get_next_fire_time(None, after)
         if due is None:
             return None
+        due = due.astimezone(UTC)  # to add to a time that comes twice would lead to its first
         if self._cron is None and last is not None and due <= last:
             due = last + timedelta(seconds=self._every_s)  # it began this very moment
         return self._late(due)
