@@ -13,7 +13,13 @@ from datetime import datetime, timedelta
 from balancer.clock import Clock
 from balancer.config import ClusterPart, ServicePart
 from balancer.cycle import Cycle
-from balancer.errors import BalancerError, ExitCode, HeldError, UnreachableError
+from balancer.errors import (
+    BalancerError,
+    ExitCode,
+    HeldError,
+    RefusedError,
+    UnreachableError,
+)
 from balancer.execute.progress import OnInterrupt, Progress
 from balancer.execute.recover import recover
 from balancer.execute.tenure import Tenure
@@ -84,6 +90,7 @@ class ClusterLoop:
         stopping: Stopping | None = None,
         verbs: dict[str, Verb] | None = None,
         poll_s: float = 2.0,
+        idle_s: float = IDLE_S,
     ) -> None:
         self.setup = setup
         self.stopping = stopping or Stopping()
@@ -91,7 +98,7 @@ class ClusterLoop:
         self.busy_with = ""
         self._next_setup: Setup | None = None
         self._store, self._clock = store, clock
-        self._poll_s = poll_s
+        self._poll_s, self._idle_s = poll_s, idle_s
         self._tell = Teller(bus, clock, setup.name)
         self._gateway = setup.connect()
         self._tenure = Tenure(setup.name, store, self._gateway, clock, serves=True)
@@ -155,6 +162,10 @@ class ClusterLoop:
         except StoreError as error:
             self._recovered = False  # what was cut off is brought to an end first
             self._tell(EventKind.STORE_FAILED, error.message)
+            return TROUBLE_S
+        except RefusedError as error:  # what was left is not as it should be; told once
+            data: dict[str, Value] = {"exit_code": int(error.exit_code)}
+            self._tell(EventKind.CYCLE_FAILED, str(error), data=data)
             return TROUBLE_S
         finally:
             self.busy_with = ""
@@ -247,7 +258,7 @@ class ClusterLoop:
     def _sample_if_due(self) -> None:
         if self._clock.now() < self._sample_at:
             return
-        self.busy_with = "reading"
+        before, self.busy_with = self.busy_with, "reading"
         began_s = self._clock.monotonic_s()
         self._put_off_sample()
         try:
@@ -255,6 +266,8 @@ class ClusterLoop:
         except (UnreachableError, ReplyLostError) as error:
             self._tell(EventKind.SAMPLE_FAILED, error.message)
             return
+        finally:
+            self.busy_with = before  # a run may go on
         self._sight.sampled(seen, self._clock.monotonic_s() - began_s)
 
     def _put_off_sample(self) -> None:
@@ -397,7 +410,7 @@ class ClusterLoop:
         dues = [self._sample_at, *([self._cycle_at] if self._cycle_at else [])]
         if self._pending is not None:
             dues.append(self._pending.expires_at)
-        return min(IDLE_S, max(0.0, (min(dues) - now).total_seconds()))
+        return min(self._idle_s, max(0.0, (min(dues) - now).total_seconds()))
 
     def _wait(self) -> None:
         """Keep what we have while hosts are waited for: each ends by its deadline."""

@@ -413,3 +413,38 @@ def test_hooks_are_run_around_a_run_and_one_that_fails_calls_it_off(tmp_path: Pa
     assert daemon.count(K.RUN_STARTED) == 0
     assert daemon.kinds(K.HOOK_FAILED)[0].data["exit_code"] == 3
     assert "the backup runs" in daemon.kinds(K.CYCLE_FAILED)[0].text
+
+
+def test_what_an_earlier_run_left_astray_is_told_once_and_then_life_goes_on() -> None:
+    small = Small()
+    first = Daemon(small, setup(small))
+    Meddler(first, lambda: setattr(first.stopping, "abandon", True))
+    with pytest.raises(AbandonedError):
+        first.run(minutes=10)
+    (left,) = first.store.journal.open_moves("small")
+    small.clock.sleep(120)
+    with small.world.present():  # somebody takes the VM elsewhere meanwhile
+        third = next(name for name in ("h3", "h4") if name != left.target)
+        small.world.engine.place(small.world.guests[left.vm], small.world.machines[third])
+    second = Daemon(small, setup(small), store=first.store)
+    second.run(minutes=10)
+    (told,) = second.kinds(K.CYCLE_FAILED)
+    assert "went astray" in told.text
+    assert told.data["exit_code"] == ExitCode.ANSWER_IS_NO
+    second.run(minutes=40)
+    assert second.count(K.CYCLE_FAILED) == 1
+    assert second.count(K.CYCLE_ENDED) >= 2
+
+
+def test_the_status_names_what_is_carried_out_also_after_a_reading() -> None:
+    small = Small(each=8)
+    service = ServicePart(auto=AutoPart(first_run=0))
+    often = SchedulePart(every=900.0, sample_every=10.0)
+    daemon = Daemon(small, setup(small, slow_plan(small), schedule=often, service=service))
+    said: list[str] = []
+    daemon.bus.subscribe("status", lambda _: said.append(daemon.loop.busy_with))
+    daemon.run(minutes=5)
+    after = [
+        told for event, told in zip(daemon.told, said, strict=True) if event.kind is K.RUN_ENDED
+    ]
+    assert after == ["balancing"]
