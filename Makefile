@@ -41,8 +41,10 @@ test-full: install
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m pytest -m server -n 0  # one after another: they install on this machine
 
+# The long simulations: a failing seed is named with the command that repeats it.
 sim: install
-	$(BIN)/python -m pytest tests/simulation -m "slow or not slow"
+	$(BIN)/python -m tests.simulation.years --world small --seeds 0-9999 --jobs 2
+	$(BIN)/python -m tests.simulation.years --world large --seeds 0-99 --jobs 2
 
 bench: install
 	$(BIN)/python -m benchmarks

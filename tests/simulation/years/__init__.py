@@ -1,0 +1,1 @@
+"""Long simulations: the whole service over days of virtual time among every kind of trouble."""
