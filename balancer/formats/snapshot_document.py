@@ -95,6 +95,10 @@ class HostPart(_Part):
     fault_domain: tuple[str, ...] = Field(
         (), description="From the widest to the narrowest: Site:A, Rack:1."
     )
+    numa_free_bytes: tuple[Whole, ...] = Field(
+        (),
+        description="Free memory of each NUMA node where none may be spanned; absent: they may.",
+    )
     migration: MigrationPart = Field(MigrationPart(), description="Its live migration settings.")
 
 
@@ -109,6 +113,12 @@ class VmPart(_Part):
     state: VmState = Field(VmState.RUNNING, description="Only running and paused VMs are load.")
     clustered: Truth = Field(True, description="Whether it is a role of the failover cluster.")
     vcpus: Whole | None = Field(None, description="Virtual processors.")
+    cpu_reserved_cores: Real | None = Field(
+        None, description="Logical processors that its host has to keep for it."
+    )
+    numa_nodes: PositiveWhole | None = Field(
+        None, description="Virtual NUMA nodes, over which its memory is spread evenly; absent: 1."
+    )
     memory_demand_bytes: Whole | None = Field(None, description="What it asks for now.")
     memory_startup_bytes: Whole | None = Field(None, description="What a start needs.")
     dirty_bytes_per_s: Real | None = Field(None, description="Memory it writes to, per second.")

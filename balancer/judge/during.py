@@ -7,15 +7,15 @@ The domains of a `Unit` are not a sum, so those states are gone through, as few 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from balancer.judge.closure import Worst, worst
 from balancer.judge.counts import count_in, occupied
 from balancer.judge.finding import Code, Finding, gib
 from balancer.judge.order import Order, members
-from balancer.model.cluster import Cluster
+from balancer.model.cluster import Cluster, Vm
 from balancer.model.rule import AllowedHosts, Cap, Unit
-from balancer.policy.capacity import usable
+from balancer.policy.capacity import cpu_reservable, cpu_reserve, usable
 from balancer.policy.policy import Policy
 from balancer.policy.said import Said
 
@@ -27,23 +27,47 @@ UNIT_STATES_MAX = 1024
 
 def memory_faults(cluster: Cluster, policy: Policy, order: Order) -> Iterator[Finding]:
     """Find hosts that could at some instant hold more than they may (8)."""
+
+    def size(vm: Vm) -> int:
+        return vm.memory_assigned_bytes if vm.is_load else 0
+
+    for name, held, peak in _peaks(cluster, order, size):
+        most = max(usable(cluster.host_by_name[name], policy).memory_bytes, held)
+        if held + peak.added > most:
+            text = f"could hold {gib(held + peak.added)}, {gib(most)} at most are allowed"
+            when = _when(cluster, order, peak, name)
+            yield Finding(Code.MEMORY_DURING, name, f"{name} {text}: {when}")
+
+
+def reserve_faults(cluster: Cluster, order: Order) -> Iterator[Finding]:
+    """Find hosts whose VMs could at some instant reserve more processors than there are (8)."""
+    if not any(vm.cpu_reserved_cores for vm in cluster.vms):
+        return
+    for name, held, peak in _peaks(cluster, order, cpu_reserve):
+        most = max(cpu_reservable(cluster.host_by_name[name]), held)
+        if held + peak.added > most:
+            text = (
+                f"could have to keep {(held + peak.added) / 1000:g} logical processors for VMs, "
+                f"{most / 1000:g} at most are allowed"
+            )
+            when = _when(cluster, order, peak, name)
+            yield Finding(Code.CPU_RESERVE, name, f"{name} {text}: {when}")
+
+
+def _peaks(
+    cluster: Cluster, order: Order, size: Callable[[Vm], int]
+) -> Iterator[tuple[str, int, Worst]]:
+    """Yield for each host that receives what its VMs take at the start, and the most to come."""
     load = {
-        at: vm.memory_assigned_bytes if vm.is_load else 0
-        for at, migration in enumerate(order.migrations)
-        for vm in [cluster.vm_by_id[migration.vm]]
+        at: size(cluster.vm_by_id[migration.vm]) for at, migration in enumerate(order.migrations)
     }
     touching: dict[str, list[int]] = {}
     for at, migration in enumerate(order.migrations):
         for name in {migration.source, migration.target}:
             touching.setdefault(name, []).append(at)
     for name in sorted({migration.target for migration in order.migrations}):
-        held = sum(vm.memory_assigned_bytes for vm in cluster.vms_on[name] if vm.is_load)
-        most = max(usable(cluster.host_by_name[name], policy).memory_bytes, held)
-        peak = _peak(order, frozenset({name}), touching[name], load)
-        if held + peak.added > most:
-            text = f"could hold {gib(held + peak.added)}, {gib(most)} at most are allowed"
-            when = _when(cluster, order, peak, name)
-            yield Finding(Code.MEMORY_DURING, name, f"{name} {text}: {when}")
+        held = sum(size(vm) for vm in cluster.vms_on[name])
+        yield name, held, _peak(order, frozenset({name}), touching[name], load)
 
 
 def _peak(

@@ -37,6 +37,7 @@ class Code(StrEnum):
     RULE_END = "rule-end"
     # On the way there
     MEMORY_DURING = "memory-during"
+    CPU_RESERVE = "cpu-reserve"
     RULE_DURING = "rule-during"
     WINDOW = "window"
     # Only of a start

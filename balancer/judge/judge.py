@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from balancer.judge.during import memory_faults, rule_during_faults
+from balancer.judge.during import memory_faults, reserve_faults, rule_during_faults
 from balancer.judge.end import end_faults, rule_end_faults
 from balancer.judge.finding import Code, Finding
 from balancer.judge.limits import limit_faults
@@ -49,6 +49,7 @@ def judge(
     found += end_faults(cluster, policy, order)
     found += rule_end_faults(cluster, said, order)
     found += memory_faults(cluster, policy, order)
+    found += reserve_faults(cluster, order)
     found += rule_during_faults(cluster, said, order)
     found += turn_faults(said, order)
     found += hour_faults(said, order, plan.created_at)

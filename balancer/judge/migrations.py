@@ -9,7 +9,7 @@ from balancer.judge.finding import Code, Finding
 from balancer.migration.rates import common_network
 from balancer.model.cluster import Cluster
 from balancer.model.plan import Kind, Migration, Plan
-from balancer.policy.capacity import why_immovable, why_no_target
+from balancer.policy.capacity import why_immovable, why_no_target, why_unfit
 
 FORECAST_TOLERANCE_S = 1e-3  # documents round seconds; a schedule is not wrong by a millisecond
 
@@ -94,6 +94,8 @@ def place_faults(cluster: Cluster, migration: Migration) -> Iterator[Finding]:
     if source is target:
         yield Finding(Code.TARGET, migration.id, f"{vm.name} would move to where it is")
     if why := why_no_target(target):
+        yield Finding(Code.TARGET, migration.id, f"{vm.name} cannot go there: {why}")
+    if why := why_unfit(vm, target):
         yield Finding(Code.TARGET, migration.id, f"{vm.name} cannot go there: {why}")
     if common_network(source, target) is None:
         text = f"{source.name} and {target.name} share no migration network"

@@ -17,7 +17,7 @@ from balancer.migration.rates import common_network, cpu_cores
 from balancer.model.cluster import Cluster, Host, ManagedBy
 from balancer.model.plan import Migration, Plan
 from balancer.model.rule import AllowedHosts, Cap, InTurn, OnlyWhen, Unit
-from balancer.policy.capacity import fixed_cores, usable
+from balancer.policy.capacity import cpu_reservable, cpu_reserve, fixed_cores, usable
 from balancer.policy.policy import Policy
 from balancer.policy.said import what_is_said
 
@@ -66,6 +66,7 @@ def judge_start(
         *place_faults(cluster, migration),
         *_transport_faults(cluster, policy, plan, migration),
         *_memory_faults(now, policy),
+        *_reserve_faults(now),
         *_overload_faults(now, policy, plan, running),
         *_rule_faults(now, policy, at),
     )
@@ -155,6 +156,20 @@ def _memory_faults(now: Moment, policy: Policy) -> Iterator[Finding]:
     if now.stays and end > room:
         text = f"{name} would end with {gib(end)} of VMs, {gib(room)} are usable"
         yield Finding(Code.MEMORY_END, name, text)
+
+
+def _reserve_faults(now: Moment) -> Iterator[Finding]:
+    """Find that the target cannot keep the processors that its VMs reserve (8)."""
+    if not cpu_reserve(now.vm):
+        return
+    name = now.migration.target
+    before, started = (
+        sum(cpu_reserve(vm) for vm in now.on_target(where)) for where in (now.was, now.started)
+    )
+    most = max(cpu_reservable(now.cluster.host_by_name[name]), before)
+    if started > most:
+        text = f"{name} would have to keep {started / 1000:g} logical processors for VMs"
+        yield Finding(Code.CPU_RESERVE, name, f"{text}, {most / 1000:g} are allowed")
 
 
 def _overload_faults(

@@ -141,6 +141,7 @@ class Host:
     root_cpu_cores: float | None = None  # processors of the root partition
     root_cpu_used_cores: float | None = None
     fault_domain: tuple[str, ...] = ()
+    numa_free_bytes: tuple[int, ...] = ()  # of each NUMA node; empty where memory may span them
     migration: MigrationSettings = MigrationSettings()
 
 
@@ -156,6 +157,8 @@ class Vm:
     state: VmState = VmState.RUNNING
     clustered: bool = True
     vcpus: int | None = None
+    cpu_reserved_cores: float | None = None  # logical processors that its host has to keep for it
+    numa_nodes: int | None = None  # virtual ones, over which its memory is spread evenly
     memory_demand_bytes: int | None = None
     memory_startup_bytes: int | None = None
     dirty_bytes_per_s: float | None = None

@@ -9,7 +9,8 @@ import numpy as np
 from balancer.errors import InputError
 from balancer.model.cluster import Cluster
 from balancer.planner import explain
-from balancer.planner.problem import CPU, GIB, MEMORY, Floats, Problem, build, receivers
+from balancer.planner.lowered import receivers
+from balancer.planner.problem import CPU, GIB, MEMORY, Floats, Problem, build
 from balancer.planner.score import OVERLOAD_WEIGHT, host_costs
 from balancer.planner.state import State
 from balancer.policy.capacity import why_no_target

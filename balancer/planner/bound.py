@@ -116,7 +116,7 @@ def _keep(problem: Problem, linear: Linear, leaves: dict[int, int], kept: Measur
         if vm in leaves:
             broken.add([leaves[vm]], [-float(problem.astray[vm])])
     for group in problem.groups:
-        if group.limit is None or not group.hard:
+        if group.limit is None or not group.hard or group.is_fact:
             continue
         at = group.domain[problem.home[group.members]]
         for domain in np.flatnonzero(group.before > group.limit).tolist():

@@ -16,7 +16,7 @@ from balancer.planner.groups import Group
 from balancer.planner.problem import CPU, GIB, MEMORY, Floats, Ints, Problem, utilisation
 from balancer.planner.score import means, overloaded
 from balancer.planner.state import State
-from balancer.policy.capacity import why_immovable, why_no_target
+from balancer.policy.capacity import why_immovable, why_no_target, why_unfit
 from balancer.policy.policy import Goal
 from balancer.policy.said import Said
 
@@ -194,6 +194,8 @@ def obstacles(state: State, vm: int, host: int) -> tuple[str, ...]:
         for end in (source, target)
         if slots[end.name] < 1 and end.migration.concurrent >= 1
     )
+    if (unfit := why_unfit(one, target)) is not None:
+        found.append(unfit)
     if not problem.connected[state.place[vm], host]:
         found.append(f"{source.name} and {target.name} share no migration network")
     found.extend(
@@ -208,8 +210,10 @@ def obstacles(state: State, vm: int, host: int) -> tuple[str, ...]:
     )
     for index in problem.groups_about(vm):
         group = problem.groups[index]
-        if not group.change(state.counts[index], int(state.place[vm]))[1][host]:
-            found.append(f"{cite(group.said.rule)} would be broken")
+        if not group.change(vm, state.counts[index], int(state.place[vm]))[1][host]:
+            broken = f"{cite(group.said.rule)} would be broken"
+            no_room = f"{target.name} has no processors left for its CPU reserve"
+            found.append(no_room if group.is_fact else broken)
         elif group.limit is None and group.hard and not problem.allowed[vm, host] and not found:
             found.append(f"{cite(group.said.rule)} holds during the moves")
     return (*found, *_capacity_obstacles(state, vm, host))

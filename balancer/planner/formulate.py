@@ -227,13 +227,15 @@ class _Builder:
             count, most = int(counts[domain]), max(limit, int(group.before[domain]))
             tier_counts = not group.hard or most > limit
             if not len(arrive) and not len(leave):
-                tier.constant += max(0, count - limit)
+                tier.constant += 0 if group.is_fact else max(0, count - limit)
                 continue
             index = np.concatenate([arrive, leave])
             value = np.repeat([1.0, -1.0], [len(arrive), len(leave)])
-            if group.hard and count + len(arrive) > most:
+            if group.is_fact:
+                value *= group.size[np.searchsorted(group.members, self.vm[index])]
+            if group.hard and count + value[: len(arrive)].sum() > most:
                 self.linear.row(-INF, float(most - count), index, value)
-            if tier_counts and count + len(arrive) > limit:
+            if tier_counts and not group.is_fact and count + len(arrive) > limit:
                 excess = self.linear.variable(0.0, INF)
                 self.linear.row(
                     -INF, float(limit - count), np.append(index, excess), np.append(value, -1.0)

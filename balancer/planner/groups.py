@@ -8,16 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from balancer.model.cluster import Host, Vm
-from balancer.model.rule import Cap, Unit
+from balancer.model.cluster import Cluster, Host, Vm
+from balancer.model.rule import Cap, Form, Rule, Unit
+from balancer.policy.capacity import cpu_reservable, cpu_reserve
 from balancer.policy.said import Said
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact(Rule):
+    """A fact of the platform, said like a rule of its own: a capacity that caps what VMs take."""
+
+    kind: ClassVar[str] = "fact"
+
+    def says(self, cluster: Cluster) -> tuple[Form, ...]:
+        """Say nothing: facts come from the snapshot."""
+        del cluster
+        return ()
+
+
+def facts_of(hosts: Sequence[Host], vms: Sequence[Vm]) -> tuple[Said, ...]:
+    """Return what the platform says of VMs that reserve processors: a cap for each size of host."""
+    reserving = frozenset(vm.id for vm in vms if cpu_reserve(vm))
+    if not reserving:
+        return ()
+    alike: dict[int, list[frozenset[str]]] = {}
+    for host in hosts:
+        alike.setdefault(cpu_reservable(host), []).append(frozenset({host.name}))
+    fact = Fact(vms=(), name="room for CPU reserves")
+    return tuple(
+        Said(fact, Cap(reserving, tuple(names), limit)) for limit, names in sorted(alike.items())
+    )
+
+
+def _size(one: Said, vm: Vm) -> int:
+    return cpu_reserve(vm) if isinstance(one.rule, Fact) else 1
 
 
 @dataclass(frozen=True)
@@ -31,6 +63,7 @@ class Group:
         before: (D,) members in each domain as they are.
         limit: Of a cap; None for a unit.
         fixed: A unit that cannot be counted over disjoint domains: its VMs stay.
+        size: (M,) what each member counts; of a fact also other than one.
         crowd: A cap on all VMs, host by host. Every move changes its counts, so it is looked at
             like a capacity: host by host, and not VM by VM.
     """
@@ -40,8 +73,14 @@ class Group:
     domain: Ints
     before: Ints
     limit: int | None
+    size: Ints
     fixed: bool = False
     crowd: bool = False
+
+    @property
+    def is_fact(self) -> bool:
+        """Tell whether it is a fact of the platform: legality, and no goal."""
+        return isinstance(self.said.rule, Fact)
 
     @property
     def hard(self) -> bool:
@@ -51,10 +90,18 @@ class Group:
     def counts(self, place: Ints) -> Ints:
         """Return the (D,) members in each domain when VMs are at `place`."""
         domains = self.domain[place[self.members]]
-        return np.bincount(domains[domains >= 0], minlength=len(self.before))
+        known = domains >= 0
+        counts = np.bincount(domains[known], self.size[known], minlength=len(self.before))
+        return counts.astype(np.int64)
+
+    def count(self, vm: int) -> int:
+        """Return what `vm` counts, one of its members."""
+        return int(self.size[np.searchsorted(self.members, vm)])
 
     def broken(self, counts: Ints) -> int:
         """Return how broken it is: the excess over a cap, or the extra domains of a unit."""
+        if self.is_fact:
+            return 0
         if self.limit is None:
             return max(0, int((counts > 0).sum()) - 1)
         return int(np.maximum(0, counts - self.limit).sum())
@@ -67,10 +114,11 @@ class Group:
             return bool((counts > 0).sum() <= (self.before > 0).sum())
         return bool((counts <= np.maximum(self.limit, self.before)).all())
 
-    def change(self, counts: Ints, source: int) -> tuple[Ints, Bools]:
+    def change(self, vm: int, counts: Ints, source: int) -> tuple[Ints, Bools]:
         """Return for each target host the change in `broken`, and whether it stays legal.
 
         Args:
+            vm: One of its members.
             counts: (D,) members in each domain now, the VM among them.
             source: Host the VM is on now.
         """
@@ -85,6 +133,10 @@ class Group:
             after = np.where(same, occupied, occupied + gain)
             change = np.maximum(0, after - 1) - max(0, occupied - 1)
             return change, same | (after <= int((self.before > 0).sum())) | (not self.hard)
+        if self.is_fact:
+            least = np.maximum(self.limit, self.before[there])
+            fits = ~known | (counts[there] + self.count(vm) <= least)
+            return np.zeros(len(known), dtype=np.int64), same | fits
         arrive = (known & (counts[there] >= self.limit)).astype(np.int64)
         arrive -= int(here >= 0 and counts[here] > self.limit)
         room = ~known | (counts[there] < np.maximum(self.limit, self.before[there]))
@@ -125,6 +177,8 @@ class Group:
         """Tell whether `count` members in a domain and one more are different things to others."""
         if self.limit is None:
             return count <= 1
+        if self.is_fact:
+            return True
         edges = {self.limit - 1, self.limit, max(self.limit, int(self.before[domain])) - 1}
         return count in edges
 
@@ -165,10 +219,16 @@ def groups_of(
                 for number, names in enumerate(domains):
                     if host.name in names:
                         domain[at] = number
+            size = np.array(
+                [_size(one, vms[member]) for member in members.tolist()], dtype=np.int64
+            )
             there = domain[home[members]]
-            before = np.bincount(there[there >= 0], minlength=len(domains)).astype(np.int64)
+            known = there >= 0
+            before = np.bincount(there[known], size[known], minlength=len(domains))
+            before = before.astype(np.int64)
             crowd = limit is not None and len(members) == len(vms)
+            crowd &= not isinstance(one.rule, Fact)
             crowd &= all(len(names) == 1 for names in domains)
             fixed = not disjoint
-            found.append(Group(one, members, domain, before, limit, fixed=fixed, crowd=crowd))
+            found.append(Group(one, members, domain, before, limit, size, fixed, crowd))
     return tuple(found)

@@ -19,16 +19,21 @@ import numpy.typing as npt
 from balancer.errors import InputError
 from balancer.migration.rates import common_network
 from balancer.model.cluster import Cluster, Host, HostState, Vm
-from balancer.model.rule import AllowedHosts, Hours, InTurn, OnlyWhen, Rule, StayPut, Turn
-from balancer.planner.groups import Group, groups_of
+from balancer.model.rule import AllowedHosts, Hours, OnlyWhen, Rule, Turn
+from balancer.planner.groups import Group, facts_of, groups_of
+from balancer.planner.lowered import (
+    allowed_hosts,
+    closed_vms,
+    reluctant_vms,
+    soft_costs,
+    turns_of,
+)
 from balancer.policy.capacity import (
     Caps,
     caps_in_force,
     fixed_cores,
     in_play,
     usable,
-    why_immovable,
-    why_no_target,
 )
 from balancer.policy.consistency import refuse_contradictions
 from balancer.policy.policy import Goal, Policy
@@ -249,15 +254,15 @@ def build(
         _refuse_overflow(weight, fixed, scale)
     count = len(hosts)
     load = fixed + np.stack([np.bincount(home, row, minlength=count) for row in weight])
-    groups = groups_of(said, hosts, vms, home)
+    groups = groups_of((*said, *facts_of(hosts, vms)), hosts, vms, home)
     connected = _connected(hosts)
-    allowed, astray = _allowed(cluster, caps, hosts, vms, said, home, connected)
-    closed = _closed(vms, said, now)
+    allowed, astray = allowed_hosts(cluster, caps, hosts, vms, said, home, connected)
+    closed = closed_vms(vms, said, now)
     allowed[sorted(closed)] = False
     allowed[np.arange(len(vms)), home] = True
     for group in groups:
         group.restrict(allowed, home)
-    soft_row, soft = _soft(hosts, vms, said, now)
+    soft_row, soft = soft_costs(hosts, vms, said, now)
     return Problem(
         cluster=cluster,
         policy=policy,
@@ -276,12 +281,12 @@ def build(
         before=load * scale,
         allowed=allowed,
         astray=astray,
-        reluctant=_reluctant(vms, said),
+        reluctant=reluctant_vms(vms, said),
         soft_row=soft_row,
         soft=soft,
         move_cost=_move_cost(hosts, vms),
         groups=groups,
-        turns=_turns(vms, said),
+        turns=turns_of(vms, said),
         connected=connected,
         now=now,
     )
@@ -339,104 +344,3 @@ def _connected(hosts: Sequence[Host]) -> Bools:
         [[common_network(one_of[a], one_of[b]) is not None for b in kinds] for a in kinds]
     )
     return np.asarray(pairs[np.ix_(at, at)], dtype=bool)
-
-
-def receivers(caps: Caps, hosts: Sequence[Host]) -> Bools:
-    """Return the (H,) hosts that may receive VMs at all."""
-    if caps.concurrent_per_cluster is not None and caps.concurrent_per_cluster < 1:
-        return np.zeros(len(hosts), dtype=bool)
-    return np.array(
-        [why_no_target(host) is None and caps.concurrent_per_host[host.name] > 0 for host in hosts],
-        dtype=bool,
-    )
-
-
-def _allowed(
-    cluster: Cluster,
-    caps: Caps,
-    hosts: Sequence[Host],
-    vms: Sequence[Vm],
-    said: Sequence[Said],
-    home: Ints,
-    connected: Bools,
-) -> tuple[Bools, Ints]:
-    able = np.array(
-        [
-            why_immovable(cluster, vm) is None and caps.concurrent_per_host[vm.host] > 0
-            for vm in vms
-        ],
-        dtype=bool,
-    )
-    allowed = connected[home] & receivers(caps, hosts)[None, :] & able[:, None]
-    astray = np.zeros(len(vms), dtype=np.int64)
-    index = {vm.id: at for at, vm in enumerate(vms)}
-    for one in said:
-        if one.hard and isinstance(one.form, AllowedHosts):
-            listed = np.array([host.name in one.form.hosts for host in hosts], dtype=bool)
-            rows = np.array(sorted(index[vm] for vm in one.form.vms), dtype=np.int64)
-            allowed[rows] &= listed
-            astray[rows] += ~listed[home[rows]]
-    allowed[np.arange(len(vms)), home] = True
-    return allowed, astray
-
-
-def _reluctant(vms: Sequence[Vm], said: Sequence[Said]) -> Bools:
-    names = {vm for one in said if isinstance(one.form, StayPut) for vm in one.form.vms}
-    return np.array([vm.id in names for vm in vms], dtype=bool)
-
-
-def _turns(vms: Sequence[Vm], said: Sequence[Said]) -> Mapping[Turn, tuple[frozenset[int], ...]]:
-    """Return who takes turns; sets that move as one and share a VM are one set."""
-    index = {vm.id: at for at, vm in enumerate(vms)}
-    found: dict[Turn, list[frozenset[int]]] = {turn: [] for turn in Turn}
-    for one in said:
-        if isinstance(one.form, InTurn):
-            members = frozenset(index[vm] for vm in one.form.vms)
-            sets = found[one.form.turn]
-            if one.form.turn is Turn.AS_ONE:
-                members = members.union(*(other for other in sets if other & members))
-                sets[:] = [other for other in sets if not other & members]
-            sets.append(members)
-    return {turn: tuple(sets) for turn, sets in found.items()}
-
-
-def _closed(
-    vms: Sequence[Vm], said: Sequence[Said], now: datetime | None, *, hard: bool = True
-) -> set[int]:
-    """Return the VMs that may not move at `now`, or had better not."""
-    index = {vm.id: at for at, vm in enumerate(vms)}
-    return {
-        index[vm]
-        for one in said
-        if now is not None and one.hard is hard and isinstance(one.form, OnlyWhen)
-        if not one.form.hours.may_start(now, 0.0)
-        for vm in one.form.vms
-    }
-
-
-def _soft(
-    hosts: Sequence[Host], vms: Sequence[Vm], said: Sequence[Said], now: datetime | None
-) -> tuple[Ints, Floats]:
-    """Return the distinct rows of soft cost by host, and which one each VM has."""
-    index = {vm.id: at for at, vm in enumerate(vms)}
-    rows: dict[int, Floats] = {}
-    for one in said:
-        form = one.form
-        if one.hard or not isinstance(form, AllowedHosts):
-            continue
-        cost = np.array([float(host.name not in form.hosts) for host in hosts])
-        for name in sorted(form.vms):
-            rows[index[name]] = rows.get(index[name], np.zeros(len(hosts))) + cost
-    for at in sorted(_closed(vms, said, now, hard=False)):
-        elsewhere = np.array([float(host.name != vms[at].host) for host in hosts])
-        rows[at] = rows.get(at, np.zeros(len(hosts))) + elsewhere
-    table = [np.zeros(len(hosts))]
-    known: dict[bytes, int] = {}
-    of = np.zeros(len(vms), dtype=np.int64)
-    for vm, row in sorted(rows.items()):
-        key = row.tobytes()
-        if key not in known:
-            known[key] = len(table)
-            table.append(row)
-        of[vm] = known[key]
-    return of, np.array(table)

@@ -59,11 +59,12 @@ class State:
                 self.excused[host] += sign * int(problem.from_drain[vm])
                 self.moves += sign
         for index in problem.groups_about(vm):
-            domain = problem.groups[index].domain
+            group = problem.groups[index]
+            domain, size = group.domain, group.count(vm) if group.is_fact else 1
             if domain[source] >= 0:
-                self.counts[index][domain[source]] -= 1
+                self.counts[index][domain[source]] -= size
             if domain[target] >= 0:
-                self.counts[index][domain[target]] += 1
+                self.counts[index][domain[target]] += size
         self.place[vm] = target
 
     def used(self) -> Floats:
@@ -97,7 +98,7 @@ class State:
         soft = row - row[source]
         for index in problem.groups_about(vm) if crowds else problem.groups_of_vm.get(vm, ()):
             group = problem.groups[index]
-            change, stays = group.change(self.counts[index], source)
+            change, stays = group.change(vm, self.counts[index], source)
             legal &= stays
             if group.hard:
                 hard = hard + change

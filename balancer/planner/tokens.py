@@ -95,9 +95,10 @@ class Bank:
         found: dict[Hashable, int] = {}
         for index in self.problem.groups_about(vm):
             if index in self.capped:
-                domain = self.problem.groups[index].domain
+                group = self.problem.groups[index]
+                domain = group.domain
                 if domain[at] >= 0 and domain[at] != domain[other]:
-                    found["cap", index, int(domain[at])] = 1
+                    found["cap", index, int(domain[at])] = group.count(vm) if group.is_fact else 1
         return found
 
     def affords(self, needs: dict[Hashable, int]) -> bool:

@@ -6,6 +6,7 @@ Definitions, not decisions: everything here follows from the snapshot and the po
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from balancer.model.cluster import Cluster, Host, HostState, Vm
 from balancer.policy.policy import Policy
@@ -81,6 +82,34 @@ def why_no_target(host: Host) -> str | None:
     if host.migration.concurrent < 1:
         return f"{host.name} allows no migration at all"
     return None
+
+
+def why_unfit(vm: Vm, host: Host) -> str | None:
+    """Return why `vm` can never run on `host` as it is, whatever else leaves it, or None.
+
+    Memory of NUMA nodes is what is free at present: two VMs that would share a node are told apart
+    when the second is about to start.
+    """
+    if vm.vcpus is not None and vm.vcpus > host.cpu_cores:
+        return (
+            f"it has {vm.vcpus} virtual processors, {host.name} has {host.cpu_cores:g} logical ones"
+        )
+    if host.numa_free_bytes:
+        count = vm.numa_nodes or 1
+        each = max(1, -(-vm.memory_assigned_bytes // count))
+        if sum(free // each for free in host.numa_free_bytes) < count:
+            return f"no NUMA node of {host.name} has room for it, and memory may not span them"
+    return None
+
+
+def cpu_reserve(vm: Vm) -> int:
+    """Return thousandths of logical processors that a host has to keep for `vm` while it runs."""
+    return ceil(1000 * (vm.cpu_reserved_cores or 0.0)) if vm.is_load else 0
+
+
+def cpu_reservable(host: Host) -> int:
+    """Return thousandths of logical processors that VMs on `host` may reserve together."""
+    return int(1000 * host.cpu_cores)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from balancer.policy.capacity import (
     usable,
     why_immovable,
     why_no_target,
+    why_unfit,
 )
 from balancer.policy.policy import Policy
 from balancer.policy.said import what_is_said
@@ -116,6 +117,20 @@ def faults(cluster: Cluster, policy: Policy, plan: Plan) -> set[str]:
         most = max(usable(host, policy).memory_bytes, held(cluster, host.name, start))
         if any(held(cluster, host.name, view) > most for view in views):
             found.add("memory-during")
+        kept = [reserved(cluster, host.name, view) for view in views]
+        if max(kept) > max(1000 * host.cpu_cores, reserved(cluster, host.name, start)):
+            found.add("cpu-reserve")
+    return found | set(rules(cluster, policy, plan))
+
+
+def rules(cluster: Cluster, policy: Policy, plan: Plan) -> set[str]:
+    """The codes of what is wrong with hard rules."""
+    found: set[str] = set()
+    states = reachable(plan.migrations)
+    views = [whereabouts(cluster, plan.migrations, state) for state in states]
+    everything = frozenset(range(len(plan.migrations)))
+    start = whereabouts(cluster, plan.migrations, (frozenset(), frozenset()))
+    end = whereabouts(cluster, plan.migrations, (everything, everything))
     for said in what_is_said(cluster, policy):
         if said.hard:
             mine = [one for one in plan.migrations if one.vm in said.form.vms]
@@ -170,6 +185,11 @@ def strays(form: Form, view: Whereabouts, moves: list[Migration]) -> bool:
 
 def held(cluster: Cluster, host: str, view: Whereabouts) -> int:
     return sum(vm.memory_assigned_bytes for vm in cluster.vms if vm.is_load and host in view[vm.id])
+
+
+def reserved(cluster: Cluster, host: str, view: Whereabouts) -> int:
+    there = (vm for vm in cluster.vms if vm.is_load and host in view[vm.id])
+    return sum(int(1000 * (vm.cpu_reserved_cores or 0)) for vm in there)
 
 
 def obeys_worse(form: Form, start: Whereabouts, view: Whereabouts) -> bool:
@@ -231,7 +251,7 @@ def single(cluster: Cluster, plan: Plan, one: Migration) -> Iterator[str]:
         yield "kind"
     if why_immovable(cluster, cluster.vm_by_id[one.vm]):
         yield "immovable"
-    if source == target or why_no_target(target):
+    if source == target or why_no_target(target) or why_unfit(cluster.vm_by_id[one.vm], target):
         yield "target"
     if common_network(source, target) is None:
         yield "network"

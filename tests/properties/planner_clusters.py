@@ -56,6 +56,7 @@ def hosts(draw: st.DrawFn, count: int) -> tuple[Host, ...]:
             memory_bytes=draw(st.sampled_from([24, 32])) * GIB,
             cpu_speed=draw(st.sampled_from([1.0, 1.0, 1.0, 1.5])),
             state=draw(st.sampled_from(states)) if at else HostState.UP,
+            numa_free_bytes=draw(st.sampled_from([(), (), (10 * GIB, 5 * GIB)])),
             fault_domain=draw(st.sampled_from([(), ("Site:A",), ("Site:B",)])),
             migration=MigrationSettings(
                 transport=draw(st.sampled_from(list(Transport))),
@@ -113,6 +114,8 @@ def clusters(draw: st.DrawFn, hosts_max: int = 4, vms_max: int = 7) -> Cluster:
                 cpu_used_cores=cores,
                 memory_assigned_bytes=draw(st.sampled_from([2, 4, 8, 12])) * GIB,
                 state=draw(st.sampled_from([VmState.RUNNING] * 9 + [VmState.OFF])),
+                vcpus=draw(st.sampled_from([None, 4, 12])),
+                cpu_reserved_cores=draw(st.sampled_from([None, None, 3.5, 6.0])),
                 blocked_by=draw(st.sampled_from([()] * 9 + [("assigned_device",)])),
             )
         )

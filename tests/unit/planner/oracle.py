@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import product
 
@@ -19,6 +19,7 @@ from balancer.policy.capacity import (
     usable,
     why_immovable,
     why_no_target,
+    why_unfit,
 )
 from balancer.policy.policy import Goal, Policy
 from balancer.policy.said import what_is_said
@@ -147,7 +148,7 @@ def end_faults(cluster: Cluster, policy: Policy, place: Place) -> list[str]:
     moved = [vm for vm in cluster.vms if place[vm.id] != vm.host]
     for vm in moved:
         target = by_name[place[vm.id]]
-        if why_immovable(cluster, vm) or why_no_target(target):
+        if why_immovable(cluster, vm) or why_no_target(target) or why_unfit(vm, target):
             found.append(f"{vm.id} cannot move to {target.name}")
         if common_network(by_name[vm.host], target) is None:
             found.append(f"{vm.id}: no network")
@@ -244,6 +245,14 @@ def faults(
         return found
     for started, completed in states(plan.migrations):
         at = whereabouts(start, plan.migrations, started, completed)
+        found += [
+            f"{host.name} cannot keep what its VMs reserve"
+            for host in cluster.hosts
+            for was, now in [
+                (reserved(cluster, host.name, start), reserved(cluster, host.name, at))
+            ]
+            if now > max(1000 * host.cpu_cores, was)
+        ]
         held = dict.fromkeys(room, 0)
         for vm in cluster.vms:
             for host in at[vm.id] if vm.is_load else ():
@@ -252,6 +261,11 @@ def faults(
         for each in said:
             found += in_flight_faults(each.form, start, at)
     return found + turn_faults(cluster, policy, plan)
+
+
+def reserved(cluster: Cluster, host: str, at: Mapping[str, Collection[str] | str]) -> int:
+    there = [vm for vm in cluster.vms if host == at[vm.id] or host in set(at[vm.id])]
+    return sum(int(1000 * (vm.cpu_reserved_cores or 0)) for vm in there if vm.is_load)
 
 
 def turn_faults(cluster: Cluster, policy: Policy, plan: Plan) -> list[str]:

@@ -1,0 +1,88 @@
+"""What the platform never allows: planner and judge see it alike, and say it in words."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from balancer.judge import Code, judge
+from balancer.model.cluster import Cluster
+from balancer.planner import plan, why_not
+from balancer.policy.policy import Goal, Policy
+from tests.notation import GIB, cluster
+from tests.unit.judge.plans import leg, plan_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SEEN = cluster("h1 64G 16c draining: a 8G, b 8G\nh2 64G 8c:\nh3 16G 16c:\n")
+RULES_ONLY = Policy(goal=Goal.RULES_ONLY)
+
+
+def with_vm(name: str, seen: Cluster = SEEN, **facts: Any) -> Cluster:
+    vms = (dataclasses.replace(vm, **facts) if vm.id == name else vm for vm in seen.vms)
+    return dataclasses.replace(seen, vms=tuple(vms))
+
+
+def with_host(name: str, seen: Cluster = SEEN, **facts: Any) -> Cluster:
+    hosts = (dataclasses.replace(h, **facts) if h.name == name else h for h in seen.hosts)
+    return dataclasses.replace(seen, hosts=tuple(hosts))
+
+
+def test_a_vm_goes_to_no_host_with_fewer_processors_than_it_has() -> None:
+    seen = with_vm("a", vcpus=12)
+    made = plan(seen, RULES_ONLY, now=NOW)
+    assert {one.name: one.target for one in made.migrations}["a"] == "h3"
+    (text,) = why_not(seen, RULES_ONLY, "a", "h2")
+    assert text == "it has 12 virtual processors, h2 has 8 logical ones"
+    (finding,) = judge(seen, RULES_ONLY, plan_of(seen, leg("a: h1 > h2")))
+    assert finding.code is Code.TARGET
+
+
+@pytest.mark.parametrize(
+    ("free", "nodes", "fits"),
+    [
+        ((6, 6), None, False),
+        ((8, 1), None, True),
+        ((6, 6), 2, True),
+        ((9, 3), 2, True),  # both of its nodes on the one
+        ((7, 3), 2, False),
+        ((), None, True),  # memory may span nodes
+    ],
+)
+def test_where_memory_may_not_span_nodes_one_has_to_have_room(
+    free: tuple[int, ...],
+    nodes: int | None,
+    fits: bool,  # noqa: FBT001
+) -> None:
+    seen = with_vm("a", numa_nodes=nodes)
+    seen = with_host("h2", seen, numa_free_bytes=tuple(one * GIB for one in free))
+    assert (why_not(seen, RULES_ONLY, "a", "h2") == ()) is fits
+    assert (judge(seen, RULES_ONLY, plan_of(seen, leg("a: h1 > h2"))) == ()) is fits
+
+
+def test_cpu_reserves_add_up_on_a_host() -> None:
+    both = with_vm("b", with_vm("a", cpu_reserved_cores=5.0), cpu_reserved_cores=4.0)
+    made = plan(both, RULES_ONLY, now=NOW)
+    assert judge(both, RULES_ONLY, made) == ()
+    assert sorted(one.target for one in made.migrations) == ["h2", "h3"]
+    together = plan_of(both, leg("a: h1 > h2"), leg("b: h1 > h2", "a"))
+    (finding,) = judge(both, RULES_ONLY, together)
+    assert finding.code is Code.CPU_RESERVE
+    assert "9 logical processors" in finding.message
+
+
+def test_a_reserve_that_has_to_wait_for_another_waits() -> None:
+    seen = cluster("h1 64G 8c x4: a 8G\nh2 64G 8c x4: b 8G\nh3 64G 4c x4:\n")
+    seen = with_vm("b", with_vm("a", seen, cpu_reserved_cores=6.0), cpu_reserved_cores=3.0)
+    swap = (leg("b: h2 > h3"), leg("a: h1 > h2", "b"))
+    assert judge(seen, RULES_ONLY, plan_of(seen, *swap)) == ()
+    at_once = plan_of(seen, swap[0], dataclasses.replace(swap[1], after=()))
+    assert {one.code for one in judge(seen, RULES_ONLY, at_once)} == {Code.CPU_RESERVE}
+
+
+def test_a_host_without_processors_left_says_so() -> None:
+    seen = with_vm("a", cpu_reserved_cores=10.0)
+    (text,) = why_not(seen, RULES_ONLY, "a", "h2")
+    assert text == "h2 has no processors left for its CPU reserve"
