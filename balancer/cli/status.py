@@ -16,6 +16,7 @@ from balancer.cli.output import print_json
 from balancer.cli.terminal import out
 from balancer.clock import SystemClock
 from balancer.config import load_config
+from balancer.execute.requests import is_served
 from balancer.store.address import is_absent
 from balancer.store.leases import Lease
 from balancer.store.records import MoveRecord, RunRecord, SettingRecord
@@ -42,7 +43,7 @@ def command(source: Source, runs: int, *, as_json: bool) -> int:
     if source.cluster is not None:
         names = [config.cluster(source.cluster).name]
     if is_absent(config.store):
-        found = [_Status(name, None, (), (), ()) for name in names]
+        found = [_Status(name, None, False, (), (), ()) for name in names]
     else:
         store = Store.open_read_only(config.store)
         try:
@@ -62,6 +63,7 @@ def command(source: Source, runs: int, *, as_json: bool) -> int:
 class _Status:
     cluster: str
     lease: Lease | None
+    served: bool
     runs: tuple[RunRecord, ...]
     open_moves: tuple[MoveRecord, ...]
     open_settings: tuple[SettingRecord, ...]
@@ -71,6 +73,7 @@ def _status(store: Store, name: str, runs: int, now: datetime) -> _Status:
     return _Status(
         cluster=name,
         lease=store.leases.current(name, now),
+        served=is_served(store, name, SystemClock()),
         runs=store.journal.runs(name, runs),
         open_moves=store.journal.open_moves(name),
         open_settings=store.journal.open_settings(name),
@@ -90,7 +93,7 @@ def _when(at: datetime) -> str:
 def _show(status: _Status) -> None:
     out.print(f"[bold]{escape(status.cluster)}[/]")
     if status.lease is None:
-        out.print("  nobody holds it")
+        out.print("  workers look after it" if status.served else "  nobody holds it")
     else:
         lease = status.lease
         out.print(f"  held by {escape(lease.holder)} until {_when(lease.expires_at)}")

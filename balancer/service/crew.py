@@ -29,7 +29,7 @@ from balancer.store.store import Store
 
 LOOK_S = 1.0  # between two looks for requests
 MARK_S = 10.0  # between two marks that we serve
-AGAIN_S = 2.0  # after the queue was lost
+AGAIN_S, AGAIN_MAX_S = 2.0, 30.0  # after the queue was lost: doubled each time
 
 
 class Crew:
@@ -127,13 +127,17 @@ class Crew:
             self._aio.close()
 
     async def _queue(self) -> None:
+        again_s = AGAIN_S
         while not self._over.is_set():
+            began_s = self._clock.monotonic_s()
             work = serve(self._url, self.names, self._visit, self._most, self._retried)
             self._serving = asyncio.create_task(self._told(work))
             with suppress(asyncio.CancelledError):
                 await self._serving
+            held = self._clock.monotonic_s() - began_s > AGAIN_MAX_S
+            again_s = AGAIN_S if held else min(AGAIN_MAX_S, 2 * again_s)
             if not self._over.is_set():
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(again_s)
 
     async def _told(self, work: Coroutine[Any, Any, None]) -> None:
         try:

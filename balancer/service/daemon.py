@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy.engine import URL
 
 from balancer.clock import Clock, SystemClock
-from balancer.errors import BalancerError, ExitCode, InputError, RefusedError
+from balancer.errors import BalancerError, ExitCode, InputError
 from balancer.execute.progress import OnInterrupt
 from balancer.service import housekeeping
 from balancer.service.events import Bus, EventKind
 from balancer.service.loop import ClusterLoop, Setup
 from balancer.service.observability import Observability, set_up_logging, subscribe_all
+from balancer.service.opening import opened
 from balancer.service.readiness import Manager
 from balancer.service.reload import Plant, difference, read_plant
 from balancer.service.telling import Teller
@@ -44,8 +45,6 @@ TICK_S = 1.0  # of the main thread
 # A loop that is silent for so long hangs: every call to a host has a deadline well below, and the
 # planner and the executor ask at least as often whether to stop.
 STUCK_S = 300.0
-# Workers on several machines time each other's leases out; the least of a lease is a third of it.
-CLOCK_OFF_MAX_S = 15.0
 FAREWELL_S = 10.0  # for loops to end once they have been told to at once
 MORE_TIME_S = 30.0  # asked of the service manager each tick of a stop
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -98,32 +97,38 @@ class Daemon:
         set_up_logging(self._clock)
         plant = read_plant(self._file, self._clock, self._only)
         self._refuse_lonely(plant)
-        with Store.open(plant.config.store) as store, self._taking_signals():
-            set_up_logging(self._clock, level=plant.config.document.service.log_level)
-            self._refuse_wrong_clock(store)
-            eyes = subscribe_all(
-                self._bus, plant.config, store, self._clock, worker=not self._leads
-            )
-            self._plant = plant
-            self._tell(EventKind.DAEMON_STARTED, f"configuration {plant.config.file}")
-            try:
-                self._join_fleet(plant, store)
-                self._start(plant.setups.values(), store)
-                aside = self._aside(store)
-                self._manager.ready()
-                self._tell(
-                    EventKind.DAEMON_READY,
-                    f"{len(plant.setups)} clusters",
-                    data={"clusters": len(plant.setups)},
-                )
-                self._live(store, eyes)
-                self._stop()
-                for thread in aside:
-                    thread.join(FAREWELL_S)
-                self._tell(EventKind.DAEMON_STOPPED)
-            finally:
-                eyes.close()
+        with self._taking_signals():
+            store = opened(plant.config.store, self._manager, self._clock, self._told_to_stop)
+            if store is not None:
+                with store:
+                    self._run(plant, store)
         return ExitCode.DONE
+
+    def _told_to_stop(self, wait_s: float) -> bool:
+        return self._next_signal(wait_s) in (signal.SIGTERM, signal.SIGINT)
+
+    def _run(self, plant: Plant, store: Store) -> None:
+        set_up_logging(self._clock, level=plant.config.document.service.log_level)
+        eyes = subscribe_all(self._bus, plant.config, store, self._clock, worker=not self._leads)
+        self._plant = plant
+        self._tell(EventKind.DAEMON_STARTED, f"configuration {plant.config.file}")
+        try:
+            self._join_fleet(plant, store)
+            self._start(plant.setups.values(), store)
+            aside = self._aside(store)
+            self._manager.ready()
+            self._tell(
+                EventKind.DAEMON_READY,
+                f"{len(plant.setups)} clusters",
+                data={"clusters": len(plant.setups)},
+            )
+            self._live(store, eyes)
+            self._stop()
+            for thread in aside:
+                thread.join(FAREWELL_S)
+            self._tell(EventKind.DAEMON_STOPPED)
+        finally:
+            eyes.close()
 
     # Beginning
 
@@ -133,14 +138,6 @@ class Daemon:
                 f"workers share a store in PostgreSQL, and {plant.config.store} is a file",
                 remedy="set store: postgresql://USER@HOST/DATABASE; with a file `balancer run` "
                 "does everything itself",
-            )
-
-    def _refuse_wrong_clock(self, store: Store) -> None:
-        ahead_s = store.ahead_s(self._clock)
-        if abs(ahead_s) > CLOCK_OFF_MAX_S:
-            raise RefusedError(
-                f"this machine's clock is {ahead_s:.0f} s ahead of the database server's",
-                remedy="have both set by the same time service: leases end by their clocks",
             )
 
     def _join_fleet(self, plant: Plant, store: Store) -> None:
@@ -207,9 +204,9 @@ class Daemon:
             self._leaving = [one for one in self._leaving if not one.thread.join(0.0)]
             self._manager.status(self._status())
 
-    def _next_signal(self) -> int | None:
+    def _next_signal(self, wait_s: float | None = None) -> int | None:
         try:
-            return self._signals.get(timeout=self._tick_s())
+            return self._signals.get(timeout=self._tick_s() if wait_s is None else wait_s)
         except queue.Empty:
             return None
 

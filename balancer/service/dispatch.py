@@ -91,6 +91,7 @@ class Dispatch:
             if is_due and self._cycle_at is not None:
                 self._say_due(self._cycle_at)
             self._counter.ask_for([self.name])
+            self._tell(EventKind.VISIT_ASKED, "a cycle is due" if is_due else "a reading is due")
             self._visit_at = now + timedelta(seconds=self.setup.part.schedule.sample_every)
             if is_due and self._cycle_at is not None:
                 self._cycle_at = self.setup.schedule.next_after(self._cycle_at, now)

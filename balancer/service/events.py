@@ -43,6 +43,7 @@ class EventKind(StrEnum):
 
     Who acts:
     - `lease_taken` [fence], `lease_lost`, `standing_by` [holder]
+    - `visit_asked`, `visit_started` [fence]: what a fleet tells instead, each time
     - `job_retried`: a worker fell silent, and its cluster was given to the others
     - `frozen` [where: store|cluster, reason], `thawed`
     - `held_back` [why], `held_no_more`: whether cycles may carry plans out; told once a change
@@ -85,6 +86,8 @@ class EventKind(StrEnum):
     LEASE_TAKEN = "lease_taken"
     LEASE_LOST = "lease_lost"
     STANDING_BY = "standing_by"
+    VISIT_ASKED = "visit_asked"
+    VISIT_STARTED = "visit_started"
     JOB_RETRIED = "job_retried"
     FROZEN = "frozen"
     THAWED = "thawed"
@@ -157,7 +160,15 @@ _WARNINGS = frozenset(
         EventKind.LISTENER_FAILED,
     }
 )
-_DETAILS = frozenset({EventKind.SAMPLED, EventKind.CYCLE_SKIPPED, EventKind.STORE_PRUNED})
+_DETAILS = frozenset(
+    {
+        EventKind.SAMPLED,
+        EventKind.CYCLE_SKIPPED,
+        EventKind.STORE_PRUNED,
+        EventKind.VISIT_ASKED,
+        EventKind.VISIT_STARTED,
+    }
+)
 
 
 def weight_of(kind: EventKind) -> Weight:

@@ -30,10 +30,20 @@ _PROGRESS = frozenset(
         EventKind.CYCLE_ENDED,
         EventKind.CYCLE_FAILED,
         EventKind.STANDING_BY,
+        EventKind.VISIT_ASKED,
+        EventKind.VISIT_STARTED,
     }
 )
 # What cannot have happened without the store.
-_WRITTEN = frozenset({EventKind.SAMPLED, EventKind.LEASE_TAKEN, EventKind.CYCLE_ENDED})
+_WRITTEN = frozenset(
+    {
+        EventKind.SAMPLED,
+        EventKind.LEASE_TAKEN,
+        EventKind.CYCLE_ENDED,
+        EventKind.VISIT_ASKED,
+        EventKind.VISIT_STARTED,
+    }
+)
 
 
 class Health:

@@ -225,9 +225,12 @@ class ClusterLoop:
                 self._tell(EventKind.STANDING_BY, error.message, data={"holder": error.message})
             return None
         self._standing_by_for, self._recovered = "", False
+        self._tell_of(lease)
+        return lease
+
+    def _tell_of(self, lease: Lease) -> None:
         text = "this executor acts on the cluster from here on"
         self._tell(EventKind.LEASE_TAKEN, text, data={"fence": lease.fence})
-        return lease
 
     def _recover(self, lease: Lease) -> None:
         """Bring to an end what an earlier executor left, then take up the schedule."""

@@ -22,6 +22,11 @@ class Manager:
         self._status = ""
         self.watchdog_s = _watchdog_s(environment)
 
+    @property
+    def listens(self) -> bool:
+        """Tell whether there is one."""
+        return bool(self._address)
+
     def ready(self) -> None:
         """Say that everything runs."""
         self._send("READY=1")

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from balancer.cycle import Cycle
 from balancer.service.dispatch import DUE
+from balancer.service.events import EventKind
 from balancer.service.loop import ClusterLoop
 from balancer.service.stop import AbandonedError
 from balancer.store.leases import Lease
@@ -37,6 +38,9 @@ class Visits(ClusterLoop):
             self.failed(error)
         self._tenure.release()
         self._recovered = False
+
+    def _tell_of(self, lease: Lease) -> None:
+        self._tell(EventKind.VISIT_STARTED, "a visit", data={"fence": lease.fence})
 
     def _recover(self, lease: Lease) -> None:
         """Bring to an end what was left; a run that was cut short is followed by a cycle."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -89,6 +90,13 @@ def journal_of(site: Served) -> tuple[list[Any], dict[int, list[Any]]]:
         return list(runs), {run.id: list(store.journal.transitions(run.id)) for run in runs}
 
 
+def fence_of(site: Served, worker: Running) -> int:
+    """Return the number with which a worker began its latest run."""
+    runs, _ = journal_of(site)
+    holder = f" pid {worker.process.pid}"
+    return max(int(run.fence) for run in runs if run.holder.endswith(holder))
+
+
 def no_two_executors(site: Served) -> None:
     """Whoever wrote had the newest number then: the numbers in the journal never go back."""
     runs, lines = journal_of(site)
@@ -120,16 +128,16 @@ def test_one_worker_is_killed_one_sleeps_and_the_third_finishes(
     workers[killed].process.kill()
     rest = {name: one for name, one in workers.items() if name != killed}
     asleep = who_executes(rest)
-    taken = rest[asleep].events("lease_taken")[-1]
+    taken = fence_of(site, rest[asleep])
     rest[asleep].send(signal.SIGSTOP)
     heard = len(rest[asleep].events())
     (last,) = (name for name in rest if name != asleep)
     third = rest[last]
 
-    until(lambda: bool(third.events("job_retried") or third.events("lease_taken")), 120)
     until(lambda: len(third.events("migration_started")) >= 1, 180, third.log.read_text)
-    mine = third.events("lease_taken")[-1]
-    assert mine["fence"] > taken["fence"]
+    mine = fence_of(site, third)
+    assert mine > taken
+    assert any(one.events("job_retried") for one in rest.values())
     rest[asleep].send(signal.SIGCONT)  # it wakes up in the middle of what it was about to do
     until(lambda: bool(rest[asleep].events("run_stopped")), 90, rest[asleep].log.read_text)
     woken = rest[asleep].events()[heard:]
@@ -146,12 +154,12 @@ def test_one_worker_is_killed_one_sleeps_and_the_third_finishes(
     config = load_config(site.config)
     gateway = connect(config, config.cluster(None), SystemClock())
     try:
-        assert gateway.read_control().fence >= mine["fence"]
+        assert gateway.read_control().fence >= mine
         seen = gateway.observe().cluster
         vm = next(vm for vm in seen.vms if vm.is_load and vm.clustered)
         target = next(host.name for host in seen.hosts if host.name != vm.host)
         with pytest.raises(FencedError):
-            gateway.start(MoveRequest(vm.id, vm.host, target, clustered=True), taken["fence"])
+            gateway.start(MoveRequest(vm.id, vm.host, target, clustered=True), taken)
     finally:
         gateway.close()
     assert site("plan", "--json").document["migrations"] == []  # nothing is left to be done
@@ -242,6 +250,26 @@ def test_one_process_may_be_both_and_lets_moves_end_when_it_is_stopped(
     left = status(site)
     assert left["lease"] is None
     assert left["open_moves"] == left["open_settings"] == []
+
+
+def test_a_service_waits_for_a_database_that_is_not_there_yet(serve: Serve, tmp_path: Path) -> None:
+    site = serve("branch", "--speed", 30)
+    with serving() as own:
+        on_postgresql(site, own)
+        own.stop()
+        log = tmp_path / "both.log"
+
+        def begin() -> None:
+            until(lambda: log.exists() and "cannot be reached" in log.read_text(), 60)
+            own.start()
+
+        beginning = threading.Thread(target=begin)
+        beginning.start()
+        with daemon(site, tmp_path, "both", ("run", "--worker")) as both:  # until it is ready
+            beginning.join()
+            assert any("waiting for" in line for line in both.listener.lines("STATUS="))
+            both.wait("cycle_ended")
+            assert both.end() == 0
 
 
 def test_a_worker_needs_a_store_that_can_be_shared_and_a_server_that_answers(

@@ -14,7 +14,10 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import text
 
-from balancer.errors import ExitCode
+from balancer.clock import SystemClock, VirtualClock
+from balancer.errors import ExitCode, RefusedError
+from balancer.service.opening import opened
+from balancer.service.readiness import Manager
 from balancer.store import postgresql
 from balancer.store.address import named, open_words, where
 from balancer.store.backup import back_up
@@ -187,6 +190,15 @@ def test_a_server_that_lets_nobody_in_is_unreachable_and_no_secret_is_told(
         assert PASSWORD not in told
     assert time.monotonic() - began < 10  # a mistake is told at once, not waited for
     assert PASSWORD not in named(url)
+
+
+def test_a_machine_whose_clock_is_wrong_is_refused(server: Server) -> None:
+    place = where(with_password(server.new_database()))
+    with Store.open(place) as store:
+        assert abs(store.ahead_s(SystemClock())) < 5
+    wrong = VirtualClock(datetime(2050, 1, 1, tzinfo=UTC))
+    with pytest.raises(RefusedError, match="ahead of the database"):
+        opened(place, Manager({}), wrong, lambda _: False)
 
 
 SPY = '#!/bin/sh\nprintf "%s\\n" "$@" > "{seen}"\nexec {real} "$@"\n'
