@@ -1,19 +1,25 @@
-"""One host of 64, with 125 VMs: one cannot move, and a host dies on the way."""
+"""One host of 64, with 125 VMs: one cannot move, and a host dies on the way.
+
+The command itself, from its arguments to its exit code; only the clock and the way to the hosts
+are the simulator's, so that minutes pass in seconds and the forecast can be held to them.
+"""
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from balancer.errors import ExitCode
-from balancer.execute.executor import exit_code
+from balancer.cli import run
+from balancer.gateway.port import Gateway
 from balancer.gateway.simulator import mishaps
 from balancer.gateway.simulator.load import Load
 from balancer.gateway.simulator.things import Guest
-from balancer.model.drain import Kind
-from balancer.model.plan import Status
-from balancer.planner import Evacuation
 from balancer.store.store import Store
-from tests.simulation.draining import empty, everything_is_somewhere, holds, is_paused
+from tests.simulation.draining import everything_is_somewhere, holds, is_paused
 from tests.simulation.small import GIB, Small
 
 
@@ -31,6 +37,21 @@ class Large(Small):
         self.world.machines["h1"].memory_bytes = 2048 * GIB
         self.gateway = self.new_gateway()
 
+    def kill_a_target_once_so_many_left(self, many: int) -> list[str]:
+        """Let the target of a migration in flight die; return where its name will be."""
+        dead: list[str] = []
+
+        def look(now_s: float) -> None:
+            flights = [one for one in self.world.engine.migrations if one.running]
+            if len(self.world.guests_on["h1"]) <= 128 - many and flights:
+                dead.append(flights[0].target.name)
+                mishaps.power_off(self.world, flights[0].target, now_s)
+            else:
+                self.world.at(now_s + 1, look)
+
+        self.world.at(1, look)
+        return dead
+
 
 def large() -> Large:
     """Return the world; readers know only guests that were there when it was made."""
@@ -39,34 +60,67 @@ def large() -> Large:
     return made
 
 
+CONFIG = """
+version: 1
+store: {store}
+clusters:
+  - name: small
+    hosts: [h1, h2]
+    connection: {{username: nobody, password_file: none}}
+"""
+
+
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("dies", [False, True], ids=["all well", "a host dies"])
-def test_right_plan_right_forecast_right_exit_code(dies: bool) -> None:  # noqa: FBT001 -- a case
+def test_right_plan_right_forecast_right_exit_code(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    dies: bool,  # noqa: FBT001 -- a case
+) -> None:
     world = large()
     world.world.guests[world.vm("m007")].assigned_devices = 1
-    plans: list[Evacuation] = []
+    config = tmp_path / "balancer.yaml"
+    config.write_text(CONFIG.format(store=tmp_path / "store.db"), "utf-8")
 
-    def planned(evacuation: Evacuation) -> None:
-        plans.append(evacuation)
-        if dies and len(plans) == 1:
-            halfway = evacuation.plan.migrations[len(evacuation.plan.migrations) // 2]
-            with world.world.present() as now_s:
-                world.world.at(now_s + halfway.start_s, lambda at_s: kill(halfway.target, at_s))
+    def connect(*_: Any) -> Gateway:
+        return world.new_gateway()
 
-    def kill(host: str, at_s: float) -> None:
-        mishaps.power_off(world.world, world.world.machines[host], at_s)
+    monkeypatch.setattr("balancer.cli.site.connect", connect)
+    monkeypatch.setattr("balancer.cli.drain.SystemClock", lambda: world.clock)
+    site = ["--config", str(config)]
 
-    with Store.open("sqlite://") as store:
-        report = empty(world, store, "h1", on_planned=planned, poll_s=3.0)
-    first = plans[0].plan
-    assert first.status is Status.INFEASIBLE
-    assert [one.name for one in plans[0].stuck] == ["m007"]
-    assert len(first.migrations) == 127  # 124 of 125, and three that were there before
-    assert {one.source for one in first.migrations} == {"h1"}
-    assert len(plans) == (2 if dies else 1)
-    assert exit_code(report.end) is ExitCode.EXECUTED_IN_PART
-    assert [(one.kind, one.name) for one in report.left] == [(Kind.VM, "m007")]
-    took_s = (report.ended_at - report.started_at).total_seconds()
-    assert took_s == pytest.approx(report.expected_s, rel=0.15)
+    # The plan, before anything is done.
+    assert run(["drain", "h1", "--dry-run", "--json", *site]) == 3
+    shown = capsys.readouterr()
+    plan = json.loads(shown.out)
+    assert plan["status"] == "infeasible"
+    assert len(plan["migrations"]) == 127  # 124 of 125, and three that were there before
+    assert {one["source"] for one in plan["migrations"]} == {"h1"}
+    assert "m007 cannot leave h1: it is blocked by assigned_device" in shown.err
+    assert not is_paused(world, "h1")
+
+    dead = world.kill_a_target_once_so_many_left(60) if dies else []
+    assert run(["drain", "H1", "--json", *site]) == 4
+    told = capsys.readouterr()
+    report = json.loads(told.out)
+    assert (report["end"], report["paused"]) == ("in_part", ["h1"])
+    assert [(one["kind"], one["name"]) for one in report["left"]] == [("vm", "m007")]
+    assert report["left"][0]["remedy"]
+    assert report["moved"]["vm"] == 127
+    assert len(report["plans"]) == (2 if dies else 1)
+    if dies:
+        assert any(f"planned anew without {dead[0]}" in note for note in report["notes"])
+    began, ended = (datetime.fromisoformat(report[key]) for key in ("started_at", "ended_at"))
+    assert (ended - began).total_seconds() == pytest.approx(report["expected_s"], rel=0.15)
+    progress = [json.loads(line) for line in told.err.splitlines() if line.startswith("{")]
+    etas = [one["eta_s"] for one in progress if one["eta_s"] is not None]
+    assert etas[0] == pytest.approx(report["expected_s"], rel=0.15)
+
     assert holds(world, "h1") == {"m007"}
     assert is_paused(world, "h1")
     everything_is_somewhere(world)
+    store = Store.open_read_only(tmp_path / "store.db")
+    ran = {run.plan for run in store.journal.runs("small")}
+    store.close()
+    assert ran == set(report["plans"])
