@@ -74,6 +74,20 @@ def astray_text(sighting: Sighting | None, target: str) -> str:
     return f"it is on {target}, but {sighting.state.value}"
 
 
+def is_there(sighting: Sighting | None, target: str) -> bool:
+    """Tell whether a VM that was to move runs on its target already, and rests there.
+
+    A rule of the cluster that keeps VMs on one node takes the others along with the first.
+    """
+    return (
+        sighting is not None
+        and sighting.answered
+        and not sighting.moving
+        and sighting.hosts == (target,)
+        and sighting.state.is_load
+    )
+
+
 def why_not_at_rest(sighting: Sighting | None, source: str) -> tuple[Cause | None, bool]:
     """Return why a VM cannot start from `source` now (None if it can), and if that is final."""
     if sighting is None or not sighting.answered:

@@ -57,6 +57,7 @@ TABLE: Mapping[MigrationState, Row] = {
         4.0,
         {
             Event.INTEND: MigrationState.INTENDED,
+            Event.ARRIVED: MigrationState.DONE,  # by others: a rule of the cluster took it along
             Event.SKIP: MigrationState.SKIPPED,
             Event.TIMEOUT: MigrationState.SKIPPED,
         },

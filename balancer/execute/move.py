@@ -249,6 +249,12 @@ class Mover:
         self._enter(move, event, why)
         self._context.tell(NewsKind.SKIPPED, move.id, f"{move.label} was not started: {why}")
 
+    def found_there(self, move: Move) -> None:
+        """End a migration that waits for its turn and needs none any more."""
+        text = "it is there already, moved by others"
+        self._enter(move, Event.ARRIVED, note=text)
+        self._context.tell(NewsKind.MOVED, move.id, f"{move.label}: {text}")
+
     def _conclude(self, move: Move, event: Event, sighting: Sighting | None) -> None:
         context = self._context
         match event:

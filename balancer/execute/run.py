@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from balancer.errors import UnreachableError
 from balancer.execute.context import Context
-from balancer.execute.decide import Ends, admitted, blocked_by, verdict, why_not_at_rest
+from balancer.execute.decide import Ends, admitted, blocked_by, is_there, verdict, why_not_at_rest
 from balancer.execute.held import Held, held_back, why_unwell
 from balancer.execute.machine import IN_FLIGHT, TABLE
 from balancer.execute.move import Move, Mover
@@ -286,6 +286,9 @@ class Run:
         self, move: Move, cluster: Cluster, sightings: Mapping[str, Sighting]
     ) -> None:
         sighting = sightings.get(move.migration.vm)
+        if is_there(sighting, move.migration.target):
+            self._mover.found_there(move)
+            return
         why, is_final = why_not_at_rest(sighting, move.migration.source)
         if why is not None and is_final:
             self._mover.skip(move, why)

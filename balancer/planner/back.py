@@ -10,11 +10,12 @@ from balancer.model.cluster import Cluster
 from balancer.model.plan import NotMoved, Plan
 from balancer.planner import explain
 from balancer.planner.carry import carry
+from balancer.planner.construct import bound_together
 from balancer.planner.drain import for_drain
 from balancer.planner.ilp import Solver
 from balancer.planner.optimise import Found
 from balancer.planner.plan import FINISH_UNITS, Stamp, assemble, named
-from balancer.planner.problem import build
+from balancer.planner.problem import Problem, build
 from balancer.planner.score import legal_end
 from balancer.planner.state import State
 from balancer.planner.work import Work
@@ -52,23 +53,15 @@ def bring_back(
     index = {host.name: at for at, host in enumerate(problem.hosts)}
     state = State(problem)
     stay: list[NotMoved] = []
-    wanted = [
-        (vm, index[homes[one.id]])
+    wanted = {
+        vm: index[homes[one.id]]
         for vm, one in enumerate(problem.vms)
         if homes.get(one.id) in index and one.is_load and homes[one.id] != one.host
-    ]
-    wanted.sort(key=lambda pair: (-problem.vms[pair[0]].memory_assigned_bytes, pair[0]))
-    for vm, host in wanted:
-        against = explain.obstacles(state, vm, host)
-        if not against:
-            before = int(state.place[vm])
-            state.move(vm, host)
-            if legal_end(problem, state.place):
-                continue
-            state.move(vm, before)
-            against = ("a rule or the load of the host stands against it",)
-        one = problem.vms[vm]
-        stay.append(NotMoved(one.id, one.name, one.host, "; ".join(against)))
+    }
+    for unit in _units(problem, wanted):
+        for vm, why in _move(state, unit, wanted).items():
+            one = problem.vms[vm]
+            stay.append(NotMoved(one.id, one.name, one.host, why))
     work = Work(FINISH_UNITS)
     carried = carry(problem, state.place, work, solver, asked_for=True)
     for vm, text in carried.dropped.items():
@@ -78,3 +71,35 @@ def bring_back(
     made = assemble(problem, Found(carried.place), carried, work, stamp, solver, asked_for=True)
     made = replace(made, id="", not_moved=tuple(stay), unresolved=())
     return named(made), policy
+
+
+def _units(problem: Problem, wanted: Mapping[int, int]) -> list[list[int]]:
+    """Return what goes back as one, the largest first: VMs that must be together, else each."""
+    units, bound = list[list[int]](), set[int]()
+    for members, _ in bound_together(problem):
+        going = [vm for vm in members.tolist() if vm in wanted]
+        if len(going) > 1:
+            units.append(going)
+            bound.update(going)
+    units += [[vm] for vm in wanted if vm not in bound]
+    sizes = [vm.memory_assigned_bytes for vm in problem.vms]
+    return sorted(units, key=lambda unit: (-sum(sizes[vm] for vm in unit), unit))
+
+
+def _move(state: State, unit: list[int], wanted: Mapping[int, int]) -> dict[int, str]:
+    """Move a unit to where it was; if it may not, leave it and return why, by VM."""
+    problem, before = state.problem, {vm: int(state.place[vm]) for vm in unit}
+    against = dict[int, str]()
+    for vm in unit:
+        for other in unit:
+            state.move(other, before[other] if other == vm else wanted[other])
+        if why := explain.obstacles(state, vm, wanted[vm]):
+            against[vm] = "; ".join(why)
+    for vm in unit:
+        state.move(vm, wanted[vm])
+    if not against and legal_end(problem, state.place):
+        return {}
+    for vm in unit:
+        state.move(vm, before[vm])
+    whole = next(iter(against.values()), "a rule or the load of the host stands against it")
+    return {vm: against.get(vm, whole) for vm in unit}

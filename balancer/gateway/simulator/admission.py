@@ -73,6 +73,19 @@ def refusal_of_owner(
     return None
 
 
+def same_node_groups(cluster: FailoverCluster, group: str) -> set[str]:
+    """Return the groups that enabled SameNode rules tie to a group, itself among them."""
+    tied, grew = {group}, True
+    while grew:
+        grew = False
+        for rule in cluster.rules:
+            same = rule.enabled and rule.kind is AffinityRuleType.SAME_NODE
+            if same and tied & set(rule.groups) and not set(rule.groups) <= tied:
+                tied |= set(rule.groups)
+                grew = True
+    return tied
+
+
 def breakdown(guest: Guest, source: Machine, target: Machine, available: int) -> Spoiler | None:
     """Return how a migration that was let in will fail, or None when it will not.
 

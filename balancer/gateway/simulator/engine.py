@@ -133,13 +133,31 @@ class Engine:
     def ask(
         self, guest: Guest, source: Machine, target: Machine, now_s: float, *, clustered: bool
     ) -> None:
-        """Accept a move that was not refused: it begins, or waits for a slot."""
-        migration = Migration(next(self._numbers), guest, source, target, clustered)
-        self.migrations.append(migration)
-        guest.failure, guest.failure_text, guest.blackout_s = 0, "", None
-        guest.migration_state = MigrationState.NONE
+        """Accept a move that was not refused: it begins, or waits for a slot.
+
+        Guests that a rule of the cluster keeps on one node with it come along.
+        """
+        for one in (guest, *self._dragged(guest, source, target, clustered=clustered)):
+            self.migrations.append(Migration(next(self._numbers), one, source, target, clustered))
+            one.failure, one.failure_text, one.blackout_s = 0, "", None
+            one.migration_state = MigrationState.NONE
         self._begin_waiting(now_s)
         self.reshare(now_s)
+
+    def _dragged(
+        self, guest: Guest, source: Machine, target: Machine, *, clustered: bool
+    ) -> list[Guest]:
+        """Return the guests on the source that SameNode rules move along, as far as they may."""
+        if not clustered or self._cluster is None:
+            return []
+        groups = admission.same_node_groups(self._cluster, guest.group)
+        on = self._guests_on[source.name].values()
+        return [
+            one
+            for one in sorted(on, key=lambda other: other.id)
+            if one is not guest and one.clustered and one.group in groups
+            if self.refusal(one, target, clustered=True) is None
+        ]
 
     def cancel(self, guest: Guest, now_s: float) -> None:
         """Cancel the guest's migration if there is one and it is not too late."""
