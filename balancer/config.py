@@ -17,6 +17,7 @@ from pydantic import Field
 from sqlalchemy.engine import URL
 
 from balancer.errors import InputError, Place
+from balancer.formats.schema import schema_of
 from balancer.policy.document import load_document
 from balancer.policy.fields import Document, Duration, Flag, Positive, Text, Version1
 from balancer.policy.tree import Places
@@ -38,14 +39,16 @@ class ConnectionPart(Document):
     tls: Flag = Field(True, description="HTTPS (5986); false is HTTP (5985), sealed by the login.")
     port: Port | None = Field(None, description="Where it is not the usual one.")
     ca_file: Path | None = Field(None, description="PEM of the authority that signed the hosts.")
-    auth: Literal["negotiate", "kerberos", "ntlm", "basic", "credssp"] = "negotiate"
+    auth: Literal["negotiate", "kerberos", "ntlm", "basic", "credssp"] = Field(
+        "negotiate", description="How to log in; negotiate takes Kerberos where it can, else NTLM."
+    )
     username: Text | None = Field(None, description="DOMAIN\\user; none takes a Kerberos ticket.")
     password_file: Path | None = Field(None, description="A file, or the name of a credential.")
     password_env: Text | None = Field(None, description="Name of an environment variable.")
     configuration: Text | None = Field(
         None, description="PowerShell session configuration, for a JEA endpoint."
     )
-    connect_timeout: Duration = 10.0
+    connect_timeout: Duration = Field(10.0, description="For the connection to a host alone.")
     deadline: Annotated[
         Duration, Field(description="For all of one host's answer; then it is unknown.")
     ] = 45.0
@@ -54,7 +57,9 @@ class ConnectionPart(Document):
 class ClusterPart(Document):
     """One failover cluster, or one set of stand-alone hosts."""
 
-    name: Text
+    name: Text = Field(
+        description="What commands, reports and metrics call it; case alone is no difference."
+    )
     hosts: Annotated[
         list[Text],
         Field(min_length=1, description="Nodes to ask first; for stand-alone hosts all of them."),
@@ -64,10 +69,12 @@ class ClusterPart(Document):
     addresses: dict[Text, Text] = Field(
         default_factory=dict, description="HOST: ADDRESS or ADDRESS:PORT, where DNS does not know."
     )
-    policy: Path | None = Field(None, description="Policy file, relative to this file.")
-    connection: ConnectionPart = ConnectionPart()
-    schedule: SchedulePart = SchedulePart()
-    hooks: HooksPart = HooksPart()
+    policy: Path | None = Field(
+        None, description="Policy file; without one every default of the policy holds."
+    )
+    connection: ConnectionPart = Field(ConnectionPart(), description="How to log in to its hosts.")
+    schedule: SchedulePart = Field(SchedulePart(), description="When it is read and balanced.")
+    hooks: HooksPart = Field(HooksPart(), description="Commands around each run.")
 
 
 class NotifyPart(Document):
@@ -75,7 +82,9 @@ class NotifyPart(Document):
 
     url_file: Path | None = Field(None, description="A file, or the name of a credential.")
     url_env: Text | None = Field(None, description="Name of an environment variable.")
-    at_least: Literal["info", "warning", "error"] = "warning"
+    at_least: Literal["info", "warning", "error"] = Field(
+        "warning", description="How much an event must matter to be told."
+    )
     every: Annotated[Duration, Field(description="The least pause between two messages.")] = 300.0
     clusters: list[Text] = Field(default_factory=list, description="Only these; none is all.")
 
@@ -94,11 +103,13 @@ class WorkerPart(Document):
 class ServicePart(Document):
     """How `balancer run` behaves."""
 
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="What the log leaves out: all that matters less."
+    )
     health: Text | None = Field(
         "127.0.0.1:9733", description="ADDRESS:PORT of /healthz, /readyz and /metrics, or `none`."
     )
-    notify: list[NotifyPart] = Field(default_factory=list)
+    notify: list[NotifyPart] = Field(default_factory=list, description="Whom to tell of what.")
     start_delay: Duration = Field(
         30.0, description="No cycle begins sooner after the start; reading begins at once."
     )
@@ -108,15 +119,15 @@ class ServicePart(Document):
     stop_within: Duration = Field(
         900.0, description="After so long it stops anyway; the next start takes over what moves."
     )
-    auto: AutoPart = AutoPart()
-    worker: WorkerPart = WorkerPart()
-    retention: RetentionPart = RetentionPart()
+    auto: AutoPart = Field(AutoPart(), description="How `mode: auto` gains trust.")
+    worker: WorkerPart = Field(WorkerPart(), description="How workers share the clusters.")
+    retention: RetentionPart = Field(RetentionPart(), description="How long records are kept.")
 
 
 class ConfigDocument(Document):
     """The file as a whole."""
 
-    version: Version1
+    version: Version1 = Field(description="Version of this vocabulary; always 1.")
     store: Text | None = Field(
         None,
         description="SQLite file with journal and history, or postgresql://USER@HOST/DATABASE.",
@@ -125,8 +136,8 @@ class ConfigDocument(Document):
         None, description="A file, or the name of a credential: the database role's password."
     )
     store_password_env: Text | None = Field(None, description="Name of an environment variable.")
-    clusters: Annotated[list[ClusterPart], Field(min_length=1)]
-    service: ServicePart = ServicePart()
+    clusters: Annotated[list[ClusterPart], Field(min_length=1, description="What is looked after.")]
+    service: ServicePart = Field(ServicePart(), description="How the service behaves as a whole.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,4 +320,4 @@ def _is_there(place: Path) -> bool:
 
 def config_schema() -> Mapping[str, Any]:
     """Return the JSON Schema of the configuration file."""
-    return ConfigDocument.model_json_schema()
+    return schema_of(ConfigDocument, "config")

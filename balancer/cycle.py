@@ -6,6 +6,7 @@ The command line and the service run this same cycle; they differ in who asks an
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -38,6 +39,7 @@ class Site:
         interrupted: Tells whether to begin nothing more.
         on_interrupt: Tells what then becomes of migrations in flight.
         poll_s: Seconds between looks at what is in flight.
+        turn: What to be within while planning, where other clusters plan as well.
     """
 
     policy: Policy
@@ -48,6 +50,7 @@ class Site:
     interrupted: Callable[[], bool] = never
     on_interrupt: Callable[[], OnInterrupt] = lambda: OnInterrupt.FINISH
     poll_s: float = 2.0
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 class Watcher:
@@ -130,9 +133,10 @@ def run_cycle(
     if held is not None and held.passes:  # planned for once it is over
         watcher.held(held)
         return Cycle("held", seen, held=held)
-    judged = plan_and_judge(
-        seen.cluster, site.policy, max_migrations=max_migrations, interrupted=site.interrupted
-    )
+    with site.turn():
+        judged = plan_and_judge(
+            seen.cluster, site.policy, max_migrations=max_migrations, interrupted=site.interrupted
+        )
     made = judged.plan
     site.store.plans.save(made, plan_to_json(made))
     watcher.planned(made, (*notes, *seen.notes, *judged.warnings))

@@ -57,7 +57,7 @@ class SchedulePart(Document):
 
 
 class HooksPart(Document):
-    """Commands around each run, started without a shell; see docs/reference/configuration.md."""
+    """Commands around each run, started without a shell."""
 
     before_run: list[Text] = Field(
         default_factory=list, description="Command and arguments; a failure calls the run off."

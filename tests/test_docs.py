@@ -7,11 +7,14 @@ import re
 import shlex
 from pathlib import Path
 
+import jsonschema
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from balancer.cli import VERBS, run
-from balancer.config import ConfigDocument
+from balancer.config import ConfigDocument, config_schema, load_config
+from balancer.config_reference import PAGE, configuration_reference
 from balancer.formats.snapshot import read_snapshot
 from balancer.policy.load import PolicyDocument
 
@@ -89,6 +92,28 @@ def test_every_key_of_a_policy_is_described() -> None:
     page = (ROOT / "docs" / "reference" / "policy.md").read_text("utf-8")
     missing = [key for key in keys(PolicyDocument) if f"`{key}`" not in page]
     assert not missing
+
+
+def test_the_configuration_reference_is_in_step_with_the_model() -> None:
+    page = (ROOT / "docs" / "reference" / PAGE).read_text("utf-8")
+    renew = "python -m balancer.config_reference docs/reference"
+    assert page == configuration_reference(), f"renew it: {renew}"
+    missing = [key for key in keys(ConfigDocument) if f"`{key}`" not in page]
+    assert not missing
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
+    assert [row for row in rows if not row[3]] == []
+
+
+def test_the_configurations_in_the_reference_can_be_read(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "reference" / PAGE).read_text("utf-8")
+    examples = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    for text in examples:
+        file = tmp_path / "balancer.yaml"
+        file.write_text(text, "utf-8")
+        assert load_config(file).document.clusters
+        schema = jsonschema.Draft202012Validator(config_schema())
+        assert list(schema.iter_errors(yaml.safe_load(text))) == []
 
 
 def test_every_key_of_the_configuration_is_described_by_its_schema(

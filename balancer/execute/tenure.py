@@ -28,6 +28,7 @@ from balancer.store.leases import LEASE_TTL_S, Lease, LeaseLostError, holder_nam
 from balancer.store.store import Store
 
 RENEW_SHARE = 1 / 3
+EARLY_SHARE = 1 / 4  # by whoever renews many at once, before each does by itself
 # The cluster's own copy is renewed less often: each time is a call to a node. Another executor
 # with a store of its own waits so long for one that died; one with the same store need not.
 CLUSTER_TTL_S = 180.0
@@ -206,6 +207,24 @@ class Tenure:
             self.keep_in_store()
         if self._is_due(OVERDUE_SHARE) and not self._writing.locked():
             self._aside(self._keep_written_quietly)
+
+    def almost_due(self) -> Lease | None:
+        """Return our lease if it is to be renewed before long; None while somebody is at it.
+
+        For a thread that renews those of many clusters at once, and tells each by `renewed`.
+        """
+        age_s = self._clock.monotonic_s() - self._renewed_s
+        return self._lease if age_s >= LEASE_TTL_S * EARLY_SHARE else None
+
+    def renewed(self, lease: Lease, at_s: float) -> None:
+        """Take note that this very lease was renewed in the store, begun `at_s` by our clock."""
+        if not self._lock.acquire(blocking=False):
+            return  # whoever is at it renews by itself, should that be due
+        try:
+            if self._lease is not None and self._lease.tenure == lease.tenure:
+                self._renewed_s = max(self._renewed_s, at_s)
+        finally:
+            self._lock.release()
 
     def keep_in_store(self) -> None:
         """Renew in the store alone, unless somebody is at it: never waits for the cluster.

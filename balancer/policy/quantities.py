@@ -97,6 +97,8 @@ def format_percent(share: float) -> str:
 def format_duration(seconds: float) -> str:
     """Return seconds in the largest unit that divides them: `15m`, `90s`."""
     whole = round(seconds)
+    if not whole:
+        return "0s"
     unit = next(u for u, factor in reversed(_DURATIONS.items()) if whole % factor == 0)
     return f"{whole // _DURATIONS[unit]}{unit}"
 

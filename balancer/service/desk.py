@@ -23,6 +23,7 @@ from balancer.service.events import EventKind, Value
 from balancer.service.hooks import HookResult, run_hook
 from balancer.service.stop import Stop
 from balancer.service.telling import Teller
+from balancer.service.turns import PLANNING
 from balancer.store.leases import Lease
 from balancer.store.store import Store
 from balancer.unattended import HooksPart
@@ -68,6 +69,7 @@ class Desk:
             interrupted=self.stop,
             on_interrupt=self.stop.how,
             poll_s=self.poll_s,
+            turn=lambda: PLANNING.turn(self.stop),
         )
 
     def of(self, *, cycle: str | None = None, plan: str | None = None) -> Desk:
@@ -201,18 +203,21 @@ def cycle(
     mode: Mode,
     *,
     trigger: str,
+    late_s: float = 0.0,
     max_migrations: int | None = None,
     may_start: MayStart | None = None,
     on_plan: Callable[[Plan], None] = lambda _: None,
 ) -> Cycle:
     """Run one cycle as far as `mode` lets it go, and tell about it.
 
+    `late_s` is how long ago it was due.
+
     Raises:
         BalancerError: What stopped it; told as well.
     """
     began = desk.clock.now()
     desk = desk.of(cycle=cycle_id(desk.cluster, began))
-    desk.tell(EventKind.CYCLE_STARTED, data={"trigger": trigger})
+    desk.tell(EventKind.CYCLE_STARTED, data={"trigger": trigger, "late_s": late_s})
     try:
         cycled = run_cycle(
             desk.site,

@@ -16,6 +16,7 @@ from balancer.service.events import Bus, EventKind
 from balancer.service.loop import CYCLED, TROUBLE_S, Setup, Stopping
 from balancer.service.telling import Teller
 from balancer.store.faults import StoreError
+from balancer.store.leases import Lease
 from balancer.store.store import Store
 
 DUE = "due"  # the mark that tells when a cycle was due last
@@ -60,8 +61,11 @@ class Dispatch:
         """Go by another setup from the next turn on."""
         self._next_setup = setup
 
-    def keep(self, silent_max_s: float) -> None:
-        """Do nothing: a dispatcher holds no lease."""
+    def to_renew(self, silent_max_s: float) -> None:
+        """Return nothing: a dispatcher holds no lease."""
+
+    def renewed(self, lease: Lease, at_s: float) -> None:
+        """Do nothing, for the same reason."""
 
     def failed(self, error: Exception) -> None:
         """Tell of what should not have happened."""

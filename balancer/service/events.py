@@ -53,7 +53,7 @@ class EventKind(StrEnum):
     - `host_lost`, `host_back` (subject: the host; told once a change)
 
     A cycle:
-    - `cycle_started` [trigger: schedule|request|approval], `cycle_skipped` [why],
+    - `cycle_started` [trigger: schedule|request, late_s], `cycle_skipped` [why],
       `cycle_ended` [seconds, result], `cycle_failed` [seconds, exit_code]
     - `planned` [status, migrations, bytes, makespan_s, score_before, score_after, unresolved]
     - `approval_wanted` [migrations, expires_at], `plan_approved` [by], `plan_rejected` [by],

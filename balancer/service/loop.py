@@ -6,9 +6,11 @@ clock, so that days of it pass in a test in seconds; only `LoopThread` knows of 
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from balancer.clock import Clock
 from balancer.config import ClusterPart, ServicePart
@@ -50,6 +52,7 @@ TROUBLE_S = 30.0  # after the store or the cluster failed us
 HELD_AGAIN_S = 60.0  # after a cycle that others who act keep from acting for a while
 IDLE_S = 20.0  # the longest rest: the lease is to be renewed
 CAMPAIGN_EVERY_S = 60.0  # between looks whether a campaign may go on
+STEP = timedelta(seconds=5)  # back: more than a clock that is being disciplined
 _IN_A_MOMENT = 0.0
 
 
@@ -105,7 +108,7 @@ class ClusterLoop:
         self._sight = Sight(store, clock, self._tell)
         self._holding = Holding(self._tell)
         self._asked = Asked(store, clock, self._tell, VERBS if verbs is None else verbs)
-        self._started = clock.now()
+        self._started = self._seen_at = clock.now()
         self._standing_by_for = ""
         self._recovered = False
         self._cycle_at: datetime | None = None
@@ -127,16 +130,17 @@ class ClusterLoop:
         """Go by another setup from the next turn on."""
         self._next_setup = setup
 
-    def keep(self, silent_max_s: float) -> None:
-        """Renew the lease in the store if it is due: for another thread while a turn takes long.
+    def to_renew(self, silent_max_s: float) -> Lease | None:
+        """Return the lease if another thread should renew it now, while a turn takes long.
 
         Not for a turn without a sign of life for so long: whoever stands by shall have the cluster.
-
-        Raises:
-            LeaseLostError: A newer executor has the cluster.
         """
-        if self._clock.monotonic_s() - self.beat_s <= silent_max_s:
-            self._tenure.keep_in_store()
+        silent_s = self._clock.monotonic_s() - self.beat_s
+        return self._tenure.almost_due() if silent_s <= silent_max_s else None
+
+    def renewed(self, lease: Lease, at_s: float) -> None:
+        """Take note that the lease was renewed in the store, begun `at_s` by the clock."""
+        self._tenure.renewed(lease, at_s)
 
     def failed(self, error: Exception) -> None:
         """Tell of what should not have happened."""
@@ -173,6 +177,7 @@ class ClusterLoop:
 
     def _turn(self) -> float:
         self._follow_setup()
+        self._follow_clock()
         lease = self._lead()
         if lease is None:
             return STANDBY_S
@@ -203,6 +208,17 @@ class ClusterLoop:
             self._tenure.follow(self._gateway)
             old.close()
         self._cycle_at = self._first_cycle() if self._recovered else None
+
+    def _follow_clock(self) -> None:
+        """Take up the schedule anew once the machine's clock was set back: what is due is not."""
+        now, before = self._clock.now(), self._seen_at
+        self._seen_at = now
+        if before - now < STEP:
+            return
+        self._started = min(self._started, now)
+        self._sample_at = now
+        if self._recovered:
+            self._cycle_at = self._first_cycle()
 
     # Who acts
 
@@ -274,8 +290,12 @@ class ClusterLoop:
         self._sight.sampled(seen, self._clock.monotonic_s() - began_s)
 
     def _put_off_sample(self) -> None:
-        every = timedelta(seconds=self.setup.part.schedule.sample_every)
-        self._sample_at = self._clock.now() + every
+        """Have the next reading at the cluster's own place in each period: not all read at once."""
+        every_s = self.setup.part.schedule.sample_every
+        place_s = zlib.crc32(self.name.encode()) / 2**32 * every_s
+        soonest_s = self._clock.now().timestamp() + every_s / 2
+        periods = math.ceil((soonest_s - place_s) / every_s)
+        self._sample_at = datetime.fromtimestamp(periods * every_s + place_s, UTC)
 
     def _seen(self, seen: Observation) -> None:
         """Take note of a reading that a cycle took: it is a sample like any other."""
@@ -298,7 +318,7 @@ class ClusterLoop:
                 self._tell(EventKind.CYCLE_SKIPPED, why[1], data={"why": why[0]})
                 return
             self._store.marks.set(self.name, CYCLED, began)
-            held = self._run_cycle(lease).held
+            held = self._run_cycle(lease, (began - due).total_seconds()).held
             self._holding.noted(held)
             waits = held is not None and held.passes
         except (FencedError, LeaseLostError, StoreError, AbandonedError):
@@ -311,14 +331,14 @@ class ClusterLoop:
             soon = now + timedelta(seconds=HELD_AGAIN_S)
             self._cycle_at = min(again or soon, soon) if waits else again
 
-    def _run_cycle(self, lease: Lease) -> Cycle:
+    def _run_cycle(self, lease: Lease, late_s: float) -> Cycle:
         self.busy_with = "balancing"
         policy = self.setup.policy
         is_auto = policy.mode is Mode.AUTO
         desk = self._desk(lease, None)
         first_run = self.setup.service.auto.first_run
         most = cap(self._store.journal, self.name, first_run) if is_auto else None
-        cycled = cycle(desk, policy.mode, trigger="schedule", max_migrations=most)
+        cycled = cycle(desk, policy.mode, trigger="schedule", late_s=late_s, max_migrations=most)
         if cycled.result == "recommended" and cycled.plan is not None:
             plan = self._pending = cycled.plan
             told = self._tell.of(plan=plan.id)

@@ -1,5 +1,8 @@
 """When a cluster's cycles begin. APScheduler's triggers say when; nothing here does anything.
 
+All times returned are in UTC: a sum of a local time and a duration is wrong on the nights on
+which clocks change. What such a night leaves out comes once, when it is over; what it has twice
+comes the first time only, unless the expression asks for every hour or every minute anyway.
 Times that passed while a cycle ran, or while nobody ran, are not made up for: the next one counts.
 A cycle that is late begins as soon as it can, once.
 """
@@ -36,7 +39,10 @@ class Schedule:
         self._name = name
         self._jitter_s = part.jitter
         self._every_s = part.every or EVERY_S
-        self._cron = None if part.cron is None else _cron(part.cron, ZoneInfo(part.timezone))
+        self._zone = ZoneInfo(part.timezone)
+        self._cron = None if part.cron is None else _cron(part.cron, self._zone)
+        # crontab(5) asks each field of a time whether it begins with a star.
+        self._at_fixed_times = part.cron is not None and "*" not in "".join(part.cron.split()[:2])
 
     def first(self, now: datetime, last: datetime | None, not_before: datetime) -> datetime | None:
         """Return when the first cycle after a start is due.
@@ -44,9 +50,12 @@ class Schedule:
         Args:
             now: The present.
             last: When the last one began, as far as is known: with an interval, it goes on from
-                there, so that a restart brings no cycle of its own.
+                there, so that a restart brings no cycle of its own. A time still to come was
+                noted by a clock that was set back since, and says nothing.
             not_before: The end of the start delay.
         """
+        if last is not None and last > now:
+            last = None
         if self._cron is None and last is None:
             return self._late(max(now, not_before))
         return self.next(max(now, not_before), last)
@@ -57,10 +66,14 @@ class Schedule:
             seconds=int(self._every_s), start_date=last or after, timezone=ZoneInfo("UTC")
         )
         # Without the time it fired last a trigger looks ahead only: that is what we want.
-        due = trigger.get_next_fire_time(None, after)
-        if due is None:
+        found = trigger.get_next_fire_time(None, after)
+        if found is None:
             return None
-        due = due.astimezone(UTC)  # to add to a time that comes twice would lead to its first
+        due: datetime = found.astimezone(
+            UTC
+        )  # to add to a time that comes twice leads to its first
+        if self._at_fixed_times and due.astimezone(self._zone).fold:
+            return self.next(due + _SECOND, last)
         if self._cron is None and last is not None and due <= last:
             due = last + timedelta(seconds=self._every_s)  # it began this very moment
         return self._late(due)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from balancer.service.loop import TROUBLE_S, Setup, Stopping
 from balancer.service.stop import AbandonedError
+from balancer.store.leases import Lease
 
 
 class Turning(Protocol):
@@ -34,8 +35,12 @@ class Turning(Protocol):
         """Go by another setup from the next turn on."""
         ...
 
-    def keep(self, silent_max_s: float) -> None:
-        """Keep the lease while a turn takes long."""
+    def to_renew(self, silent_max_s: float) -> Lease | None:
+        """Return the lease if another thread should renew it now, while a turn takes long."""
+        ...
+
+    def renewed(self, lease: Lease, at_s: float) -> None:
+        """Take note that the lease was renewed in the store, begun `at_s` by the clock."""
         ...
 
     def failed(self, error: Exception) -> None:

@@ -63,9 +63,9 @@ class Visits(ClusterLoop):
         super()._cycle(lease)
         self._cycle_at = None
 
-    def _run_cycle(self, lease: Lease) -> Cycle:
+    def _run_cycle(self, lease: Lease, late_s: float) -> Cycle:
         """Run a cycle; one that others kept from acting for a while is due again soon."""
-        cycled = super()._run_cycle(lease)
+        cycled = super()._run_cycle(lease, late_s)
         if cycled.held is not None and cycled.held.passes:
             self._store.marks.set(self.name, DUE, self._clock.now() + SOON)
         return cycled

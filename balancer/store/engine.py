@@ -46,8 +46,15 @@ def open_engine_read_only(url: URL, location: str) -> Engine:
     return engine
 
 
+def reading_engine(engine: Engine, location: str) -> Engine:
+    """Return what reads the same database; of a SQLite file, over connections of its own."""
+    if is_sqlite(engine.url) and not sqlite.in_memory(engine.url):
+        engine = _engine(engine.url, location, writing=False)
+    return engine.execution_options(**{sqlite.READING: True})
+
+
 def _engine(url: URL, location: str, *, writing: bool) -> Engine:
-    more: dict[str, Any] = sqlite.arguments(url) if is_sqlite(url) else {}
+    more: dict[str, Any] = sqlite.arguments(url, writing=writing) if is_sqlite(url) else {}
     if url.get_backend_name() == "postgresql":
         more = postgresql.arguments()
     try:

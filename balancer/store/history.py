@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import delete, insert, select
 
 from balancer.model.cluster import Cluster, Transport
 from balancer.store import tables
@@ -67,10 +67,22 @@ class History(Part):
 
     def record(self, cluster: Cluster, at: datetime) -> None:
         """Add one sample for each host and VM; a second one for the same moment is ignored."""
-        with self._writing() as connection:
-            ids = _subject_ids(connection, cluster.name, _subjects(cluster))
-            if rows := list(_samples(cluster, ids, at)):
+        ids, wanted = self._subject_ids(cluster.name), _subjects(cluster)
+        if missing := [subject for subject in wanted if subject not in ids]:
+            with self._writing() as connection:
+                # A stale executor may be at it as well; both in one order, so that neither waits
+                # for ever.
+                subjects = list(_subject_rows(cluster.name, sorted(missing)))
+                put_new(connection, tables.subjects, subjects)
+            ids = self._subject_ids(cluster.name)
+        if rows := list(_samples(cluster, ids, at)):  # made before others have to wait
+            with self._writing() as connection:
                 put_new(connection, tables.samples, rows)
+
+    def _subject_ids(self, cluster: str) -> dict[Subject, int]:
+        table = tables.subjects
+        query = select(table.c.kind, table.c.key, table.c.id).where(table.c.cluster == cluster)
+        return {(SubjectKind(row["kind"]), row["key"]): row["id"] for row in self._read(query)}
 
     def samples(
         self, cluster: str, kind: SubjectKind, key: str, since: datetime
@@ -126,25 +138,6 @@ class History(Part):
 def _subjects(cluster: Cluster) -> list[Subject]:
     hosts = [(SubjectKind.HOST, host.name) for host in cluster.hosts]
     return hosts + [(SubjectKind.VM, vm.id) for vm in cluster.vms]
-
-
-def _subject_ids(
-    connection: Connection, cluster: str, wanted: Sequence[Subject]
-) -> dict[Subject, int]:
-    """Return the ids of all the cluster's subjects, once the missing ones are entered."""
-    table = tables.subjects
-    query = select(table.c.kind, table.c.key, table.c.id).where(table.c.cluster == cluster)
-
-    def known() -> dict[Subject, int]:
-        return {(SubjectKind(kind), key): id_ for kind, key, id_ in connection.execute(query)}
-
-    ids = known()
-    missing = [subject for subject in wanted if subject not in ids]
-    if not missing:
-        return ids
-    # A stale executor may be at it as well; both in one order, so that neither waits for ever.
-    put_new(connection, table, list(_subject_rows(cluster, sorted(missing))))
-    return known()
 
 
 def _subject_rows(cluster: str, subjects: Iterable[Subject]) -> Iterator[dict[str, Any]]:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from balancer.clock import Clock
@@ -139,6 +139,30 @@ class Leases(Part):
             fence = require_held(connection, lease)
             _change(connection, lease.cluster, {"expires_at": expires_at})
         return replace(lease, fence=fence, expires_at=expires_at)
+
+    def renew_all(self, leases: Sequence[Lease], now: datetime) -> frozenset[str]:
+        """Renew many in one transaction; return the clusters whose lease is still ours.
+
+        Those that passed to another are left alone: `renew` tells.
+        """
+        table = tables.leases
+        ours = (table.c.cluster == bindparam("name"), table.c.tenure == bindparam("ours"))
+        statement = update(table).where(*ours, table.c.holder != "")
+        rows = [
+            {
+                "name": lease.cluster,
+                "ours": lease.tenure,
+                "expires_at": now + timedelta(seconds=lease.ttl_s),
+            }
+            for lease in sorted(leases, key=lambda one: one.cluster)
+        ]
+        query = select(table.c.cluster, table.c.tenure).where(
+            table.c.cluster.in_([lease.cluster for lease in leases]), table.c.holder != ""
+        )
+        with self._writing() as connection:
+            connection.execute(statement, rows)
+            present = {row.cluster: row.tenure for row in connection.execute(query)}
+        return frozenset(one.cluster for one in leases if present.get(one.cluster) == one.tenure)
 
     def advance(self, lease: Lease) -> Lease:
         """Return the same lease with a higher fence, by which what it sent before is turned away.

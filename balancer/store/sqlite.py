@@ -7,6 +7,10 @@ flush a commit, and we commit a few times a second at most; samples go in one co
 Why `BEGIN IMMEDIATE`: a transaction that reads and then writes would otherwise fail at once, not
 wait, when another process wrote in between. Readers use plain `BEGIN`, and in WAL mode never
 block a writer nor wait for one.
+
+Why one connection writes and others read: SQLite lets one write at a time, and whoever waits for
+that asks again and again, in no order. With a thread for each of 200 clusters, waiting for the one
+connection is cheaper and fair; and as many as wait to write, nobody waits for them to read.
 """
 
 from __future__ import annotations
@@ -25,15 +29,22 @@ from balancer.clock import SystemClock
 from balancer.store.faults import UnusableStoreError
 
 BUSY_TIMEOUT_MS = 30_000  # writers queue: the longest commit, a fleet's samples, takes under 1 s
+READERS = 16  # connections: a read takes a millisecond
 WAL_RETRY_S = 0.02
 READING = "balancer_reading"  # execution option of connections that only read
 
 
-def arguments(url: URL) -> dict[str, Any]:
+def in_memory(url: URL) -> bool:
+    """Tell whether the database is in memory: all share one connection then."""
+    return url.database in (None, "", ":memory:")
+
+
+def arguments(url: URL, *, writing: bool) -> dict[str, Any]:
     """Return what to make the engine with."""
-    if url.database in (None, "", ":memory:"):
+    if in_memory(url):
         return {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
-    return {}
+    size = 1 if writing else READERS
+    return {"pool_size": size, "max_overflow": 0, "pool_timeout": BUSY_TIMEOUT_MS / 1000}
 
 
 def read_only(url: URL) -> URL:

@@ -12,13 +12,12 @@ from balancer.store.address import Address, is_sqlite, named, where
 from balancer.store.audit import Audit
 from balancer.store.campaigns import Campaigns
 from balancer.store.drains import Drains
-from balancer.store.engine import open_engine, open_engine_read_only
+from balancer.store.engine import open_engine, open_engine_read_only, reading_engine
 from balancer.store.history import History
 from balancer.store.journal import Journal
 from balancer.store.leases import Leases
 from balancer.store.plans import Plans
 from balancer.store.requests import Requests
-from balancer.store.sqlite import READING
 from balancer.store.standing import Approvals, Freezes, Marks
 from balancer.store.thinning import Thinning
 
@@ -32,7 +31,7 @@ class Store:
 
     def __init__(self, engine: Engine, location: str) -> None:
         self._engine = engine
-        reading = engine.execution_options(**{READING: True})
+        self._reading = reading = reading_engine(engine, location)
         self.location = location
         self.journal = Journal(engine, reading, location)
         self.leases = Leases(engine, reading, location)
@@ -77,6 +76,7 @@ class Store:
     def close(self) -> None:
         """Let go of all connections."""
         self._engine.dispose()
+        self._reading.dispose()
 
     def __enter__(self) -> Self:
         return self

@@ -26,6 +26,7 @@ from balancer.gateway.simulator.host import hosts_of
 from balancer.gateway.simulator.mishaps import inject
 from balancer.model.outcome import MigrationState, RunEnd, Why
 from balancer.policy.policy import Policy
+from balancer.service.daemon import keep_leases
 from balancer.service.loop import IDLE_S
 from balancer.store.leases import LEASE_TTL_S, Lease, LeaseLostError
 from balancer.store.store import Store
@@ -281,12 +282,12 @@ def test_a_loop_without_a_sign_of_life_is_not_kept_by_the_thread_that_keeps_leas
     rivals = Rivals(daemon.small, daemon.store, Store.open("sqlite://"))
     for _ in range(12):
         daemon.clock.sleep(IDLE_S)
-        daemon.loop.keep(300.0)
+        keep_leases([daemon.loop], daemon.store, daemon.clock)
     rivals.try_()
     assert rivals.taken == ["other store"], "the thread that keeps many leases waits for no cluster"
     for _ in range(12):
         daemon.clock.sleep(IDLE_S)
-        daemon.loop.keep(300.0)
+        keep_leases([daemon.loop], daemon.store, daemon.clock)
     rivals.try_()
     assert "same store" in rivals.taken
 

@@ -1,0 +1,36 @@
+"""So many plans at a time in this process: the others wait for their turn.
+
+Planning is all arithmetic. Two hundred clusters that plan at once are no sooner ready, need the
+memory of two hundred problems, and keep the interpreter from those that only have to look at what
+moves, to renew a lease, or to write a line into the journal.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LOOK_S = 0.5
+USEFUL_MAX = 4  # beyond, they wait for one another within the interpreter
+
+
+class Turns:
+    """So many at a time; safe for use by several threads."""
+
+    def __init__(self, count: int) -> None:
+        self._free = threading.BoundedSemaphore(count)
+
+    @contextmanager
+    def turn(self, beat: Callable[[], object]) -> Iterator[None]:
+        """Wait for a turn and have it for the duration of a with-block; `beat` while waiting."""
+        while not self._free.acquire(timeout=LOOK_S):
+            beat()
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+PLANNING = Turns(min(USEFUL_MAX, os.cpu_count() or 1))  # one for the process, as its processors are

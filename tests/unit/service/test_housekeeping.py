@@ -1,0 +1,108 @@
+"""The store does not grow for ever: readings thin out, then go; plans nobody carried out go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from balancer.clock import VirtualClock
+from balancer.service.events import Bus, Event, EventKind
+from balancer.service.housekeeping import tidy
+from balancer.service.telling import Teller
+from balancer.store.history import Sample, SubjectKind
+from balancer.store.store import Store
+from balancer.unattended import RetentionPart
+from tests.notation import cluster
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DAY_S = 86400.0
+KEEP = RetentionPart(samples=DAY_S, hourly=10 * DAY_S, plans=DAY_S)
+
+
+class House:
+    """A store that is tidied on a virtual clock."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.clock = VirtualClock(START)
+        self.told: list[Event] = []
+        bus = Bus()
+        bus.subscribe("test", self.told.append)
+        self._tell = Teller(bus, self.clock)
+
+    def live(self, hours: int, every_minutes: int = 20) -> None:
+        for _ in range(hours * 60 // every_minutes):
+            self.store.history.record(cluster("h1 64G: a 4G, b 8G"), self.clock.now())
+            self.clock.sleep(every_minutes * 60)
+
+    def tidy(self, keep: RetentionPart = KEEP, *, leave_after: int = 10**6) -> None:
+        asked = iter(range(10**6))
+        tidy(self.store, keep, self.clock, self._tell, lambda: next(asked) >= leave_after)
+
+    def samples(self) -> tuple[Sample, ...]:
+        return self.store.history.samples("test", SubjectKind.HOST, "h1", START)
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    with Store.open("sqlite://") as store:
+        yield House(store)
+
+
+def test_readings_of_the_last_day_stay_and_older_ones_become_hourly(house: House) -> None:
+    house.live(hours=36)
+    house.tidy()
+    times = [sample.at for sample in house.samples()]
+    border = START + timedelta(hours=12)
+    assert [at for at in times if at < border] == [START + timedelta(hours=n) for n in range(12)]
+    assert len([at for at in times if at >= border]) == 24 * 3
+
+
+def test_thinning_goes_on_where_it_was_and_changes_nothing_twice(house: House) -> None:
+    house.live(hours=30)
+    house.tidy()
+    once = house.samples()
+    house.tidy()
+    assert house.samples() == once
+    house.live(hours=6)
+    house.tidy()
+    assert len(house.samples()) == 12 + 24 * 3
+
+
+def test_hourly_means_go_when_their_time_has_come(house: House) -> None:
+    house.live(hours=24, every_minutes=60)
+    house.clock.sleep(9.5 * DAY_S)
+    border = house.clock.now() - timedelta(days=10)
+    house.tidy()
+    assert min(sample.at for sample in house.samples()) >= border
+    house.clock.sleep(DAY_S)
+    house.tidy()
+    assert house.samples() == ()
+
+
+def test_it_leaves_off_between_two_hours_when_the_service_ends(house: House) -> None:
+    house.live(hours=36)
+    house.tidy(leave_after=4)
+    assert len(house.samples()) == 36 * 3 - 4 * 2
+    assert not house.told  # it was not finished, so nothing is said
+    house.tidy()
+    assert len(house.samples()) == 12 + 24 * 3
+
+
+def test_it_says_what_it_did(house: House) -> None:
+    house.live(hours=26)
+    house.tidy()
+    (event,) = house.told
+    assert event.kind is EventKind.STORE_PRUNED
+    assert event.data["samples"] == 2 * 2 * 3  # two hours, of three subjects, from three to one
+
+
+def test_a_clock_that_was_set_back_loses_nothing(house: House) -> None:
+    house.live(hours=30)
+    house.tidy()
+    kept = house.samples()
+    back = House(house.store)
+    back.tidy()  # at the beginning of the year again
+    assert house.samples() == kept
