@@ -9,6 +9,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import COMMAND, Serve, environment, run
 
 
@@ -53,6 +55,7 @@ def test_a_node_is_emptied_carried_on_after_a_kill_and_taken_back(serve: Serve) 
     assert (ran.code, ran.document["paused"]) == (0, [])
 
 
+@pytest.mark.timeout(300)
 def test_what_stands_against_a_drain_is_said_with_the_exit_code(
     serve: Serve, tmp_path: Path
 ) -> None:
@@ -107,6 +110,7 @@ def test_hosts_that_stand_alone_are_emptied_and_taken_back(serve: Serve) -> None
     assert not [vm for vm in vms if vm["host"] == "SA2" and vm.get("state", "running") == "running"]
 
 
+@pytest.mark.timeout(300)
 def test_scripts_around_an_update_of_a_node(serve: Serve, tmp_path: Path) -> None:
     """What Cluster-Aware Updating runs before and after a node's updates, exit codes passed on."""
     site = serve("lab", "--speed", "60")

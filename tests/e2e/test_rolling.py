@@ -20,6 +20,7 @@ def hosts_of(site: Served) -> dict[str, str]:
     return {vm["id"]: vm["host"] for vm in site("observe", "--json").document["vms"]}
 
 
+@pytest.mark.timeout(300)
 def test_a_dry_run_prints_turns_and_touches_nothing(serve: Serve, tmp_path: Path) -> None:
     stuck = tmp_path / "stuck.yaml"
     stuck.write_text("version: 1\nworld: lab\nvms: [{vm: erp-010, assigned_devices: 1}]\n", "utf-8")
