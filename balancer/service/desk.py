@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -69,8 +70,14 @@ class Desk:
             interrupted=self.stop,
             on_interrupt=self.stop.how,
             poll_s=self.poll_s,
-            turn=lambda: PLANNING.turn(self.stop),
+            turn=self._turn,
         )
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Be within while planning, when it is our turn."""
+        with PLANNING.turn(self.stop.beat), self.stop.patient():
+            yield
 
     def of(self, *, cycle: str | None = None, plan: str | None = None) -> Desk:
         """Return a desk whose events belong to a cycle or a plan."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-LOOK_S = 0.5
+LOOK_S = 5.0
 USEFUL_MAX = 4  # beyond, they wait for one another within the interpreter
 
 
