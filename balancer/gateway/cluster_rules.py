@@ -22,6 +22,7 @@ from balancer.gateway.wire import (
     GroupRow,
     HostAnswer,
     VmRow,
+    VolumeRow,
 )
 from balancer.model.cluster import Host
 from balancer.model.rule import Rule, SelectBy, Selector
@@ -32,7 +33,8 @@ ORIGIN = "cluster"
 _SAME_DOMAIN, _SAME_NODE, _DIFFERENT_DOMAIN, _DIFFERENT_NODE = 1, 2, 3, 4
 # StateInfo Unavailable, Paused, BlockRedirected: I/O fails, waits, or takes the way over another
 # node. FileSystemRedirected (3) is how every node but the owner reaches a volume with ReFS.
-_VOLUME_ACCESS_POOR = frozenset({0, 1, 4})
+_BLOCK_REDIRECTED = 4
+_VOLUME_ACCESS_POOR = frozenset({0, 1, _BLOCK_REDIRECTED})
 
 
 class Seen(NamedTuple):
@@ -73,6 +75,7 @@ def cluster_rules(
         *_anti_affinity(cluster, id_of_group),
         *affinity,
         *_preferred(vms, hosts),
+        *_owners_of_volumes(vms, hosts, cluster),
     )
     return _without_contradiction(rules, allowed, frozenset(h.name for h in hosts)), notes
 
@@ -230,6 +233,47 @@ def _preferred(vms: Sequence[Seen], hosts: Sequence[Host]) -> Iterable[Rule]:
             hosts=_exactly(names),
             origin=ORIGIN,
             name="preferred owners",
+        )
+
+
+def _owners_of_volumes(
+    vms: Sequence[Seen], hosts: Sequence[Host], cluster: ClusterAnswer | None
+) -> Iterable[Rule]:
+    """Return what speaks for the owner of a VM's volume.
+
+    That is little, but a wish of those that reach the volume only by way of it.
+    """
+    by_key = {host_key(host.name): host.name for host in hosts}
+    volumes = (cluster.volumes.data or []) if cluster else []
+    at = {volume.path.casefold().rstrip("\\"): volume for volume in volumes}
+    redirected = {
+        (volume.path, by_key.get(host_key(node)))
+        for volume in volumes
+        for node, access in volume.access.items()
+        if access == _BLOCK_REDIRECTED
+    }
+    alike: dict[tuple[bool, str], list[str]] = {}
+    by_root: dict[str, VolumeRow | None] = {}  # as paths write it: few roots, many disks
+    for seen in vms if at else ():
+        found: list[VolumeRow] = []
+        for disk in seen.vm.row.disks:
+            root = "\\".join(disk.path.split("\\", 3)[:3])
+            if root not in by_root:
+                by_root[root] = at.get(root.casefold())
+            if (volume := by_root[root]) is not None:
+                found.append(volume)
+        owners = {one.owner for one in found}
+        owner = by_key.get(host_key(owners.pop())) if len(owners) == 1 else None
+        if owner is not None:  # volumes with several owners pull nowhere
+            detour = bool(redirected) and any((one.path, seen.host) in redirected for one in found)
+            alike.setdefault((detour, owner), []).append(seen.vm.row.id)
+    for (detour, owner), ids in sorted(alike.items()):
+        yield Prefer(
+            vms=_exactly(sorted(ids)),
+            hosts=_exactly([owner]),
+            tie_break=not detour,
+            origin=ORIGIN,
+            name="block-redirected volume" if detour else "owner of the volume",
         )
 
 

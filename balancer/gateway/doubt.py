@@ -97,7 +97,8 @@ def _doubt_vms(answer: HostAnswer) -> str | None:
             return f"it shows {count} VMs with the id {identifier!r}"
     for vm in vms:
         sizes = (vm.memory_assigned_bytes, vm.memory_demand_bytes, vm.memory_startup_bytes)
-        if min(sizes) < 0 or vm.vcpus < 0 or not _within(vm.cpu_percent_of_host, LP_PERCENT_MAX):
+        numbers = (*sizes, vm.vcpus, vm.cpu_reserve_percent, vm.numa_nodes)
+        if min(numbers) < 0 or not _within(vm.cpu_percent_of_host, LP_PERCENT_MAX):
             return f"it claims impossible numbers for the VM {vm.name!r} ({vm.id})"
     assigned = sum(vm.memory_assigned_bytes for vm in vms)
     if assigned > host.memory_capacity_bytes * MEMORY_SLACK:

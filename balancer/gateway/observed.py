@@ -13,7 +13,7 @@ from balancer.gateway.names import host_key, id_key
 from balancer.gateway.networks import Offered, migration_settings
 from balancer.gateway.states import GROUP_ONLINE, priority, vm_state
 from balancer.gateway.whereabouts import Whereabouts
-from balancer.gateway.wire import GroupRow, HostAnswer
+from balancer.gateway.wire import GroupRow, HostAnswer, HostPart
 from balancer.model.cluster import (
     Blocker,
     Cluster,
@@ -23,6 +23,8 @@ from balancer.model.cluster import (
     Vm,
     VmState,
 )
+
+MIB = 2**20
 
 
 def host_of(
@@ -46,8 +48,14 @@ def host_of(
         root_cpu_cores=float(cpu.root_count),
         root_cpu_used_cores=cpu.root_run_percent / 100.0 * cpu.root_count,
         fault_domain=fault_domain,
+        numa_free_bytes=_numa_free(part),
         migration=migration_settings(answer, offered, before.migration if before else None),
     )
+
+
+def _numa_free(part: HostPart) -> tuple[int, ...]:
+    """Return what is free in each NUMA node where none may be spanned; nothing if nobody tells."""
+    return () if part.numa_spanning else (tuple(free * MIB for free in part.numa_free_mib) or (0,))
 
 
 def lost_host(
@@ -94,6 +102,8 @@ def vm_of(
         state=state,
         clustered=row.clustered,
         vcpus=row.vcpus or None,
+        cpu_reserved_cores=row.vcpus * row.cpu_reserve_percent / 100 or None,
+        numa_nodes=row.numa_nodes if row.numa_nodes > 1 else None,
         memory_demand_bytes=row.memory_demand_bytes or None if state.is_load else None,
         memory_startup_bytes=row.memory_startup_bytes or None,
         priority=priority(group.priority) if group else Priority.MEDIUM,

@@ -90,6 +90,7 @@ class HostPart(Wire):
     migration_authentication: int  # CredSSP 0, Kerberos 1
     any_network: bool
     numa_spanning: bool
+    numa_free_mib: list[int] = []  # of each NUMA node, where memory may not span them
     vm_versions: list[str]
 
 
@@ -169,6 +170,8 @@ class VmRow(Wire):
     tpm: bool
     shielded: bool
     cpu_compatible: bool  # CompatibilityForMigrationEnabled
+    cpu_reserve_percent: int = 0  # of its virtual processors
+    numa_nodes: int = 1  # virtual ones
 
 
 class NicRow(Wire):

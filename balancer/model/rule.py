@@ -88,6 +88,14 @@ class InTurn:
     turn: Turn
 
 
+@dataclass(frozen=True, slots=True)
+class TieBreak:
+    """Each of `vms` is better off on one of `hosts`, where everything else is the same."""
+
+    vms: frozenset[str]
+    hosts: frozenset[str]
+
+
 class Hours(Protocol):
     """When something may be done. Instants are in UTC."""
 
@@ -106,7 +114,7 @@ class OnlyWhen:
     hours: Hours
 
 
-Form = AllowedHosts | Cap | Unit | StayPut | InTurn | OnlyWhen
+Form = AllowedHosts | Cap | Unit | StayPut | InTurn | OnlyWhen | TieBreak
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

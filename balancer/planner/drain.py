@@ -24,6 +24,7 @@ from balancer.planner.optimise import once
 from balancer.planner.plan import EFFORT, FINISH_UNITS, Stamp, assemble, named
 from balancer.planner.problem import GIB, MEMORY, Ints, Problem, build, utilisation
 from balancer.planner.remedy import remedy_of
+from balancer.planner.search import settle_ties
 from balancer.planner.state import State
 from balancer.planner.work import Work
 from balancer.policy.capacity import usable, why_immovable
@@ -196,6 +197,7 @@ def _plan(
     problem = _only_drained(build(marked, policy, now=stamp.now))
     work = Work(EFFORT, None, None, interrupted)
     found = once(problem, work, seed, solver)
+    found = replace(found, place=settle_ties(problem, found.place))
     carried = carry(problem, found.place, work.apart(FINISH_UNITS), solver)
     made = assemble(problem, found, carried, work, stamp, solver)
     drained = {host.name for host in marked.hosts if host.state is HostState.DRAINING}

@@ -24,6 +24,7 @@ from balancer.planner.score import (
     overloaded,
     tier_names,
 )
+from balancer.planner.search import settle_ties
 from balancer.planner.state import State
 from balancer.planner.timing import makespan_bound
 from balancer.planner.work import Work
@@ -85,6 +86,7 @@ def plan(
     work = Work(effort, elapsed_s, time_limit_s, interrupted)
     work.reserve_s = RESERVE_SHARE * (time_limit_s or 0.0) + RESERVE_S * len(problem.vms)
     found = optimise(problem, work, seed, solver)
+    found = replace(found, place=settle_ties(problem, found.place))
     carried = carry(problem, found.place, work.apart(FINISH_UNITS), solver)
     return assemble(problem, found, carried, work, Stamp(now, snapshot_sha256), solver)
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from balancer.errors import InputError
 from balancer.migration.rates import common_network
 from balancer.model.cluster import Cluster, Host, HostState, Vm
-from balancer.model.rule import AllowedHosts, Hours, OnlyWhen, Rule, Turn
+from balancer.model.rule import AllowedHosts, Hours, OnlyWhen, Rule, TieBreak, Turn
 from balancer.planner.groups import Group, facts_of, groups_of
 from balancer.planner.lowered import (
     allowed_hosts,
@@ -145,6 +145,19 @@ class Problem:
                 for vm in sorted(one.form.vms):
                     found.setdefault(index[vm], []).append((one.rule, one.form.hours))
         return {vm: tuple(hours) for vm, hours in found.items()}
+
+    @cached_property
+    def nearer(self) -> dict[int, frozenset[int]]:
+        """Map VMs to the hosts that are better for them where everything else is the same."""
+        vms = {vm.id: at for at, vm in enumerate(self.vms)}
+        hosts = {host.name: at for at, host in enumerate(self.hosts)}
+        found: dict[int, frozenset[int]] = {}
+        for one in self.said:
+            if isinstance(one.form, TieBreak):
+                near = frozenset(hosts[name] for name in one.form.hosts)
+                for vm in one.form.vms:
+                    found[vms[vm]] = found.get(vms[vm], near) | near
+        return found
 
     @cached_property
     def ruled(self) -> Bools:

@@ -143,6 +143,23 @@ def trim(problem: Problem, place: Ints, work: Work) -> Ints:
     return state.place
 
 
+def settle_ties(problem: Problem, place: Ints) -> Ints:
+    """Return `place` with moved VMs on hosts nearer to them, where all else is the same."""
+    goal = problem.policy.goal
+    key = measure(problem, place).key(goal)
+    for vm in np.flatnonzero(place != problem.home).tolist() if problem.nearer else ():
+        near = problem.nearer.get(vm, frozenset())
+        for host in sorted(near) if int(place[vm]) not in near else ():
+            trial = place.copy()
+            trial[vm] = host
+            if host != problem.home[vm] and legal_end(problem, trial):
+                after = measure(problem, trial).key(goal)
+                if not better(key, after):
+                    place, key = trial, after
+                    break
+    return place
+
+
 def _retarget(state: State, vm: int) -> int | None:
     """Return the best other target for a VM that has to move."""
     change = state.rule_change(vm)

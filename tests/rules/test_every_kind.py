@@ -193,6 +193,7 @@ CASES: dict[str, Case] = {
     ),
     "pin": Case(Pin(vms=pick("b", "c"), hosts=pick("h1", "h2")), unpinned, out_of_place),
     "prefer": listed(Prefer(vms=ABC, hosts=pick("h2")), "abc", ("h2",)),
+    "prefer, by tie-break": timed(Prefer(vms=ABC, hosts=pick("h2"), tie_break=True)),
     "priority": timed(Priority(vms=ABC)),
     "reserve": timed(HostReserve(hosts=pick("h1"), cpu=0.1)),
     "spread evenly": capped(Spread(vms=pick(*VMS), domain="site"), "abcd", 2, SITES),

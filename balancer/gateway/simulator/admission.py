@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from balancer.gateway.simulator import numa
 from balancer.gateway.simulator.physics import Spoiler, as_host
 from balancer.gateway.simulator.things import FailoverCluster, Guest, Machine
 from balancer.gateway.simulator.windows import (
@@ -86,7 +87,9 @@ def same_node_groups(cluster: FailoverCluster, group: str) -> set[str]:
     return tied
 
 
-def breakdown(guest: Guest, source: Machine, target: Machine, available: int) -> Spoiler | None:
+def breakdown(
+    guest: Guest, source: Machine, target: Machine, available: int, there: Collection[Guest]
+) -> Spoiler | None:
     """Return how a migration that was let in will fail, or None when it will not.
 
     Args:
@@ -94,8 +97,9 @@ def breakdown(guest: Guest, source: Machine, target: Machine, available: int) ->
         source: Its present machine.
         target: Its next machine.
         available: Memory the target has left for guests, in bytes.
+        there: Guests that are on the target or on their way to it.
     """
-    if available < guest.assigned_bytes:
+    if available < guest.assigned_bytes or not _has_room(guest, target, there):
         return Spoiler(BREAKS_AT_PERCENT, Hresult.INSUFFICIENT_RESOURCES)
     if not _connected(source, target):
         return Spoiler(1.0, Hresult.NETWORK_NOT_AVAILABLE)
@@ -106,6 +110,16 @@ def breakdown(guest: Guest, source: Machine, target: Machine, available: int) ->
     if any(path[1:2] == ":" and "\\ClusterStorage\\" not in path for path in guest.media):
         return Spoiler(MEDIA_BREAKS_AT_PERCENT, Hresult.DISK_PROVIDER_NOT_FOUND)
     return None
+
+
+def _has_room(guest: Guest, target: Machine, there: Collection[Guest]) -> bool:
+    """Tell whether the target has the processors, reserved ones too, and a NUMA node with room."""
+    reserved = sum(one.vcpus * one.cpu_reserve_percent for one in (*there, guest))
+    return (
+        guest.vcpus <= target.logical_processors
+        and (not guest.cpu_reserve_percent or reserved <= 100 * target.logical_processors)
+        and numa.holds(target, there, guest)
+    )
 
 
 def _connected(source: Machine, target: Machine) -> bool:

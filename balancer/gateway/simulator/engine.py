@@ -111,6 +111,15 @@ class Engine:
         assigned = sum(guest.assigned_bytes for guest in on if guest.is_load)
         return machine.memory_bytes - machine.reserve_bytes - assigned - self.reserved(machine)
 
+    def _loads(self, migration: Migration) -> list[Guest]:
+        """Return the guests that run on its target, or are arriving there before this one."""
+        there = [one for one in self._guests_on[migration.target.name].values() if one.is_load]
+        return there + [
+            other.guest
+            for other in self.migrations
+            if other.running and other.target is migration.target and other is not migration
+        ]
+
     def refusal(self, guest: Guest, target: Machine, *, clustered: bool) -> Hresult | None:
         """Return why the platform refuses the move at once, or None when it accepts it."""
         if self.of(guest) is not None:
@@ -221,7 +230,7 @@ class Engine:
         available = self.available(target)
         spoilers = (
             self.spoil(guest, source, target),
-            admission.breakdown(guest, source, target, available),
+            admission.breakdown(guest, source, target, available, self._loads(migration)),
         )
         migration.spoiler = min(filter(None, spoilers), key=lambda one: one.percent, default=None)
         migration.begin(now_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from balancer.gateway import wire
+from balancer.gateway.simulator import numa
 from balancer.gateway.simulator import sections as part
 from balancer.gateway.simulator.cluster_reading import ClusterReader
 from balancer.gateway.simulator.physics import Phase
@@ -183,6 +184,7 @@ class Reader:
         )
 
     def _settings(self, machine: Machine) -> wire.HostPart:
+        guests = self._world.guests_on[machine.name].values()
         return wire.HostPart.model_construct(
             logical_processors=machine.logical_processors,
             memory_capacity_bytes=machine.memory_bytes,
@@ -192,7 +194,10 @@ class Reader:
             storage_migrations_max=machine.storage_migrations_max,
             migration_authentication=1,
             any_network=self._world.cluster is None,
-            numa_spanning=True,
+            numa_spanning=machine.numa_spanning,
+            numa_free_mib=[]
+            if machine.numa_spanning
+            else [max(0, free) // 2**20 for free in numa.free_bytes(machine, guests)],
             vm_versions=list(machine.vm_versions),
         )
 

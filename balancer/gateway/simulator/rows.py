@@ -174,4 +174,6 @@ def _vm_row(guest: Guest) -> wire.VmRow:
         tpm=guest.tpm,
         shielded=guest.shielded,
         cpu_compatible=guest.cpu_compatible,
+        cpu_reserve_percent=guest.cpu_reserve_percent,
+        numa_nodes=guest.numa_nodes,
     )

@@ -87,6 +87,8 @@ class Machine:
     vm_versions: tuple[str, ...] = ("8.0", "9.0", "9.1", "9.2", "9.3", "10.0")
     lm_subnets: tuple[str, ...] = ()
     fault_domain: tuple[str, ...] = ()
+    numa_nodes: int = 2
+    numa_spanning: bool = True
     weight: int = 1
     powered: bool = True
     booted_s: float = -86_400.0 * 9
@@ -140,6 +142,8 @@ class Guest:
     tpm: bool = False
     shielded: bool = False
     cpu_compatible: bool = True
+    cpu_reserve_percent: int = 0
+    numa_nodes: int = 1
     replication_mode: int = 0
     replication_state: int = 0
     checkpoint_type: int = 3

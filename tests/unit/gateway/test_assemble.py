@@ -93,6 +93,19 @@ def test_a_host_is_what_its_counters_say() -> None:
     assert observation.cluster.taken_at == NOW
 
 
+def test_what_a_vm_reserves_and_what_a_numa_node_has() -> None:
+    rows = vm("a", vcpus=8, cpu_reserve_percent=25, numa_nodes=2), vm("b", vcpus=8)
+    seen = observe(*rows, host=host_part(numa_spanning=False, numa_free_mib=[2048, 1024])).cluster
+    assert [(one.cpu_reserved_cores, one.numa_nodes) for one in seen.vms] == [
+        (2.0, 2),
+        (None, None),
+    ]
+    assert seen.host_by_name["H1"].numa_free_bytes == (2 * GIB, GIB)
+    assert seen.host_by_name["H2"].numa_free_bytes == ()
+    untold = observe(vm("a"), host=host_part(numa_spanning=False)).cluster
+    assert untold.host_by_name["H1"].numa_free_bytes == (0,)  # nobody tells, so nothing fits
+
+
 def test_hosts_without_and_with_one_vm() -> None:
     assert observe().cluster.vms == ()
     one = only(observe(vm("a", notes="#prod, the #db.", memory_demand_bytes=0)))
@@ -356,6 +369,7 @@ def test_without_an_address_to_listen_on_nothing_migrates() -> None:
         {"vms": [vm("a", memory_assigned_bytes=65 * GIB * 2)]},
         {"vms": [vm("a", cpu_percent_of_host=float("nan"))]},
         {"vms": [vm("a", vcpus=-1)]},
+        {"vms": [vm("a", cpu_reserve_percent=-5)]},
         {"vms": [vm("a"), vm("A")]},
         {"vps": vps("a", float("nan"), 1)},
         {"vps": vps("a", -5.0, 1)},

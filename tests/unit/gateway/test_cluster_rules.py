@@ -13,6 +13,7 @@ from balancer.model.rule import AllowedHosts, Rule
 from balancer.policy.consistency import refuse_contradictions
 from balancer.policy.policy import Policy
 from balancer.policy.rules import Allow, Apart, AsOne, Prefer, Together
+from balancer.policy.vocabulary import rule_to_dict
 from tests.unit.gateway.answers import (
     GIB,
     NOW,
@@ -101,6 +102,22 @@ def test_a_volume_that_a_node_cannot_reach_rules_it_out() -> None:
     elsewhere = vm("b", disks=[disk("C:\\ClusterStorage\\Volume10\\b.vhdx")])
     seen = observe(vm("a"), elsewhere, volumes=[volume])
     assert allowed(seen.cluster) == {"a": {"H1", "H3"}}
+
+
+def test_the_owner_of_a_volume_breaks_ties_and_ends_detours() -> None:
+    volume = VolumeRow(
+        name="V1", owner="h3", path="C:\\ClusterStorage\\Volume1", access={"H1": 2, "H2": 2}
+    )
+    (rule,) = rules(observe(vm("a"), vm("b"), volumes=[volume]), Prefer)
+    assert [one.value for one in rule.vms] == ["a", "b"]
+    assert [one.value for one in rule.host_selectors()] == ["H3"]
+    assert rule_to_dict(rule)["prefer"]["tie_break"]
+    detour = volume.model_copy(update={"access": {"H1": 4}})
+    (rule,) = rules(observe(vm("a"), volumes=[detour]), Prefer)
+    assert rule.name == "block-redirected volume"
+    assert "tie_break" not in rule_to_dict(rule)["prefer"]
+    gone = volume.model_copy(update={"owner": "H9"})
+    assert rules(observe(vm("a"), volumes=[gone]), Prefer) == []
 
 
 def test_possible_owners_bind() -> None:

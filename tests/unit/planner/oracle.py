@@ -10,7 +10,17 @@ from itertools import product
 from balancer.migration.rates import common_network, effective_transport
 from balancer.model.cluster import Cluster, HostState, Transport
 from balancer.model.plan import Migration, Plan
-from balancer.model.rule import AllowedHosts, Cap, Form, InTurn, OnlyWhen, StayPut, Turn, Unit
+from balancer.model.rule import (
+    AllowedHosts,
+    Cap,
+    Form,
+    InTurn,
+    OnlyWhen,
+    StayPut,
+    TieBreak,
+    Turn,
+    Unit,
+)
 from balancer.policy.capacity import (
     caps_in_force,
     cores_on,
@@ -81,7 +91,7 @@ def phi(d: float) -> float:
 def broken(form: Form, place: Place) -> float:
     if isinstance(form, AllowedHosts):
         return sum(place[vm] not in form.hosts for vm in form.vms)
-    if isinstance(form, StayPut | InTurn | OnlyWhen):
+    if isinstance(form, StayPut | InTurn | OnlyWhen | TieBreak):
         return 0.0
     counts = [sum(place[vm] in domain for vm in form.vms) for domain in form.domains]
     if isinstance(form, Cap):

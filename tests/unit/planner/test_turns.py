@@ -22,6 +22,7 @@ from balancer.policy.rules import (
     LastResort,
     OneAtATime,
     OnlyDuring,
+    Prefer,
     Priority,
 )
 from balancer.policy.windows import Span
@@ -195,3 +196,20 @@ def test_a_drain_uses_a_reserve_only_where_room_is_short_and_says_so() -> None:
     used = drain(seen, policy, ["h1"], now=NOW)
     assert len(used.plan.migrations) == 2
     assert any("6.0 GiB of the memory reserve of h2" in text for text in used.concessions)
+
+
+EQUAL = "h1 64G draining: a 8G\nh2 64G:\nh3 64G:\nh4 64G: x 1G\n"
+
+
+@pytest.mark.parametrize("host", ["h2", "h3"])
+def test_a_tie_is_broken_for_the_host_that_is_nearer(host: str) -> None:
+    made = planned(cluster(EQUAL), Prefer(vms=pick("a"), hosts=pick(host), tie_break=True))
+    assert by_name(made)["a"].target == host
+
+
+def test_a_tie_break_moves_nothing_and_outweighs_nothing() -> None:
+    near = Prefer(vms=pick("a", "x"), hosts=pick("h4"), tie_break=True)
+    crowded = EQUAL.replace("x 1G", "x 1G, y 40G")
+    assert by_name(planned(cluster(crowded), near))["a"].target != "h4"
+    at_rest = EQUAL.replace(" draining", "")
+    assert planned(cluster(at_rest), near, goal=Goal.BALANCE).migrations == ()

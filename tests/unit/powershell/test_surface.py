@@ -45,6 +45,7 @@ OPTIONAL = {
     "LockedFromMoving": "ClusterGroup",
     "S2DEnabled": "Cluster",
     "SupportsOutgoingLiveMigration": None,
+    "MemoryAvailable": None,  # of a VMHostNumaNode; without it nothing fits any node
 }
 # Our own objects and .NET's: what a name must be for its members not to be checked here.
 OWN = {

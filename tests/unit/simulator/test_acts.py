@@ -178,6 +178,23 @@ def short(world: Small) -> None:
     world.world.machines["HV2"].memory_bytes = 8 * GIB
 
 
+def no_processors(world: Small) -> None:
+    world.world.machines["HV2"].logical_processors = 2
+
+
+def reserved(world: Small) -> None:
+    world.world.machines["HV2"].logical_processors = 6
+    for name, percent in (("vm0", 100), ("vm1", 60)):  # 4 and 2.4 of 6
+        world.world.guests[vm(name)].cpu_reserve_percent = percent
+    assert world.start("vm1", "HV2").accepted
+    world.until_over("vm1")
+
+
+def no_node(world: Small) -> None:
+    machine = world.world.machines["HV2"]
+    machine.numa_spanning, machine.numa_nodes, machine.memory_bytes = False, 2, 18 * GIB
+
+
 def vendor(world: Small) -> None:
     world.world.machines["HV2"].cpu_vendor = "AuthenticAMD"
 
@@ -206,6 +223,9 @@ def pass_through(world: Small) -> None:
     ("arrange", "code", "at_least", "below"),
     [
         (short, 0x800705AA, 0, 10),
+        (no_processors, 0x800705AA, 0, 10),
+        (reserved, 0x800705AA, 0, 10),
+        (no_node, 0x800705AA, 0, 10),
         (vendor, 0x80071741, 0, 10),
         (switch, 0x80071741, 0, 10),
         (version, 0x80071741, 0, 10),
@@ -311,3 +331,15 @@ def test_names_decide_nothing() -> None:
     assert world.start("b", "HV2").accepted
     world.until_over("b")
     assert (world.where("a"), world.where("b")) == ("HV1", "HV2")
+
+
+def test_a_set_of_virtual_nodes_fits_where_one_would_not() -> None:
+    world = small()
+    no_node(world)
+    world.world.guests[vm("vm0")].numa_nodes = 2
+    assert world.start("vm0", "HV2").accepted
+    world.until_over("vm0")
+    assert world.where("vm0") == "HV2"
+    (answer,) = [world.hosts["HV2"].read_host()]
+    assert answer.host.data is not None
+    assert answer.host.data.numa_free_mib == [3 * 1024, 3 * 1024]

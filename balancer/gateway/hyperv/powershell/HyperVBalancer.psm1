@@ -224,6 +224,10 @@ function Read-LbOs {
 function Read-LbHostSettings {
     try {
         $settings = Hyper-V\Get-VMHost -ErrorAction Stop
+        $nodes = @()
+        if (-not $settings.NumaSpanningEnabled) {
+            $nodes = @($settings.HostNumaStatus)
+        }
         New-LbSection -Data ([pscustomobject] @{
             logical_processors = [int] $settings.LogicalProcessorCount
             memory_capacity_bytes = [long] $settings.MemoryCapacity
@@ -234,6 +238,7 @@ function Read-LbHostSettings {
             migration_authentication = [int] $settings.VirtualMachineMigrationAuthenticationType
             any_network = [bool] $settings.UseAnyNetworkForMigration
             numa_spanning = [bool] $settings.NumaSpanningEnabled
+            numa_free_mib = [int[]] @(foreach ($node in $nodes) { [int] (Get-LbValue -From $node -Property 'MemoryAvailable') })
             vm_versions = [string[]] @(foreach ($version in (Get-LbValue -From $settings -Property 'SupportedVmVersions')) { [string] $version })
         })
     } catch {
@@ -449,6 +454,10 @@ function New-LbVmRow {
     $security = Get-LbVmSecurity -Security $Parts.security -Machine $Machine
     $virtual = @(foreach ($adapter in $adapters) { if ([long] $adapter.IovWeight -gt 0) { $adapter } })
     $incompatible = @(foreach ($processor in $processors) { if (-not $processor.CompatibilityForMigrationEnabled) { $processor } })
+    $reserve = 0
+    foreach ($processor in $processors) {
+        $reserve = [int] $processor.Reserve
+    }
     [pscustomobject] @{
         id = [string] $id
         name = [string] $Machine.Name
@@ -482,6 +491,8 @@ function New-LbVmRow {
         tpm = [bool] $security.tpm
         shielded = [bool] $security.shielded
         cpu_compatible = $processors.Count -gt 0 -and $incompatible.Count -eq 0
+        cpu_reserve_percent = [int] $reserve
+        numa_nodes = [int] $Machine.NumaNodesCount
     }
 }
 
