@@ -23,6 +23,7 @@ from tests.simulation.years.run import run as run_seed
 from tests.simulation.years.worlds import SIZES
 
 Patch = pytest.MonkeyPatch
+pytestmark = pytest.mark.timeout(600)  # each takes a seed or some
 SEEDS = range(60)
 
 

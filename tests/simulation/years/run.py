@@ -319,7 +319,7 @@ def _log_out(sim: Simulation, daemon: Daemon, trouble: Trouble) -> None:
 
 
 def _by_hand(sim: Simulation, _: Daemon, trouble: Trouble) -> None:
-    many = int(str(trouble.words["many"]))
+    many = int(str(trouble.words["many"])) * len(sim.world.guests) // 96
     guests = sim.random.sample(sorted(sim.world.guests), many)
     with sim.world.present() as now_s:
         sim.world.charge()

@@ -22,6 +22,7 @@ FUNCTIONS = (
     "Move-LbGroup",
     "Move-LbVolume",
 )
+_OFTEN = (6, 6, 1, 3, 3, 1, 1, 1, 2, 1, 1)
 
 
 class Kind(StrEnum):
@@ -79,7 +80,7 @@ _WEIGHTS = {
     Kind.STORE_FULL: 2,
     Kind.STORE_READ_ONLY: 1,
     Kind.LOGGED_OUT: 1,
-    Kind.BY_HAND: 4,
+    Kind.BY_HAND: 6,
     Kind.FREEZE_STORE: 1,
     Kind.FREEZE_CLUSTER: 1,
     Kind.DRAIN: 3,
@@ -105,7 +106,7 @@ def _one(random: Random, hosts: list[str], until_s: float) -> Trouble:
     return Trouble(
         kind=kind,
         when=when,
-        number=random.randint(1, 3) if when is When.RUN else random.randint(1, 2),
+        number=random.choice((1, 1, 2, 2, 3)) if when is When.RUN else random.randint(1, 2),
         after_s=random.uniform(0.0, until_s) if by_time else random.choice((0.0, 2.0, 9.0, 30.0)),
         fault=_fault(random, kind, source, target, lasts_s)
         if isinstance(kind, FaultKind)
@@ -130,7 +131,7 @@ def _fault(random: Random, kind: FaultKind, source: str, target: str, lasts_s: f
         kind,
         host="" if kind is FaultKind.NO_QUORUM else source,
         target=target if kind is FaultKind.INCOMPATIBLE else "",
-        function=random.choice(FUNCTIONS),
+        function=random.choices(FUNCTIONS, _OFTEN)[0],
         section=random.choice(("vps", "jobs", "smb_limit", "groups")),
         code=random.choice(CODES),
         percent=random.choice((5.0, 50.0, 95.0)),
