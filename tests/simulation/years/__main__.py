@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import multiprocessing
 import platform
@@ -26,6 +27,7 @@ def main() -> int:
     seeds = range(int(first), int(last or first) + 1)
     total = Total(asked.world, asked.seeds)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    gc.freeze()  # what is imported stays: there is no use in looking through it again and again
     try:
         for outcome in _outcomes(asked, seeds):
             total.add(outcome, len(seeds))
@@ -52,7 +54,7 @@ def _outcomes(asked: argparse.Namespace, seeds: range) -> Iterator[Outcome]:
         log = _say if asked.verbose else None
         yield from (run(seed, asked.world, log) for seed in seeds)
         return
-    with multiprocessing.get_context("spawn").Pool(asked.jobs) as pool:
+    with multiprocessing.get_context("spawn").Pool(asked.jobs, gc.freeze) as pool:
         yield from pool.imap_unordered(partial(run, world=asked.world), seeds, chunksize=4)
 
 
