@@ -154,3 +154,9 @@ def test_the_examples_bind_what_they_seem_to() -> None:
     assert (at["erp-1"] == "HV03") == (at["erp-2"] == "HV03")
     assert "HV03" in {at[web] for web in ("w1", "w2", "w3")}
     assert max(sum(at[web] == host for web in ("w1", "w2", "w3")) for host in at.values()) <= 2
+
+
+def test_the_conservative_moves_what_suffers_from_it_last() -> None:
+    hot = "HV01 64G 16c: fast 6G 7c #latency, a 6G 5c, b 6G 4c\nHV02 64G 16c:\n"
+    assert moved(planned(hot, "conservative")) & {"a", "b"}
+    assert "fast" not in moved(planned(hot, "conservative"))
