@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from balancer.clock import Clock
 from balancer.errors import InternalError
+from balancer.execute.aside import heeding
 from balancer.execute.executor import execute
 from balancer.execute.held import Held, held_back
 from balancer.execute.progress import OnInterrupt, Progress, never
@@ -133,9 +134,15 @@ def run_cycle(
     if held is not None and held.passes:  # planned for once it is over
         watcher.held(held)
         return Cycle("held", seen, held=held)
+    asides = site.store.asides.active(site.lease.cluster, site.clock.now())
+    cluster, policy = heeding(seen.cluster, site.policy, asides)
     with site.turn():
         judged = plan_and_judge(
-            seen.cluster, site.policy, max_migrations=max_migrations, interrupted=site.interrupted
+            cluster,
+            policy,
+            max_migrations=max_migrations,
+            interrupted=site.interrupted,
+            sha256=snapshot_sha256(seen.cluster),
         )
     made = judged.plan
     site.store.plans.save(made, plan_to_json(made))

@@ -13,6 +13,7 @@ from balancer.cli.output import print_json, show_plan, warn
 from balancer.cli.pick import pick_host, pick_vm
 from balancer.cli.terminal import out
 from balancer.cycle import plan_and_judge
+from balancer.execute.aside import heeding
 from balancer.formats.plan import plan_to_json, read_plan
 from balancer.model.cluster import Cluster
 from balancer.model.plan import Plan
@@ -44,7 +45,8 @@ def command(source: Source, plan_file: Path | None, question: str | None, *, as_
         plan = read_plan(plan_file)
     else:
         seen = source.read()
-        made = plan_and_judge(seen.cluster, source.policy(), sha256=seen.sha256)
+        cluster, policy = heeding(seen.cluster, source.policy(), seen.asides)
+        made = plan_and_judge(cluster, policy, sha256=seen.sha256)
         for text in (*seen.warnings, *made.warnings):
             warn(text)
         plan = made.plan
@@ -73,7 +75,7 @@ def _answer(source: Source, question: str, *, as_json: bool) -> int:
     seen = source.read()
     for text in seen.warnings:
         warn(text)
-    cluster, policy = seen.cluster, source.policy()
+    cluster, policy = heeding(seen.cluster, source.policy(), seen.asides)
     vm_text, host = _split(cluster, question)
     vm = pick_vm(cluster, vm_text)
     hosts = [host] if host else sorted(h.name for h in cluster.hosts if h.name != vm.host)

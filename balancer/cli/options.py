@@ -13,6 +13,7 @@ import click
 
 from balancer.clock import SystemClock
 from balancer.errors import InputError
+from balancer.model.aside import Aside
 from balancer.model.cluster import Cluster
 from balancer.policy.policy import Policy
 
@@ -22,11 +23,12 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A cluster as read, from wherever it was."""
+    """A cluster as read, from wherever it was, and what is set aside there."""
 
     cluster: Cluster
     sha256: str
     warnings: tuple[str, ...]
+    asides: tuple[Aside, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

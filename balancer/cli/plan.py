@@ -12,6 +12,7 @@ from balancer.cli.options import SECONDS, Source, examples, seconds_since_start,
 from balancer.cli.output import print_json, show_plan, warn
 from balancer.cycle import plan_and_judge
 from balancer.errors import ExitCode
+from balancer.execute.aside import heeding
 from balancer.formats.plan import plan_to_json
 from balancer.model.plan import Status, StoppedBy
 
@@ -65,9 +66,9 @@ def command(
     check_output(output)
     with asked_to_stop() as interrupted:
         seen = source.read()
-        policy = source.policy()
+        cluster, policy = heeding(seen.cluster, source.policy(), seen.asides)
         made = plan_and_judge(
-            seen.cluster,
+            cluster,
             policy,
             seed=seed,
             max_migrations=max_migrations,

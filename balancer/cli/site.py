@@ -13,8 +13,10 @@ from balancer.config import ClusterPart, Config, load_config
 from balancer.connect import connect
 from balancer.formats.snapshot import snapshot_sha256
 from balancer.gateway.port import Gateway
+from balancer.model.aside import Aside
 from balancer.policy.load import load_policy
 from balancer.policy.policy import Policy
+from balancer.store.address import is_absent
 from balancer.store.store import Store
 
 
@@ -70,8 +72,12 @@ def _policy(config: Config, part: ClusterPart, given: Path | None) -> Policy:
 
 
 def observe_site(source: Source) -> Read:
-    """Observe the configured cluster once."""
-    site = open_site(source)
-    with site.gateway(SystemClock()) as gateway:
+    """Observe the configured cluster once, and look up what is set aside there."""
+    site, clock = open_site(source), SystemClock()
+    with site.gateway(clock) as gateway:
         seen = gateway.observe()
-    return Read(seen.cluster, snapshot_sha256(seen.cluster), seen.notes)
+    asides: tuple[Aside, ...] = ()
+    if not is_absent(site.config.store):
+        with Store.open_read_only(site.config.store) as store:
+            asides = store.asides.active(site.name, clock.now())
+    return Read(seen.cluster, snapshot_sha256(seen.cluster), seen.notes, asides)

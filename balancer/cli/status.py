@@ -17,7 +17,9 @@ from balancer.cli.terminal import out
 from balancer.clock import SystemClock
 from balancer.config import load_config
 from balancer.execute.requests import is_served
+from balancer.model.aside import Aside
 from balancer.store.address import is_absent
+from balancer.store.breakers import Breaker
 from balancer.store.leases import Lease
 from balancer.store.records import MoveRecord, RunRecord, SettingRecord
 from balancer.store.store import Store
@@ -43,7 +45,7 @@ def command(source: Source, runs: int, *, as_json: bool) -> int:
     if source.cluster is not None:
         names = [config.cluster(source.cluster).name]
     if is_absent(config.store):
-        found = [_Status(name, None, False, (), (), ()) for name in names]
+        found = [_Status(name) for name in names]
     else:
         store = Store.open_read_only(config.store)
         try:
@@ -62,14 +64,18 @@ def command(source: Source, runs: int, *, as_json: bool) -> int:
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Status:
     cluster: str
-    lease: Lease | None
-    served: bool
-    runs: tuple[RunRecord, ...]
-    open_moves: tuple[MoveRecord, ...]
-    open_settings: tuple[SettingRecord, ...]
+    lease: Lease | None = None
+    served: bool = False
+    runs: tuple[RunRecord, ...] = ()
+    open_moves: tuple[MoveRecord, ...] = ()
+    open_settings: tuple[SettingRecord, ...] = ()
+    set_aside: tuple[Aside, ...] = ()
+    breaker: Breaker | None = None
+    only_recommends: bool = False
 
 
 def _status(store: Store, name: str, runs: int, now: datetime) -> _Status:
+    breaker = store.breakers.of(name)
     return _Status(
         cluster=name,
         lease=store.leases.current(name, now),
@@ -77,6 +83,9 @@ def _status(store: Store, name: str, runs: int, now: datetime) -> _Status:
         runs=store.journal.runs(name, runs),
         open_moves=store.journal.open_moves(name),
         open_settings=store.journal.open_settings(name),
+        set_aside=store.asides.active(name, now),
+        breaker=breaker,
+        only_recommends=breaker is not None and breaker.is_open(now),
     )
 
 
@@ -88,6 +97,24 @@ def _plain(value: object) -> object:
 
 def _when(at: datetime) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _show_caution(status: _Status) -> None:
+    """Show what is left alone because it failed."""
+    breaker = status.breaker
+    if breaker is not None and breaker.open_until is not None and status.only_recommends:
+        out.print(
+            f"  [red]only recommends[/] until {_when(breaker.open_until)}: {breaker.failed_runs} "
+            f"runs in a row failed, the last by {escape(breaker.reason)}",
+            soft_wrap=True,
+        )
+        out.print("  remedy: mend it, then `balancer thaw`, or approve a plan that goes well")
+    for one in status.set_aside:
+        out.print(
+            f"  [yellow]set aside[/] {escape(one.label)} until {_when(one.until)}: "
+            f"{escape(one.reason)}",
+            soft_wrap=True,
+        )
 
 
 def _show(status: _Status) -> None:
@@ -107,6 +134,7 @@ def _show(status: _Status) -> None:
             f"  [yellow]to restore[/] {escape(setting.host)} {setting.setting} to "
             f"{setting.before}, since {_when(setting.since)}"
         )
+    _show_caution(status)
     if not status.runs:
         out.print("  no run yet")
         return

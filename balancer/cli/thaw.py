@@ -18,7 +18,10 @@ from balancer.store.store import Store
 @records_options
 @click.option("--all", "everywhere", is_flag=True, help="Every cluster of the configuration.")
 def command(source: Source, *, everywhere: bool) -> int:
-    """Let migrations run again: in our records, and in the cluster itself, whoever froze it."""
+    """Let migrations run again: in our records, and in the cluster itself, whoever froze it.
+
+    A cluster that only recommends because too many runs in a row failed acts unattended again.
+    """
     config, clock = load_config(source.config), SystemClock()
     parts = named(config, source.cluster, everywhere=everywhere)
     tried = {part.name: write_freeze(config, part, clock, "") for part in parts}
@@ -28,6 +31,8 @@ def command(source: Source, *, everywhere: bool) -> int:
             store.freezes.thaw(EVERY_CLUSTER)
         for part in parts:
             store.freezes.thaw(part.name)
+            if store.breakers.close(part.name):
+                out.say(f"failed runs are forgotten: {part.name}")
             if (still := store.freezes.of(part.name)) is not None:
                 out.say(f"{part.name} stays frozen with all others, by {still.by}: thaw --all")
             else:

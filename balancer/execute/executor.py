@@ -102,7 +102,9 @@ def execute(
         allowed = restricted(plan, kept)
         records = _entered(context, allowed, cluster)
         stream = Run(context, allowed, policy, readings, *records, by_hand=by_hand)
-        end = _carry_out(stream, context, interrupted, on_interrupt, on_progress, poll_s)
+        end = _carry_out(
+            stream, context, interrupted, on_interrupt, on_progress, poll_s, by_hand=by_hand
+        )
         why = Cause(Why.CAP, f"{len(kept)} migrations are allowed in one run")
         outcomes = (*(move.outcome for move in stream.moves), *_left_out(plan, kept, why))
         if end is RunEnd.DONE and len(kept) < len(plan.migrations):
@@ -138,6 +140,8 @@ def _carry_out(
     on_interrupt: OnInterrupt | Callable[[], OnInterrupt],
     on_progress: OnProgress,
     poll_s: float,
+    *,
+    by_hand: bool,
 ) -> RunEnd:
     """Go on until every migration has ended and every setting is restored, or we are put out."""
     started_s = context.now_s
@@ -152,6 +156,8 @@ def _carry_out(
         end = _end(run, context)
         why = context.alarm or ("asked to stop" if run.interrupted else "")
         context.store.journal.end_run(context.lease, run.id, end, context.now, why)
+        if not by_hand:
+            _count(run, context, end)
     except (FencedError, LeaseLostError) as error:
         context.let_go()
         end = RunEnd.IN_PART
@@ -160,6 +166,22 @@ def _carry_out(
         context.store.journal.note(context.lease.fence, run.id, context.now, text)
     on_progress(_progress(context, run, started_s))
     return end
+
+
+def _count(run: Run, context: Context, end: RunEnd) -> None:
+    """Take note of a run for the circuit breaker across runs; a stop or a refusal says nothing."""
+    breakers, cluster = context.store.breakers, context.lease.cluster
+    if run.has_failed:
+        why = context.alarm or "as many migrations failed as went well"
+        found = breakers.failed(context.lease, f"plan {run.plan.id}: {why}", context.now)
+        if found.is_open(context.now) and found.open_until is not None:
+            text = (
+                f"{found.failed_runs} runs in a row failed: nothing is done unattended until "
+                f"{found.open_until:%Y-%m-%d %H:%M} UTC"
+            )
+            context.tell(NewsKind.NOTED, cluster, text, note=True)
+    elif end is RunEnd.DONE:
+        breakers.close(cluster)
 
 
 def _entered(context: Context, plan: Plan, cluster: Cluster) -> tuple[int, tuple[Move, ...]]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from balancer.model.aside import About
+
 
 class Reaction(StrEnum):
     """What a failure calls for.
@@ -27,11 +29,12 @@ class Reaction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A row: the reaction and, for people, what it means and what to do."""
+    """A row: the reaction, what it means and what to do, for people, and what is to blame."""
 
     reaction: Reaction
     what: str
     remedy: str
+    about: About = About.WAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ FAILURES: Mapping[int, Failure] = {
         Reaction.QUARANTINE,
         "logon type not granted",
         "give NT VIRTUAL MACHINE the right to log on as a service on the target",
+        About.TARGET,
     ),
     0x8007052F: Failure(
         Reaction.QUARANTINE, "account restriction", "check the policies on the computer accounts"
@@ -78,6 +82,7 @@ FAILURES: Mapping[int, Failure] = {
         Reaction.QUARANTINE,
         "the account that created the VM is unknown",
         "update the hosts, or recreate the VM's configuration under a known account",
+        About.VM,
     ),
     0x80070005: Failure(
         Reaction.QUARANTINE, "access denied", "check the rights on the VM's files and shares"
@@ -86,6 +91,7 @@ FAILURES: Mapping[int, Failure] = {
         Reaction.QUARANTINE,
         "live migration over SMB fails to that node",
         "write its computer name in upper case in the registry, and restart it",
+        About.TARGET,
     ),
     0x80048054: Failure(
         Reaction.QUARANTINE, "the SMB storage broke off", "check the storage's oplock settings"
@@ -122,7 +128,7 @@ FAILURES: Mapping[int, Failure] = {
         "eject it, or put it where both hosts reach it",
     ),
     0xC0370027: Failure(
-        Reaction.QUARANTINE, "unreadable saved state", "discard the VM's saved state"
+        Reaction.QUARANTINE, "unreadable saved state", "discard the VM's saved state", About.VM
     ),
     0x80070035: Failure(
         Reaction.QUARANTINE, "network path not found", "check SMB (TCP 445) to the target"
@@ -152,7 +158,10 @@ FAILURES: Mapping[int, Failure] = {
     0x8007174A: Failure(Reaction.WAIT, "a node is being drained", "wait for the drain to end"),
     0x80071753: Failure(Reaction.REPLAN, "it would break an affinity rule", "plan again"),
     0x80071754: Failure(
-        Reaction.QUARANTINE, "it is a replica", "fail it over first, or leave it where it is"
+        Reaction.QUARANTINE,
+        "it is a replica",
+        "fail it over first, or leave it where it is",
+        About.VM,
     ),
 }
 

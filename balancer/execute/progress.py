@@ -29,6 +29,7 @@ class NewsKind(StrEnum):
     RETRY = "retry"
     LOST = "lost"  # a reply: only looking again tells
     ADOPTED = "adopted"
+    SET_ASIDE = "set_aside"
     SETTING_WRITTEN = "setting_written"
     SETTING_RESTORED = "setting_restored"
     SETTING_LEFT = "setting_left"

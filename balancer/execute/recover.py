@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from balancer.clock import Clock
 from balancer.errors import InternalError, RefusedError, UnreachableError
+from balancer.execute.aside import note_end
 from balancer.execute.context import Context
 from balancer.execute.move import Move, Mover, adopted
 from balancer.execute.progress import NewsKind, OnProgress, Progress, never, silent
@@ -73,6 +74,7 @@ def recover_into(
         for move in in_flight:
             mover.follow(move, sightings.get(move.migration.vm))
             if move.state.is_final:
+                note_end(move, context)
                 _note_end(move, context)
         on_progress(_progress(context, moves, started_s))
         if any(not move.state.is_final for move in moves):

@@ -13,6 +13,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 
 from balancer.errors import UnreachableError
+from balancer.execute.aside import note_end, why_aside
+from balancer.execute.breaker import counts, tripped
 from balancer.execute.context import Context
 from balancer.execute.decide import Ends, admitted, blocked_by, is_there, verdict, why_not_at_rest
 from balancer.execute.held import Held, held_back, why_unwell
@@ -28,6 +30,7 @@ from balancer.gateway.port import InFlight, Observation, Sighting
 from balancer.judge import judge_start
 from balancer.migration.forecast import dirty_rate, forecast
 from balancer.migration.rates import effective_transport, flow
+from balancer.model.aside import Aside
 from balancer.model.cluster import Cluster, Transport
 from balancer.model.outcome import Cause, MigrationState, Why
 from balancer.model.plan import Plan
@@ -72,6 +75,7 @@ class Run:
         self._over = None if by_hand else take_over(readings.known, policy, moves)
         self.settings = transports if self._over is None else (*transports, self._over)
         self.interrupted = False
+        self.unwell = False  # it was stopped for the cluster's sake
         self._by_hand = by_hand
         self._closed: Cause | None = None  # why nothing more begins, where that is no alarm
         self._context = context
@@ -87,6 +91,12 @@ class Run:
     def in_flight(self) -> list[Move]:
         """Return the moves that are asked for and not over."""
         return [move for move in self.moves if move.state in IN_FLIGHT]
+
+    @property
+    def has_failed(self) -> bool:
+        """Tell whether as much failed as went well, or something went wrong that nobody foresaw."""
+        failed, done = counts(self.moves)
+        return (failed > 0 and failed >= done) or bool(self._context.alarm and not self.unwell)
 
     @property
     def is_over(self) -> bool:
@@ -113,10 +123,18 @@ class Run:
             self._mover.follow(move, sighting)
             if move.state is MigrationState.DONE:
                 self._pulse.arrived(move, sighting)
+            if move.state.is_final:
+                self._ended(move)
         self._leave_out()
         self._settle()
         if not self._context.alarm and not self.interrupted and not self._pulse.missing:
             self._begin(interrupted)
+
+    def _ended(self, move: Move) -> None:
+        """Draw conclusions from a move that has ended, for this run and for those to come."""
+        note_end(move, self._context)
+        if not self._by_hand and (why := tripped(self.moves)):
+            self._context.stop(why)
 
     def restore_settings(self, interrupted: Callable[[], bool], poll_s: float) -> None:
         """Give hosts their settings back once nothing of ours moves; wait a while if need be."""
@@ -215,6 +233,7 @@ class Run:
                 self._hold(move, Cause(Why.HOST_UNREACHABLE, error.message))
             return
         if why := why_unwell(seen):
+            self.unwell = True
             self._context.stop(why)
             return
         if not self._by_hand and (held := self._held(seen)) is not None:
@@ -240,7 +259,8 @@ class Run:
         cluster = brought_up_to_date(cluster, self._readings.taken_s, self.moves)
         for move in chosen[:STARTS_PER_POLL]:
             self._context.renew()
-            if interrupted() or self._context.now_s - looked_s > LOOK_AGE_MAX_S:
+            stops = interrupted() or bool(self._context.alarm)
+            if stops or self._context.now_s - looked_s > LOOK_AGE_MAX_S:
                 return  # the next poll says so and cleans up, or looks again
             self._begin_if_safe(move, cluster, sightings)
 
@@ -293,6 +313,9 @@ class Run:
         if why is not None and is_final:
             self._mover.skip(move, why)
             return
+        if not self._by_hand and (aside := why_aside(self._asides(), move)) is not None:
+            self._mover.skip(move, aside)
+            return
         if late := self._context.may_start(self._context.now, move.expected_s):
             self._mover.skip(move, Cause(Why.WINDOW, late))
             return
@@ -302,6 +325,11 @@ class Run:
             return
         move.heartbeat = sighting.heartbeat if sighting is not None else None
         self._mover.begin(move)
+        if move.state.is_final:
+            self._ended(move)
+
+    def _asides(self) -> tuple[Aside, ...]:
+        return self._context.store.asides.active(self._context.lease.cluster, self._context.now)
 
     def _judged(self, move: Move, cluster: Cluster) -> Cause | None:
         """Return what the judge has against starting this move now; None when nothing."""

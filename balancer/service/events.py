@@ -46,6 +46,8 @@ class EventKind(StrEnum):
     - `visit_asked`, `visit_started` [fence]: what a fleet tells instead, each time
     - `job_retried`: a worker fell silent, and its cluster was given to the others
     - `frozen` [where: store|cluster, reason], `thawed`
+    - `fell_back` [failed_runs], `acts_again`: whether too many runs in a row failed to go on
+      unattended
     - `held_back` [why], `held_no_more`: whether cycles may carry plans out; told once a change
 
     Reading:
@@ -65,6 +67,7 @@ class EventKind(StrEnum):
     - `migration_done` [the same, and elapsed_s]
     - `migration_failed`, `migration_cancelled`, `migration_skipped` [vm, source, target, why]
     - `migration_retried`, `reply_lost`, `migration_adopted`
+    - `set_aside` (subject: what failed and is left alone for a while; the text says until when)
     - `setting_written`, `setting_restored`, `setting_left`
     - `run_stopped` (nothing more is started; the text says why), `run_interrupted`, `noted`
 
@@ -91,6 +94,8 @@ class EventKind(StrEnum):
     JOB_RETRIED = "job_retried"
     FROZEN = "frozen"
     THAWED = "thawed"
+    FELL_BACK = "fell_back"
+    ACTS_AGAIN = "acts_again"
     HELD_BACK = "held_back"
     HELD_NO_MORE = "held_no_more"
     SAMPLED = "sampled"
@@ -116,6 +121,7 @@ class EventKind(StrEnum):
     MIGRATION_RETRIED = "migration_retried"
     REPLY_LOST = "reply_lost"
     MIGRATION_ADOPTED = "migration_adopted"
+    SET_ASIDE = "set_aside"
     SETTING_WRITTEN = "setting_written"
     SETTING_RESTORED = "setting_restored"
     SETTING_LEFT = "setting_left"
@@ -138,6 +144,7 @@ class EventKind(StrEnum):
 _ERRORS = frozenset(
     {
         EventKind.LOOP_STUCK,
+        EventKind.FELL_BACK,
         EventKind.CYCLE_FAILED,
         EventKind.RUN_STOPPED,
         EventKind.DRAIN_FAILED,
@@ -154,6 +161,7 @@ _WARNINGS = frozenset(
         EventKind.HOST_LOST,
         EventKind.PLAN_EXPIRED,
         EventKind.MIGRATION_FAILED,
+        EventKind.SET_ASIDE,
         EventKind.REPLY_LOST,
         EventKind.SETTING_LEFT,
         EventKind.HOOK_FAILED,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from balancer.execute.held import Held
 from balancer.service.events import EventKind
 from balancer.service.telling import Teller
+from balancer.store.breakers import Breaker
 
 
 class Holding:
@@ -13,6 +16,24 @@ class Holding:
     def __init__(self, tell: Teller) -> None:
         self._tell = tell
         self._text = ""
+        self._cautious = False
+
+    def cautious(self, breaker: Breaker | None, now: datetime) -> bool:
+        """Tell whether too many runs failed to go on unattended; say so when that changes."""
+        is_open = breaker is not None and breaker.is_open(now)
+        if is_open != self._cautious:
+            self._cautious = is_open
+            if breaker is not None and breaker.open_until is not None and is_open:
+                text = (
+                    f"{breaker.failed_runs} runs in a row failed: until "
+                    f"{breaker.open_until:%Y-%m-%d %H:%M} UTC plans are only recommended "
+                    f"({breaker.reason})"
+                )
+                data = {"failed_runs": breaker.failed_runs}
+                self._tell(EventKind.FELL_BACK, text, data=data)
+            else:
+                self._tell(EventKind.ACTS_AGAIN, "plans are carried out unattended again")
+        return is_open
 
     def noted(self, held: Held | None) -> None:
         """Take note of what a cycle found."""

@@ -333,12 +333,13 @@ class ClusterLoop:
 
     def _run_cycle(self, lease: Lease, late_s: float) -> Cycle:
         self.busy_with = "balancing"
-        policy = self.setup.policy
-        is_auto = policy.mode is Mode.AUTO
+        mode = self._mode()
+        is_auto = mode is Mode.AUTO
         desk = self._desk(lease, None)
         first_run = self.setup.service.auto.first_run
         most = cap(self._store.journal, self.name, first_run) if is_auto else None
-        cycled = cycle(desk, policy.mode, trigger="schedule", late_s=late_s, max_migrations=most)
+        cycled = cycle(desk, mode, trigger="schedule", late_s=late_s, max_migrations=most)
+        self._mode()  # tells at once if this run was one too many
         if cycled.result == "recommended" and cycled.plan is not None:
             plan = self._pending = cycled.plan
             told = self._tell.of(plan=plan.id)
@@ -347,6 +348,13 @@ class ClusterLoop:
             data: dict[str, Value] = {"migrations": many, "expires_at": plan.expires_at.isoformat()}
             told(EventKind.APPROVAL_WANTED, text, data=data)
         return cycled
+
+    def _mode(self) -> Mode:
+        """Return what the policy says, or less after too many runs that failed."""
+        mode = self.setup.policy.mode
+        breaker = self._store.breakers.of(self.name) if mode is Mode.AUTO else None
+        is_cautious = self._holding.cautious(breaker, self._clock.now())
+        return Mode.RECOMMEND if is_cautious else mode
 
     def _why_not(self) -> tuple[str, str] | None:
         """Return a word and a sentence on why no cycle begins now."""

@@ -9,7 +9,9 @@ from sqlalchemy import Engine
 
 from balancer.clock import Clock
 from balancer.store.address import Address, is_sqlite, named, where
+from balancer.store.asides import Asides
 from balancer.store.audit import Audit
+from balancer.store.breakers import Breakers
 from balancer.store.campaigns import Campaigns
 from balancer.store.drains import Drains
 from balancer.store.engine import open_engine, open_engine_read_only, reading_engine
@@ -41,6 +43,8 @@ class Store:
         self.requests = Requests(engine, reading, location)
         self.freezes = Freezes(engine, reading, location)
         self.approvals = Approvals(engine, reading, location)
+        self.asides = Asides(engine, reading, location)
+        self.breakers = Breakers(engine, reading, location)
         self.marks = Marks(engine, reading, location)
         self.thinning = Thinning(engine, reading, location)
         self.drains = Drains(engine, reading, location)

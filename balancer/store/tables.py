@@ -233,6 +233,35 @@ freezes = Table(
     Column("reason", Text, nullable=False),
 )
 
+# What failed and is set aside for a while; empty words mean "any".
+asides = Table(
+    "asides",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("cluster", String, nullable=False),
+    Column("vm", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("source", String, nullable=False),
+    Column("target", String, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("code", BigInteger),
+    Column("reason", Text, nullable=False),
+    UniqueConstraint("cluster", "vm", "source", "target"),
+)
+
+# Clusters whose last run failed; the next that goes well deletes the row.
+breakers = Table(
+    "breakers",
+    metadata,
+    Column("cluster", String, primary_key=True),
+    Column("failed_runs", Integer, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("open_until", Instant),
+    Column("reason", Text, nullable=False),
+)
+
 approvals = Table(
     "approvals",
     metadata,
