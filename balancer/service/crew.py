@@ -144,6 +144,9 @@ class Crew:
             await work
         except BalancerError as error:
             self._tell(EventKind.STORE_FAILED, error.message)
+        except Exception as error:  # noqa: BLE001 -- a worker without its queue would only look well
+            text = f"internal error: {type(error).__name__}: {error}"
+            self._tell(EventKind.STORE_FAILED, text)
 
     def _leave_queue(self) -> None:
         if self._serving is not None:

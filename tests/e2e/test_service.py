@@ -123,7 +123,7 @@ def daemon(
             ),
         )
     try:
-        until(lambda: "READY=1" in listener.lines(), 60, log.read_text)
+        until(lambda: "READY=1" in listener.lines(), 150, log.read_text)
         yield Running(process, listener, log, site)
     finally:
         if process.poll() is None:
