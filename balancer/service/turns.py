@@ -7,13 +7,12 @@ moves, to renew a lease, or to write a line into the journal.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LOOK_S = 5.0
-USEFUL_MAX = 4  # beyond, they wait for one another within the interpreter
+AT_A_TIME = 4  # so that small clusters get past a large one that plans for a minute
 
 
 class Turns:
@@ -33,4 +32,4 @@ class Turns:
             self._free.release()
 
 
-PLANNING = Turns(min(USEFUL_MAX, os.cpu_count() or 1))  # one for the process, as its processors are
+PLANNING = Turns(AT_A_TIME)  # one for the process, as the interpreter is
