@@ -96,10 +96,9 @@ class Clearing:
         tried.targets.append(target)
         tried.asked_s, tried.waits = context.now_s, True
         try:
-            if thing.kind is Kind.VOLUME:
-                context.gateway.move_volume(thing.key, target, context.lease.fence)
-            else:
-                context.gateway.move_group(thing.key, target, context.lease.fence)
+            gateway, is_volume = context.gateway, thing.kind is Kind.VOLUME
+            move = gateway.move_volume if is_volume else gateway.move_group
+            context.act_anywhere(lambda fence: move(thing.key, target, fence))
         except ReplyLostError:
             context.tell(NewsKind.LOST, thing.name, f"{text} to {target}: no reply; looking")
         except (MoveRefusedError, UnreachableError) as error:

@@ -86,13 +86,17 @@ class Context:
         the host has seen the new one it turns the old request away, whenever that is its turn.
         """
         fence = self.lease.fence
+        answer = self.act_anywhere(request)
+        self._note_shown(host, fence)
+        return answer
+
+    def act_anywhere(self, request: Callable[[int], T]) -> T:
+        """Send a request with our number to whichever node takes it."""
         try:
-            answer = request(fence)
+            return request(self.lease.fence)
         except ReplyLostError:
             self.lease = self.store.leases.advance(self.lease)
             raise
-        self._note_shown(host, fence)
-        return answer
 
     def turned_away_since_s(self, host: str, fence: int) -> float | None:
         """Return since when a host turns away requests with `fence`, having let it know ours.

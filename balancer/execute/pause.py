@@ -21,7 +21,9 @@ def set_paused(context: Context, host: str, *, paused: bool) -> bool:
     for _ in range(PAUSE_TRIES):
         context.renew()
         try:
-            context.gateway.set_node(host, paused=paused, fence=context.lease.fence)
+            context.act_anywhere(
+                lambda fence: context.gateway.set_node(host, paused=paused, fence=fence)
+            )
         except MoveRefusedError as error:
             why = error.message
             break

@@ -266,10 +266,9 @@ class Resuming:
                 context.lease, record.id, subject, thing.host, "back", context.now
             )
         try:
-            if thing.kind is Kind.VOLUME:
-                context.gateway.move_volume(thing.key, thing.host, context.lease.fence)
-            else:
-                context.gateway.move_group(thing.key, thing.host, context.lease.fence)
+            gateway, is_volume = context.gateway, thing.kind is Kind.VOLUME
+            move = gateway.move_volume if is_volume else gateway.move_group
+            context.act_anywhere(lambda fence: move(thing.key, thing.host, fence))
         except ReplyLostError:
             return True  # looking tells
         except MoveRefusedError as error:

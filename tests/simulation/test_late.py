@@ -8,8 +8,10 @@ from itertools import pairwise
 import pytest
 
 from balancer.errors import RefusedError
+from balancer.execute.context import Context
 from balancer.execute.executor import execute
 from balancer.execute.machine import SETTLE_UNKNOWN_S
+from balancer.execute.pause import set_paused
 from balancer.execute.recover import recover
 from balancer.gateway.port import Sighting
 from balancer.gateway.simulator.faults import Fault, FaultKind
@@ -19,6 +21,7 @@ from balancer.model.plan import Plan
 from balancer.policy.policy import Policy, TransportPolicy
 from balancer.store.records import TransitionKind
 from balancer.store.store import Store
+from tests.simulation.draining import empty, furnished, holds, is_paused
 from tests.simulation.small import Small
 from tests.simulation.traps import PowerCut, Trap, TrappedGateway
 
@@ -231,3 +234,27 @@ def test_a_start_that_mends_does_not_conclude_for_a_host_that_does_not_take_note
         bench.fault(FaultKind.SILENT, "h1", WRITE)
         with pytest.raises(RefusedError, match="nobody can say"):
             bench.mend()
+
+
+def test_a_late_pause_does_not_come_over_a_node_that_was_taken_back() -> None:
+    small = Small()
+    late = Fault(FaultKind.LATE, function="Set-LbNode", count=1, delay_s=100.0)
+    inject(small.world, late)
+    with Store.open("sqlite://") as store, store.leases.hold("small", "me", small.clock) as lease:
+        context = Context(small.gateway, store, small.clock, lease)
+        assert set_paused(context, "h2", paused=True)
+        assert set_paused(context, "h2", paused=False)
+        small.clock.sleep(200.0)
+        assert not is_paused(small, "h2")
+
+
+def test_a_late_move_of_a_role_does_not_come_over_a_newer_one() -> None:
+    small = furnished()
+    late = Fault(FaultKind.LATE, function="Move-LbGroup", count=1, delay_s=500.0)
+    inject(small.world, late)
+    with Store.open("sqlite://") as store:
+        report = empty(small, store, "h1")
+        assert report.end is RunEnd.DONE
+        where = {host: holds(small, host) for host in small.world.machines}
+        small.clock.sleep(600.0)
+        assert {host: holds(small, host) for host in small.world.machines} == where
