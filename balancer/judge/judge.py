@@ -12,6 +12,7 @@ from balancer.judge.settings import settings_faults, transport_fault, transports
 from balancer.judge.turns import hour_faults, turn_faults
 from balancer.model.cluster import Cluster
 from balancer.model.plan import Plan
+from balancer.policy.lifted import lifted
 from balancer.policy.policy import Policy
 from balancer.policy.said import what_is_said
 
@@ -32,6 +33,7 @@ def judge(
         max_migrations: The command line's cap, where one was given.
     """
     found: list[Finding] = []
+    cluster = lifted(cluster, policy)
     if plan.cluster.casefold() != cluster.name.casefold():
         text = f"the plan is for cluster {plan.cluster!r}, this is {cluster.name!r}"
         found.append(Finding(Code.WRONG_CLUSTER, plan.id, text))

@@ -18,6 +18,7 @@ from balancer.model.cluster import Cluster, Host, ManagedBy
 from balancer.model.plan import Migration, Plan
 from balancer.model.rule import AllowedHosts, Cap, InTurn, OnlyWhen, Unit
 from balancer.policy.capacity import cpu_reservable, cpu_reserve, fixed_cores, usable
+from balancer.policy.lifted import lifted
 from balancer.policy.policy import Policy
 from balancer.policy.said import what_is_said
 
@@ -56,6 +57,7 @@ def judge_start(
             target is None where nobody knows it, and then it may be any host.
         at: When it would start, for rules on hours; None leaves those to the caller.
     """
+    cluster = lifted(cluster, policy)
     faults = tuple(_progress_faults(cluster, plan, starting, done, running, dropped))
     if faults:
         return faults

@@ -36,6 +36,7 @@ from balancer.policy.capacity import (
     usable,
 )
 from balancer.policy.consistency import refuse_contradictions
+from balancer.policy.lifted import lifted
 from balancer.policy.policy import Goal, Policy
 from balancer.policy.said import Said, what_is_said
 
@@ -252,6 +253,7 @@ def build(
             remedy="use goal: rules-only, relieve or balance",
         )
     refuse_contradictions(cluster, policy)
+    cluster = lifted(cluster, policy)
     hosts = tuple(sorted(cluster.hosts, key=lambda host: host.name))
     vms = tuple(sorted(cluster.vms, key=lambda vm: vm.id))
     index = {host.name: at for at, host in enumerate(hosts)}

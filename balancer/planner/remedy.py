@@ -20,7 +20,7 @@ REMEDIES: Mapping[str, str] = {
     Blocker.MIGRATING: "wait until the migration that somebody else began has ended",
     Blocker.REPLICA: "fail it over, or leave it: it receives a replica and serves nobody",
     Blocker.LOCAL_STORAGE: f"move its files to a shared volume, or {_SHUT_DOWN}",
-    Blocker.SHARED_DISK: f"move it by hand while the other members run, or {_SHUT_DOWN}",
+    Blocker.SHARED_DISK: f"allow it by a rule one_at_a_time with shared_disks, or {_SHUT_DOWN}",
     Blocker.LOCKED: "unlock its group (LockedFromMoving), or let the cluster's rules be read",
     Blocker.CPU_FEATURES: "turn on processor compatibility while it is off",
     Blocker.CPU_VENDOR: _SHUT_DOWN,

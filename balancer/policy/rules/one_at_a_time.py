@@ -16,10 +16,16 @@ class OneAtATime(Rule):
 
     The blackouts of two nodes at once would cost a guest cluster its quorum. If one migration
     fails, those of the others that come after it are not begun.
+
+    Args:
+        shared_disks: Whether VMs with shared disks (VHD sets, shared VHDX) move as well. By default
+            they stay: it is known to work within one cluster's shared volumes only.
     """
 
     kind: ClassVar[str] = "one_at_a_time"
     withheld: ClassVar[frozenset[str]] = frozenset({"hard", "during"})
+
+    shared_disks: bool = False
 
     def says(self, cluster: Cluster) -> tuple[Form, ...]:
         """Say which VMs take turns."""

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from balancer.judge import Code, judge
+from balancer.judge import Code, judge, judge_start
 from balancer.model.cluster import Cluster
+from balancer.model.rule import SelectBy, Selector
 from balancer.planner import plan, why_not
 from balancer.policy.policy import Goal, Policy
+from balancer.policy.rules import BalancerVm, OneAtATime, OnlyDuring
+from balancer.policy.windows import Span
 from tests.notation import GIB, cluster
 from tests.unit.judge.plans import leg, plan_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SEEN = cluster("h1 64G 16c draining: a 8G, b 8G\nh2 64G 8c:\nh3 16G 16c:\n")
 RULES_ONLY = Policy(goal=Goal.RULES_ONLY)
+
+
+def pick(*names: str) -> tuple[Selector, ...]:
+    return tuple(Selector(SelectBy.EXACT, name) for name in names)
 
 
 def with_vm(name: str, seen: Cluster = SEEN, **facts: Any) -> Cluster:
@@ -86,3 +93,47 @@ def test_a_host_without_processors_left_says_so() -> None:
     seen = with_vm("a", cpu_reserved_cores=10.0)
     (text,) = why_not(seen, RULES_ONLY, "a", "h2")
     assert text == "h2 has no processors left for its CPU reserve"
+
+
+def test_members_of_a_guest_cluster_move_where_the_policy_allows_it_and_in_turn() -> None:
+    seen = with_vm("b", with_vm("a", blocked_by=("shared_disk",)), blocked_by=("shared_disk",))
+    assert plan(seen, RULES_ONLY, now=NOW).migrations == ()
+    strict = dataclasses.replace(RULES_ONLY, rules=(OneAtATime(vms=pick("a", "b")),))
+    assert plan(seen, strict, now=NOW).migrations == ()
+    rule = OneAtATime(vms=pick("a", "b"), shared_disks=True)
+    policy = dataclasses.replace(RULES_ONLY, rules=(rule,))
+    made = plan(seen, policy, now=NOW)
+    assert judge(seen, policy, made) == ()
+    first, second = made.migrations
+    assert second.after == (first.id,)
+    assert not judge_start(seen, policy, made, first.id, done=(), running=())
+    assert judge_start(seen, strict, made, first.id, done=(), running=())
+
+
+def test_a_member_does_not_start_while_somebody_moves_another() -> None:
+    rule = OneAtATime(vms=pick("a", "b"))
+    policy = dataclasses.replace(RULES_ONLY, rules=(rule,))
+    made = plan_of(SEEN, leg("a: h1 > h2"))
+    (finding,) = judge_start(
+        SEEN, policy, made, "a", done=(), running=(), foreign=[("b", "h1", "h3")]
+    )
+    assert finding.code is Code.RULE_DURING
+    assert "while b is under way" in finding.message
+
+
+def test_the_balancer_does_not_move_itself_while_anything_else_moves() -> None:
+    policy = dataclasses.replace(RULES_ONLY, rules=(BalancerVm(vms=pick("a")),))
+    made = plan_of(SEEN, leg("a: h1 > h2"))
+    assert judge_start(SEEN, policy, made, "a", done=(), running=()) == ()
+    found = judge_start(SEEN, policy, made, "a", done=(), running=(), foreign=[("b", "h1", "h3")])
+    assert {one.code for one in found} == {Code.RULE_DURING}
+
+
+def test_a_vm_with_hours_of_its_own_does_not_start_outside_of_them() -> None:
+    rule = OnlyDuring(vms=pick("a"), windows=(Span(from_minute=0, to_minute=60),))
+    policy = dataclasses.replace(RULES_ONLY, rules=(rule,))
+    made = plan_of(SEEN, leg("a: h1 > h2"))
+    for minute, starts in ((0, True), (59, True), (60, False), (600, False)):
+        at = NOW + timedelta(minutes=minute)
+        found = judge_start(SEEN, policy, made, "a", done=(), running=(), at=at)
+        assert (found == ()) is starts, minute
