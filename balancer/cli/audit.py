@@ -16,7 +16,6 @@ from balancer.cli.terminal import out
 from balancer.clock import SystemClock
 from balancer.config import load_config
 from balancer.policy.quantities import parse_duration
-from balancer.store.address import is_absent
 from balancer.store.audit import AuditEntry
 from balancer.store.store import Store
 
@@ -65,8 +64,8 @@ def command(source: Source, since: datetime | None, limit: int | None, *, as_jso
     if limit is None and since is None and not as_json:
         limit = LINES_SHOWN
     entries: tuple[AuditEntry, ...] = ()
-    if not is_absent(config.store):
-        with Store.open_read_only(config.store) as store:
+    if (store := Store.peek(config.store)) is not None:
+        with store:
             entries = store.audit.entries(cluster=cluster, since=since, limit=limit)
     if as_json:
         print_json(json.dumps({"audit": [_plain(entry) for entry in entries]}, ensure_ascii=False))

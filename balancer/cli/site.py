@@ -16,7 +16,6 @@ from balancer.gateway.port import Gateway
 from balancer.model.aside import Aside
 from balancer.policy.load import load_policy
 from balancer.policy.policy import Policy
-from balancer.store.address import is_absent
 from balancer.store.store import Store
 
 
@@ -77,7 +76,7 @@ def observe_site(source: Source) -> Read:
     with site.gateway(clock) as gateway:
         seen = gateway.observe()
     asides: tuple[Aside, ...] = ()
-    if not is_absent(site.config.store):
-        with Store.open_read_only(site.config.store) as store:
+    if (store := Store.peek(site.config.store)) is not None:
+        with store:
             asides = store.asides.active(site.name, clock.now())
     return Read(seen.cluster, snapshot_sha256(seen.cluster), seen.notes, asides)

@@ -18,7 +18,6 @@ from balancer.clock import SystemClock
 from balancer.config import load_config
 from balancer.execute.requests import is_served
 from balancer.model.aside import Aside
-from balancer.store.address import is_absent
 from balancer.store.breakers import Breaker
 from balancer.store.leases import Lease
 from balancer.store.records import MoveRecord, RunRecord, SettingRecord
@@ -44,14 +43,11 @@ def command(source: Source, runs: int, *, as_json: bool) -> int:
     names = [part.name for part in config.document.clusters]
     if source.cluster is not None:
         names = [config.cluster(source.cluster).name]
-    if is_absent(config.store):
+    if (store := Store.peek(config.store)) is None:
         found = [_Status(name) for name in names]
     else:
-        store = Store.open_read_only(config.store)
-        try:
+        with store:
             found = [_status(store, name, runs, SystemClock().now()) for name in names]
-        finally:
-            store.close()
     if as_json:
         document = {"clusters": [dataclasses.asdict(status) for status in found]}
         print_json(json.dumps(document, default=_plain, ensure_ascii=False))

@@ -42,11 +42,6 @@ def is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
-def is_absent(location: Address) -> bool:
-    """Tell whether there certainly is no store yet: a file that does not exist."""
-    return isinstance(location, Path) and not location.exists()
-
-
 def holds_password(url: URL) -> bool:
     """Tell whether the URL itself carries a secret."""
     return url.password is not None or any(word in url.query for word in _SECRETS)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from balancer.store.address import Address
 from balancer.store.dump import dump
-from balancer.store.faults import StoreError, UnusableStoreError
+from balancer.store.faults import NoStoreError, StoreError, UnusableStoreError
 
 PAGES_AT_A_TIME = 2048  # 8 MiB; in between, writers have their turn
 PAUSE_S = 0.01
@@ -28,9 +28,7 @@ def back_up(store: Address, file: Path) -> int:
         StoreError: The copy cannot be written, or is damaged; what was at `file` is untouched.
     """
     if isinstance(store, Path) and not store.is_file():
-        raise UnusableStoreError(
-            f"there is no store at {store}", remedy="it is created by the first run"
-        )
+        raise NoStoreError(str(store))
     if isinstance(store, Path) and file.exists() and file.samefile(store):
         raise UnusableStoreError(f"{file} is the store itself", remedy="name another file")
     beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")

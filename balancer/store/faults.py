@@ -15,6 +15,15 @@ class UnusableStoreError(InputError):
     """What was named as the store is not one, or not one that we can open."""
 
 
+class NoStoreError(UnusableStoreError):
+    """There is nothing yet where the store is to be."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(
+            f"there is no store at {location}", remedy="it is created by the first run"
+        )
+
+
 class StoreError(BalancerError):
     """The store failed at work: nothing that depends on the write was done."""
 

@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
 
-from balancer.store.faults import UnusableStoreError
+from balancer.store.faults import NoStoreError, UnusableStoreError
 
 
 def revisions(connection: Connection) -> Config:
@@ -49,6 +49,7 @@ def require_present(connection: Connection, location: str) -> None:
     """Refuse to read what does not have exactly our schema.
 
     Raises:
+        NoStoreError: There is nothing at all.
         UnusableStoreError: It has another one, or none.
     """
     present = MigrationContext.configure(connection).get_current_revision()
@@ -56,6 +57,8 @@ def require_present(connection: Connection, location: str) -> None:
     if present == scripts.get_current_head():
         return
     _refuse_newer(present, scripts, location)
+    if present is None and not inspect(connection).get_table_names():
+        raise NoStoreError(location)
     raise UnusableStoreError(
         f"the store {location} cannot be read: "
         + ("it is not a store" if present is None else "an older version wrote it"),

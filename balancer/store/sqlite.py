@@ -26,7 +26,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from balancer.clock import SystemClock
-from balancer.store.faults import UnusableStoreError
+from balancer.store.faults import NoStoreError
 
 BUSY_TIMEOUT_MS = 30_000  # writers queue: the longest commit, a fleet's samples, takes under 1 s
 READERS = 16  # connections: a read takes a millisecond
@@ -51,9 +51,7 @@ def read_only(url: URL) -> URL:
     """Return the URL by which the file can only be read."""
     path = Path(url.database or "")
     if not path.is_file():
-        raise UnusableStoreError(
-            f"there is no store at {path}", remedy="it is created by the first run"
-        )
+        raise NoStoreError(str(path))
     query = {"mode": "ro", "uri": "true"}
     wal = path.with_name(path.name + "-wal")
     if not wal.exists() and not os.access(path.parent, os.W_OK):

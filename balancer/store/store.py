@@ -15,6 +15,7 @@ from balancer.store.breakers import Breakers
 from balancer.store.campaigns import Campaigns
 from balancer.store.drains import Drains
 from balancer.store.engine import open_engine, open_engine_read_only, reading_engine
+from balancer.store.faults import NoStoreError
 from balancer.store.history import History
 from balancer.store.journal import Journal
 from balancer.store.leases import Leases
@@ -72,6 +73,18 @@ class Store:
         url = where(location)
         name = named(url)
         return cls(open_engine_read_only(url, name), name)
+
+    @classmethod
+    def peek(cls, location: str | Address) -> Self | None:
+        """Open a store for reading; None where there is none yet.
+
+        Raises:
+            UnusableStoreError: Its schema is not ours.
+        """
+        try:
+            return cls.open_read_only(location)
+        except NoStoreError:
+            return None
 
     def ahead_s(self, clock: Clock) -> float:
         """Return by how many seconds this machine's clock is ahead of the database server's."""

@@ -136,8 +136,9 @@ def test_a_commit_waits_for_the_disk_even_where_the_server_is_set_not_to(server:
 
 def test_a_reader_may_not_write_and_needs_a_store(server: Server) -> None:
     place = with_password(server.new_database())
-    with pytest.raises(UnusableStoreError, match="not a store"):
+    with pytest.raises(UnusableStoreError, match="there is no store"):
         Store.open_read_only(place)
+    assert Store.peek(place) is None
     with Store.open(place) as store, Store.open_read_only(place) as reader:
         with pytest.raises(StoreError, match="only be read"):
             reader.leases.acquire("c", "me", 60.0, NOW)
