@@ -91,6 +91,9 @@ class _Chains:
         there = np.flatnonzero(np.diff(np.append(starts, len(order))) > 0)
         if len(there):
             cheapest[there] = np.minimum.reduceat(total[order], starts[there], axis=0)
+        if self.problem.crowds:  # no single VM comes to a full host, but one for another does
+            full = [host for host in range(self.hosts) if not state.vacancies(host)]
+            cheapest[:, full] = np.where(np.isinf(cheapest[:, full]), 0.0, cheapest[:, full])
         now = host_costs(self.problem, state.used(), engine.mean, engine.weight).sum(axis=0)
         hope = FIRST_SHARE * cheapest - (now[:, None] + now[None, :])
         flat = np.argsort(hope, axis=None, kind="stable")
