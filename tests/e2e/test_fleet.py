@@ -145,7 +145,7 @@ def test_one_worker_is_killed_one_sleeps_and_the_third_finishes(
     assert "is no longer ours" in refused["text"]
     assert not {"migration_started", "setting_written"} & {event["event"] for event in woken}
 
-    until(lambda: bool(third.events("cycle_ended")), 240, third.log.read_text)
+    until(lambda: bool(third.events("cycle_ended")), 420, third.log.read_text)
     until(lambda: not status(site)["open_moves"], 60)
     assert third.events("run_ended")[-1]["end"] == "done"
     no_two_executors(site)
