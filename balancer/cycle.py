@@ -21,11 +21,13 @@ from balancer.execute.window import MayStart
 from balancer.formats.plan import plan_to_json
 from balancer.formats.snapshot import snapshot_sha256
 from balancer.gateway.port import Gateway, Observation
+from balancer.hindsight import Hindsight, hindsight
 from balancer.judge import judge
 from balancer.model.cluster import Cluster
 from balancer.model.outcome import RunReport
+from balancer.model.past import Past
 from balancer.model.plan import Migration, Plan
-from balancer.planner import plan
+from balancer.planner import EFFORT, plan
 from balancer.policy.consistency import rule_warnings
 from balancer.policy.policy import Mode, Policy
 from balancer.store.leases import Lease
@@ -106,6 +108,7 @@ def run_cycle(
     *,
     max_migrations: int | None = None,
     may_start: MayStart | None = None,
+    unattended: bool = False,
     watcher: Watcher = NOBODY,
 ) -> Cycle:
     """Bring a cluster within its policy, or go as far towards it as `mode` allows.
@@ -137,9 +140,11 @@ def run_cycle(
     asides = site.store.asides.active(site.lease.cluster, site.clock.now())
     cluster, policy = heeding(seen.cluster, site.policy, asides)
     with site.turn():
+        behind = hindsight(site.store, cluster, policy, site.clock.now(), unattended=unattended)
         judged = plan_and_judge(
             cluster,
             policy,
+            behind=behind,
             max_migrations=max_migrations,
             interrupted=site.interrupted,
             sha256=snapshot_sha256(seen.cluster),
@@ -218,36 +223,52 @@ def plan_and_judge(
     cluster: Cluster,
     policy: Policy,
     *,
+    behind: Hindsight | None = None,
     seed: int = 0,
     max_migrations: int | None = None,
     time_limit_s: float | None = None,
     elapsed_s: Callable[[], float] | None = None,
     interrupted: Callable[[], bool] | None = None,
     sha256: str = "",
+    effort: float = EFFORT,
 ) -> Judged:
     """Plan, and let nothing out that the independent judge objects to.
+
+    With hindsight both go by the demand that follows from history, not by the last reading; the
+    plan is bound to the reading.
 
     Raises:
         InputError: Rules contradict each other.
         InternalError: The planner made a plan that the judge refuses; nothing was done.
     """
+    seen, past = (cluster, None) if behind is None else (behind.cluster, behind.past)
     made = plan(
-        cluster,
+        seen,
         policy,
         now=moment_of(cluster),
         seed=seed,
+        past=past,
         max_migrations=max_migrations,
         snapshot_sha256=sha256 or snapshot_sha256(cluster),
         elapsed_s=elapsed_s,
         time_limit_s=time_limit_s,
         interrupted=interrupted,
+        effort=effort,
     )
-    return Judged(judged(cluster, policy, made, max_migrations), rule_warnings(cluster, policy))
+    notes = () if behind is None else behind.notes
+    warnings = (*notes, *rule_warnings(cluster, policy))
+    return Judged(judged(seen, policy, made, max_migrations, past), warnings)
 
 
-def judged(cluster: Cluster, policy: Policy, made: Plan, max_migrations: int | None = None) -> Plan:
+def judged(
+    cluster: Cluster,
+    policy: Policy,
+    made: Plan,
+    max_migrations: int | None = None,
+    past: Past | None = None,
+) -> Plan:
     """Return the plan unchanged if the judge has nothing against it."""
-    findings = judge(cluster, policy, made, max_migrations=max_migrations)
+    findings = judge(cluster, policy, made, max_migrations=max_migrations, past=past)
     if findings:
         told = "; ".join(f"{one.subject}: {one.message}" for one in findings[:3])
         raise InternalError(

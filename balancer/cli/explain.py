@@ -46,7 +46,8 @@ def command(source: Source, plan_file: Path | None, question: str | None, *, as_
     else:
         seen = source.read()
         cluster, policy = heeding(seen.cluster, source.policy(), seen.asides)
-        made = plan_and_judge(cluster, policy, sha256=seen.sha256)
+        behind = source.behind(cluster, policy)
+        made = plan_and_judge(cluster, policy, behind=behind, sha256=seen.sha256)
         for text in (*seen.warnings, *made.warnings):
             warn(text)
         plan = made.plan
@@ -78,8 +79,10 @@ def _answer(source: Source, question: str, *, as_json: bool) -> int:
     cluster, policy = heeding(seen.cluster, source.policy(), seen.asides)
     vm_text, host = _split(cluster, question)
     vm = pick_vm(cluster, vm_text)
+    behind = source.behind(cluster, policy)
+    needed, past = (cluster, None) if behind is None else (behind.cluster, behind.past)
     hosts = [host] if host else sorted(h.name for h in cluster.hosts if h.name != vm.host)
-    found = {name: list(why_not(cluster, policy, vm.id, name)) for name in hosts}
+    found = {name: list(why_not(needed, policy, vm.id, name, past)) for name in hosts}
     if as_json:
         print_json({"vm": vm.id, "name": vm.name, "host": vm.host, "against": found})
         return 0

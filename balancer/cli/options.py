@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
@@ -16,6 +16,9 @@ from balancer.errors import InputError
 from balancer.model.aside import Aside
 from balancer.model.cluster import Cluster
 from balancer.policy.policy import Policy
+
+if TYPE_CHECKING:
+    from balancer.hindsight import Hindsight
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,6 +59,14 @@ class Source:
         from balancer.cli.site import observe_site  # noqa: PLC0415 -- start-up time
 
         return observe_site(self)
+
+    def behind(self, cluster: Cluster, policy: Policy) -> Hindsight | None:
+        """Return what the site's records know of the past; None for a snapshot from a file."""
+        if self.snapshot is not None:
+            return None
+        from balancer.cli.site import look_back  # noqa: PLC0415 -- start-up time
+
+        return look_back(self, cluster, policy)
 
     def policy(self) -> Policy:
         """Load the policy named on the command line, else the site's, else the built-in one."""

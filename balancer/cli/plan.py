@@ -70,6 +70,7 @@ def command(
         made = plan_and_judge(
             cluster,
             policy,
+            behind=source.behind(cluster, policy),
             seed=seed,
             max_migrations=max_migrations,
             time_limit_s=time_limit,

@@ -13,7 +13,9 @@ from balancer.config import ClusterPart, Config, load_config
 from balancer.connect import connect
 from balancer.formats.snapshot import snapshot_sha256
 from balancer.gateway.port import Gateway
+from balancer.hindsight import Hindsight, hindsight
 from balancer.model.aside import Aside
+from balancer.model.cluster import Cluster
 from balancer.policy.load import load_policy
 from balancer.policy.policy import Policy
 from balancer.store.store import Store
@@ -68,6 +70,15 @@ def _policy(config: Config, part: ClusterPart, given: Path | None) -> Policy:
     if part.policy is not None:
         return load_policy(config.beside(part.policy))
     return Policy()
+
+
+def look_back(source: Source, cluster: Cluster, policy: Policy) -> Hindsight | None:
+    """Return what the records know of the cluster's past; None where there are none yet."""
+    store = Store.peek(open_site(source).config.store)
+    if store is None:
+        return None
+    with store:
+        return hindsight(store, cluster, policy, SystemClock().now(), unattended=False)
 
 
 def observe_site(source: Source) -> Read:

@@ -15,6 +15,7 @@ from balancer.formats.tables import resolved, table
 from balancer.model.outcome import Why
 from balancer.model.rule import Rule
 from balancer.policy.rules import KINDS
+from balancer.policy.stability import LEVELS, numbers
 from balancer.policy.vocabulary import written_fields
 
 _OPENING = """\
@@ -89,6 +90,20 @@ bind scheduled runs and approved plans, and `balancer apply` and `balancer move`
 
 """
 
+
+_LEVELS_OPENING = """\
+## Levels of `aggressiveness`
+
+A level is a shorthand for these keys; what is written itself wins. `balancer policy` prints every
+number that is in force. Rules and draining hosts are seen to at every level, at once.
+
+Demand is taken from history as follows: the percentile of each VM's recent readings without the
+highest, scaled to what the VMs of a host have shown together; drawn towards the VM's usual by as
+much as its deviations have not lasted before; and moved by what a daily or weekly season or a trend
+has ahead, where its days prove one. A host is overloaded, or uneven, only once it has been for
+`hold`. Memory is always the last reading's.
+
+"""
 
 _DOCUMENTS = """\
 # Documents: snapshots, plans, run reports
@@ -184,12 +199,27 @@ def policy_reference() -> str:
         inner = resolved(part, made)
         if inner.get("type") == "object":
             parts += [f"## `{name}`\n", f"{inner['description']}\n", table(inner, made), ""]
+        if name == "aggressiveness":
+            parts += [_LEVELS_OPENING + _levels(), ""]
     parts += [_WINDOWS + table(made["$defs"]["SpanEntry"], made), "", _SELECTORS, _RULES]
     for name, kind in sorted(KINDS.items()):
         parts += [f"### `{name}`\n", f"{_about(kind)}\n"]
         parts += [f"```yaml\nrules:\n  - {example(kind)}\n```", ""]
         parts += [table(made["$defs"][f"{name}_rule"], made), ""]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _levels() -> str:
+    """Return what each level of aggressiveness stands for, key by key."""
+    rows = {level: numbers(value) for level, value in LEVELS.items()}
+    lines = [
+        "| key | " + " | ".join(str(level) for level in rows) + " |",
+        "|---|" + "--:|" * len(rows),
+    ]
+    for key in next(iter(rows.values())):
+        values = " | ".join(row[key] for row in rows.values())
+        lines.append(f"| `{key}` | {values} |")
+    return "\n".join(lines)
 
 
 def _about(kind: type[Rule]) -> str:

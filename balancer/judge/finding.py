@@ -31,6 +31,10 @@ class Code(StrEnum):
     CAP_MIGRATIONS = "cap-migrations"
     CAP_BYTES = "cap-bytes"
     CAP_DURATION = "cap-duration"
+    CAP_DAY = "cap-day"
+    # The recent past
+    COOLDOWN = "cooldown"
+    UNDONE = "undone"
     # The end of the plan
     MEMORY_END = "memory-end"
     OVERLOAD = "overload"

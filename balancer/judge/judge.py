@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from balancer.judge.calm import calm_faults
 from balancer.judge.during import memory_faults, reserve_faults, rule_during_faults
 from balancer.judge.end import end_faults, rule_end_faults
 from balancer.judge.finding import Code, Finding
@@ -11,6 +12,7 @@ from balancer.judge.order import order_faults, order_of
 from balancer.judge.settings import settings_faults, transport_fault, transports_in_plan
 from balancer.judge.turns import hour_faults, turn_faults
 from balancer.model.cluster import Cluster
+from balancer.model.past import Past
 from balancer.model.plan import Plan
 from balancer.policy.lifted import lifted
 from balancer.policy.policy import Policy
@@ -18,7 +20,12 @@ from balancer.policy.said import what_is_said
 
 
 def judge(
-    cluster: Cluster, policy: Policy, plan: Plan, *, max_migrations: int | None = None
+    cluster: Cluster,
+    policy: Policy,
+    plan: Plan,
+    *,
+    max_migrations: int | None = None,
+    past: Past | None = None,
 ) -> tuple[Finding, ...]:
     """Judge `plan` on the snapshot it was made for; no finding means that it is legal.
 
@@ -31,6 +38,7 @@ def judge(
         policy: The policy in force.
         plan: The plan, from whatever source.
         max_migrations: The command line's cap, where one was given.
+        past: What cool-downs and the day's budget go by; without it they are not judged.
     """
     found: list[Finding] = []
     cluster = lifted(cluster, policy)
@@ -39,6 +47,8 @@ def judge(
         found.append(Finding(Code.WRONG_CLUSTER, plan.id, text))
     found += limit_faults(cluster, policy, plan, max_migrations)
     found += settings_faults(cluster, policy, plan)
+    if past is not None:
+        found += calm_faults(cluster, policy, plan, past)
     senseless = [*unknown_names(cluster, plan), *order_faults(plan.migrations)]
     senseless = senseless or list(chain_faults(cluster, plan))
     if senseless:

@@ -22,7 +22,7 @@ def limit_faults(
     if caps.migrations is not None and count > caps.migrations:
         text = f"{count} migrations, {caps.migrations} are allowed in one run"
         yield Finding(Code.CAP_MIGRATIONS, plan.id, text)
-    total = sum(_bytes(cluster, migration) for migration in plan.migrations)
+    total = sum(bytes_of(cluster, migration) for migration in plan.migrations)
     if caps.bytes is not None and total > caps.bytes:
         text = f"{gib(total)} would be copied, {gib(caps.bytes)} are allowed in one run"
         yield Finding(Code.CAP_BYTES, plan.id, text)
@@ -35,7 +35,7 @@ def limit_faults(
         yield Finding(Code.CAP_DURATION, plan.id, text)
 
 
-def _bytes(cluster: Cluster, migration: Migration) -> int:
+def bytes_of(cluster: Cluster, migration: Migration) -> int:
     """Return what travels: never less than the VM's memory, whatever the plan says."""
     vm = cluster.vm_by_id.get(migration.vm)
     return max(migration.bytes, vm.memory_assigned_bytes if vm else 0)

@@ -8,9 +8,11 @@ import numpy as np
 
 from balancer.errors import InputError
 from balancer.model.cluster import Cluster
+from balancer.model.past import Past
 from balancer.planner import explain
 from balancer.planner.lowered import receivers
 from balancer.planner.problem import CPU, GIB, MEMORY, Floats, Problem, build
+from balancer.planner.restrain import restrain
 from balancer.planner.score import OVERLOAD_WEIGHT, host_costs
 from balancer.planner.state import State
 from balancer.policy.capacity import why_no_target
@@ -101,13 +103,17 @@ def _obstacle(problem: Problem, host: int, size: Floats, after: Floats, *, able:
     return ""
 
 
-def why_not(cluster: Cluster, policy: Policy, vm_id: str, host: str) -> tuple[str, ...]:
+def why_not(
+    cluster: Cluster, policy: Policy, vm_id: str, host: str, past: Past | None = None
+) -> tuple[str, ...]:
     """Return every fact and rule that keeps a VM from a host; empty if nothing does.
+
+    With a past, cool-downs and the day's budget are among them.
 
     Raises:
         InputError: No such VM or host, or rules contradict each other.
     """
-    problem = build(cluster, policy)
+    problem = restrain(build(cluster, policy), past)
     vms = [at for at, vm in enumerate(problem.vms) if vm.id == vm_id]
     hosts = [at for at, one in enumerate(problem.hosts) if one.name == host]
     if not vms:

@@ -118,11 +118,18 @@ def _too_much(problem: Problem, found: Schedule) -> tuple[str, list[int], int]:
         text = f"the cap of {caps.bytes / GIB:.1f} GiB a run is used up"
         excess = (found.bytes - caps.bytes) / found.bytes
         return text, sorted(set(timed)), max(1, int(excess * len(timed) / 2))
+    return _over_budget(problem, found) or _too_late(problem, found)
+
+
+def _too_late(problem: Problem, found: Schedule) -> tuple[str, list[int], int]:
+    """Return what would not be over in time: within a run, or within a VM's own hours."""
+    caps = problem.caps
     if caps.duration_s is not None and found.makespan_s > caps.duration_s:
         text = f"it would not end within {caps.duration_s:.0f} s"
         late = {one.leg.vm for one in found.timed if one.end_s > caps.duration_s}
         return text, sorted(late), max(1, len(late) // 2)
-    if outside := sorted(vm for vm in set(timed) if _outside(problem, found, vm)):
+    timed = {one.leg.vm for one in found.timed}
+    if outside := sorted(vm for vm in timed if _outside(problem, found, vm)):
         return "its window closes before it would be there", outside, len(outside)
     return "", [], 0
 
@@ -136,6 +143,23 @@ def _outside(problem: Problem, found: Schedule, vm: int) -> bool:
         for leg in found.timed
         if leg.leg.vm == vm
     )
+
+
+def _over_budget(problem: Problem, found: Schedule) -> tuple[str, list[int], int] | None:
+    """Return what of the day's budget `found` does not keep; moves that must be are not in it."""
+    calm, limits = problem.calm, problem.policy.limits
+    if calm.past is None:
+        return None
+    bound = [one for one in found.timed if calm.binds(one.leg.vm)]
+    vms = sorted({one.leg.vm for one in bound})
+    if calm.day_moves is not None and len(bound) > calm.day_moves:
+        text = f"the budget of {limits.migrations_per_day} migrations a day is used up"
+        return text, vms, max(1, (len(bound) - calm.day_moves) // 2)
+    total = sum(one.bytes for one in bound)
+    if calm.day_bytes is not None and total > calm.day_bytes:
+        text = f"the budget of {(limits.bytes_per_day or 0) / GIB:.1f} GiB a day is used up"
+        return text, vms, max(1, int((total - calm.day_bytes) / total * len(bound) / 2))
+    return None
 
 
 def _without(problem: Problem, place: Ints, victims: list[int], count: int) -> Ints:

@@ -188,6 +188,7 @@ def obstacles(state: State, vm: int, host: int) -> tuple[str, ...]:
     if state.place[vm] == host:
         return (f"it is on {target.name} already",)
     found = [text for text in (why_immovable(problem.cluster, one), why_no_target(target)) if text]
+    found.extend(problem.calm.against(vm, int(state.place[vm]), host))
     slots = problem.caps.concurrent_per_host
     found.extend(
         f"the policy or the cluster allows no migration on {end.name}"
@@ -256,6 +257,8 @@ def what_keeps(state: State, vm: int, curbed: str = "") -> str:
     one = problem.vms[vm]
     if (fact := why_immovable(problem.cluster, one)) is not None:
         return fact
+    if vm in problem.calm.kept and problem.calm.binds(vm):
+        return problem.calm.kept[vm]
     # In one sweep first: on a large cluster most VMs have somewhere to go, and words are slow.
     able = state.rule_change(vm).legal & state.fits(vm, even_overload=True)
     able[problem.home[vm]] = False
@@ -335,7 +338,9 @@ def unresolved(problem: Problem, place: Ints, curbed: str = "") -> tuple[Unresol
     found.extend(_rules_left(state, curbed))
     for resource, host in zip(*np.nonzero(overloaded(problem, used)), strict=True):
         share, limit = used[resource, host], problem.threshold[resource, 0]
-        if problem.policy.goal is Goal.RULES_ONLY:
+        if problem.calm.restraint:
+            why = problem.calm.restraint
+        elif problem.policy.goal is Goal.RULES_ONLY:
             why = "the goal rules-only does not relieve overload"
         else:
             why = _why_overloaded(state, int(host), int(resource), curbed)

@@ -17,6 +17,7 @@ from balancer.planner.ilp import Solver, highs_is_there
 from balancer.planner.neighbour import exact, is_small, neighbours, whole
 from balancer.planner.problem import Ints, Problem
 from balancer.planner.relax import ROUND_UP, Relaxed, focus, relax, rounded
+from balancer.planner.restrain import restrain
 from balancer.planner.score import Measure, better, legal_end, measure
 from balancer.planner.search import construct, local, polish, shake, trim
 from balancer.planner.work import Work
@@ -56,7 +57,8 @@ def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
             after = once(problem, work, seed + 1, solver, start=place).place
             found = replace(found, place=after)
             break
-        after = once(problem.at(place), work, seed, solver).place
+        again = restrain(problem.at(place), problem.calm.past)
+        after = once(again, work, seed, solver).place
         key = measure(problem, after).key(goal)
         if not legal_end(problem, after) or not better(key, measure(problem, place).key(goal)):
             break

@@ -9,12 +9,15 @@ from datetime import datetime, timedelta
 
 from balancer.errors import InputError, RefusedError
 from balancer.model.cluster import Cluster
+from balancer.model.past import Past
 from balancer.model.plan import Migration, Plan, Score, Status, StoppedBy, Tier
 from balancer.planner import explain
 from balancer.planner.carry import Carried, carry
 from balancer.planner.ilp import Solver
 from balancer.planner.optimise import Found, balance_bound, optimise
+from balancer.planner.payback import without_unpaid
 from balancer.planner.problem import Ints, Problem, build, utilisation
+from balancer.planner.restrain import restrain
 from balancer.planner.score import (
     TIER_TOLERANCE,
     Measure,
@@ -54,6 +57,7 @@ def plan(
     *,
     now: datetime,
     seed: int = 0,
+    past: Past | None = None,
     max_migrations: int | None = None,
     snapshot_sha256: str = "",
     elapsed_s: Callable[[], float] | None = None,
@@ -70,6 +74,8 @@ def plan(
         now: When the plan is made; it expires after the policy's lifetime.
         seed: Of the choice of neighbourhoods. Same input and seed, same plan, unless the time
             limit or an interrupt ended the search.
+        past: What led to this moment: cool-downs, budgets and the hold time go by it. Without it
+            they are off.
         max_migrations: The command line's cap; the lowest of all caps wins.
         snapshot_sha256: Of the snapshot document, carried into the plan.
         elapsed_s: Seconds since the command started; needed for a time limit.
@@ -82,12 +88,14 @@ def plan(
     Raises:
         InputError: Rules contradict each other, or the goal cannot be planned.
     """
-    problem = content(build(cluster, policy, max_migrations, now=now))
+    problem = content(restrain(build(cluster, policy, max_migrations, now=now), past))
     work = Work(effort, elapsed_s, time_limit_s, interrupted)
     work.reserve_s = RESERVE_SHARE * (time_limit_s or 0.0) + RESERVE_S * len(problem.vms)
     found = optimise(problem, work, seed, solver)
     found = replace(found, place=settle_ties(problem, found.place))
-    carried = carry(problem, found.place, work.apart(FINISH_UNITS), solver)
+    place, unpaid = without_unpaid(problem, found.place)
+    carried = carry(problem, place, work.apart(FINISH_UNITS), solver)
+    carried = replace(carried, dropped=unpaid | carried.dropped)
     return assemble(problem, found, carried, work, Stamp(now, snapshot_sha256), solver)
 
 

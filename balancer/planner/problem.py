@@ -20,6 +20,7 @@ from balancer.errors import InputError
 from balancer.migration.rates import common_network
 from balancer.model.cluster import Cluster, Host, HostState, Vm
 from balancer.model.rule import AllowedHosts, Hours, OnlyWhen, Rule, TieBreak, Turn
+from balancer.planner.calm import FREE, Calm
 from balancer.planner.groups import Group, facts_of, groups_of
 from balancer.planner.lowered import (
     allowed_hosts,
@@ -39,6 +40,7 @@ from balancer.policy.consistency import refuse_contradictions
 from balancer.policy.lifted import lifted
 from balancer.policy.policy import Goal, Policy
 from balancer.policy.said import Said, what_is_said
+from balancer.policy.stability import DAY_S
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -46,7 +48,7 @@ Bools = npt.NDArray[np.bool_]
 
 CPU, MEMORY = 0, 1
 GIB = 2**30
-MOVE_COST = 0.04  # of J for each (GiB + 2) over the mean host's GiB: decision record 1
+MOVE_COST = 0.04  # of J for each (GiB + 2) over the mean host's GiB, if the gain lasts a day
 # A reserve may leave a host nothing; its load must still be a finite utilisation.
 CAPACITY_FLOOR = 1e-3
 # Loads and utilisations beyond this overflow once they are weighted and summed.
@@ -75,6 +77,7 @@ class Problem:
         turns: sets of VMs whose migrations take turns, by how.
         connected: (H, H) hosts that share a migration network.
         now: When VMs would be moved; None asks what is possible at some time.
+        calm: What of the recent past binds; see `restrain`.
     """
 
     cluster: Cluster
@@ -102,6 +105,7 @@ class Problem:
     turns: Mapping[Turn, tuple[frozenset[int], ...]]
     connected: Bools
     now: datetime | None = None
+    calm: Calm = FREE
 
     @cached_property
     def movable(self) -> Ints:
@@ -299,7 +303,7 @@ def build(
         reluctant=reluctant_vms(vms, said),
         soft_row=soft_row,
         soft=soft,
-        move_cost=_move_cost(hosts, vms),
+        move_cost=_move_cost(hosts, vms, policy.costs.lifetime_s),
         groups=groups,
         turns=turns_of(vms, said),
         connected=connected,
@@ -343,10 +347,12 @@ def _refuse_overflow(weight: Floats, fixed: Floats, scale: Floats) -> None:
         )
 
 
-def _move_cost(hosts: Sequence[Host], vms: Sequence[Vm]) -> Floats:
+def _move_cost(hosts: Sequence[Host], vms: Sequence[Vm], lifetime_s: float) -> Floats:
+    """Return what each VM costs to move, in J: the less, the longer the gain will last."""
     mean_gib = sum(host.memory_bytes for host in hosts) / max(1, len(hosts)) / GIB
     gib = np.array([vm.memory_assigned_bytes / GIB for vm in vms], dtype=float)
-    return MOVE_COST * (gib + 2.0) / max(mean_gib, CAPACITY_FLOOR)
+    weight = MOVE_COST * DAY_S / lifetime_s
+    return weight * (gib + 2.0) / max(mean_gib, CAPACITY_FLOOR)
 
 
 def _connected(hosts: Sequence[Host]) -> Bools:

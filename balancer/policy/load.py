@@ -34,6 +34,17 @@ from balancer.policy.policy import (
 )
 from balancer.policy.reading import name_of, read_bytes
 from balancer.policy.span_entry import SpanEntry
+from balancer.policy.stability import Level
+from balancer.policy.stability_entry import (
+    Aggressiveness,
+    CooldownDocument,
+    CostsDocument,
+    HistoryDocument,
+    cooldown_of,
+    costs_of,
+    history_of,
+    level_of,
+)
 from balancer.policy.tree import BYTES_MAX
 from balancer.policy.vocabulary import RuleEntry, rule_of
 from balancer.policy.windows import Calendar
@@ -50,9 +61,10 @@ class ThresholdsDocument(Document):
     memory: Percent = Field(
         Thresholds().memory, description="Use of the memory for VMs above which it is overloaded."
     )
-    imbalance: Percent = Field(
-        Thresholds().imbalance,
-        description="While every host is this close to the mean, nothing moves for balance alone.",
+    imbalance: Percent | None = Field(
+        None,
+        description="While every host is this close to the mean, nothing moves for balance alone; "
+        "left out, what `aggressiveness` says, else 5%.",
     )
 
 
@@ -86,6 +98,14 @@ class LimitsDocument(Document):
     bytes_per_run: Size | None = Field(None, description="Memory that one plan may copy.")
     duration_per_run: Duration | None = Field(
         None, description="How long one plan is forecast to take at most."
+    )
+    migrations_per_day: Count | None = Field(
+        None,
+        description="Migrations in 24 hours; drains, returns and repairs of hard rules count, and "
+        "go on when it is used up.",
+    )
+    bytes_per_day: Size | None = Field(
+        None, description="Memory that migrations may copy in 24 hours, counted likewise."
     )
 
 
@@ -127,6 +147,19 @@ class PolicyDocument(Document):
         ReserveDocument(), description="What is kept free on each host."
     )
     limits: LimitsDocument = Field(LimitsDocument(), description="Caps on what a plan may do.")
+    aggressiveness: Aggressiveness | None = Field(
+        None,
+        description="How restless it may be, from 1 to 5: a shorthand for `thresholds.imbalance`, "
+        "`history`, `cooldown`, `costs` and `limits.migrations_per_day`, which win where they are "
+        "written. Left out: no history, no cool-down.",
+    )
+    history: HistoryDocument | None = Field(None, description="How demand follows from history.")
+    cooldown: CooldownDocument = Field(
+        CooldownDocument(), description="How long what has just been moved is left alone."
+    )
+    costs: CostsDocument = Field(
+        CostsDocument(), description="What a migration has to bring to be made."
+    )
     transport: TransportDocument = Field(TransportDocument(), description="How migrations travel.")
     interlock: InterlockDocument = Field(
         InterlockDocument(), description="What happens while somebody else acts on the cluster."
@@ -166,6 +199,7 @@ def parse_policy(document: str | bytes, file: str) -> Policy:
     """
     data = document.encode("utf-8", "surrogatepass") if isinstance(document, str) else document
     read, places = parse_document(data, file, PolicyDocument, WHAT)
+    level = level_of(read.aggressiveness)
     return Policy(
         name=read.name or Path(file).stem,
         mode=read.mode,
@@ -173,7 +207,8 @@ def parse_policy(document: str | bytes, file: str) -> Policy:
         thresholds=Thresholds(
             cpu=read.thresholds.cpu,
             memory=read.thresholds.memory,
-            imbalance=read.thresholds.imbalance,
+            imbalance=read.thresholds.imbalance
+            or (Thresholds() if level is None else level).imbalance,
         ),
         reserve=_reserve(read.reserve),
         limits=Limits(
@@ -182,7 +217,13 @@ def parse_policy(document: str | bytes, file: str) -> Policy:
             concurrent_per_cluster=read.limits.concurrent_per_cluster,
             bytes_per_run=read.limits.bytes_per_run,
             duration_per_run_s=read.limits.duration_per_run,
+            migrations_per_day=_per_day(read.limits.migrations_per_day, level),
+            bytes_per_day=read.limits.bytes_per_day,
         ),
+        aggressiveness=None if read.aggressiveness is None else int(read.aggressiveness),
+        history=history_of(read.history, level),
+        cooldown=cooldown_of(read.cooldown, level),
+        costs=costs_of(read.costs, level),
         transport=TransportPolicy(
             prefer=read.transport.prefer, write_settings=read.transport.write_settings
         ),
@@ -197,6 +238,10 @@ def parse_policy(document: str | bytes, file: str) -> Policy:
         plan_lifetime_s=read.plan_lifetime,
         sha256=hashlib.sha256(data).hexdigest(),
     )
+
+
+def _per_day(written: int | None, level: Level | None) -> int | None:
+    return level.migrations_per_day if written is None and level is not None else written
 
 
 def _reserve(read: ReserveDocument) -> Reserve:

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from balancer.model.rule import Rule
 from balancer.policy.interlock import DEFAULT, Interlock
+from balancer.policy.stability import NO_COOLDOWN, USUAL_COSTS, Cooldown, Costs, HistoryPolicy
 from balancer.policy.windows import ALWAYS, Calendar
 
 
@@ -71,7 +72,9 @@ class Limits:
     """Caps; None is no cap. The lowest of command line, policy, host and cluster wins.
 
     `migrations_per_run` counts stop-overs. `concurrent_per_host` counts migrations in and
-    out together, as the platform does. `duration_per_run_s` bounds the forecast makespan.
+    out together, as the platform does. `duration_per_run_s` bounds the forecast makespan. What
+    is counted a day is counted over the last 24 hours; drains, returns and repairs of hard rules
+    add to it, and go on when it is used up.
     """
 
     migrations_per_run: int | None = None
@@ -79,6 +82,8 @@ class Limits:
     concurrent_per_cluster: int | None = None
     bytes_per_run: int | None = None
     duration_per_run_s: float | None = None
+    migrations_per_day: int | None = None
+    bytes_per_day: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,10 @@ class Policy:
     reserve: Reserve = Reserve()
     limits: Limits = Limits()
     transport: TransportPolicy = TransportPolicy()
+    aggressiveness: int | None = None  # what the shorthand said; its numbers are below
+    history: HistoryPolicy | None = None
+    cooldown: Cooldown = NO_COOLDOWN
+    costs: Costs = USUAL_COSTS
     rules: tuple[Rule, ...] = ()
     interlock: Interlock = DEFAULT
     calendar: Calendar = ALWAYS  # when migrations may run

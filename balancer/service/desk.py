@@ -29,6 +29,8 @@ from balancer.store.leases import Lease
 from balancer.store.store import Store
 from balancer.unattended import HooksPart
 
+SCHEDULE = "schedule"  # what triggers a cycle that nobody asked for
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
@@ -231,6 +233,7 @@ def cycle(
             mode,
             max_migrations=max_migrations,
             may_start=may_start,
+            unattended=trigger == SCHEDULE,
             watcher=_Herald(desk, on_plan),
         )
     except BalancerError as error:

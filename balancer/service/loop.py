@@ -30,7 +30,7 @@ from balancer.gateway.port import FencedError, Gateway, Observation, ReplyLostEr
 from balancer.model.plan import Plan
 from balancer.policy.policy import Mode, Policy
 from balancer.service.asked import Asked
-from balancer.service.desk import Desk, cycle
+from balancer.service.desk import SCHEDULE, Desk, cycle
 from balancer.service.events import Bus, EventKind, Value
 from balancer.service.holding import Holding
 from balancer.service.ramp import cap
@@ -338,7 +338,7 @@ class ClusterLoop:
         desk = self._desk(lease, None)
         first_run = self.setup.service.auto.first_run
         most = cap(self._store.journal, self.name, first_run) if is_auto else None
-        cycled = cycle(desk, mode, trigger="schedule", late_s=late_s, max_migrations=most)
+        cycled = cycle(desk, mode, trigger=SCHEDULE, late_s=late_s, max_migrations=most)
         self._mode()  # tells at once if this run was one too many
         if cycled.result == "recommended" and cycled.plan is not None:
             plan = self._pending = cycled.plan

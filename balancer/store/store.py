@@ -18,6 +18,7 @@ from balancer.store.engine import open_engine, open_engine_read_only, reading_en
 from balancer.store.faults import NoStoreError
 from balancer.store.history import History
 from balancer.store.journal import Journal
+from balancer.store.lately import Lately
 from balancer.store.leases import Leases
 from balancer.store.plans import Plans
 from balancer.store.requests import Requests
@@ -39,6 +40,7 @@ class Store:
         self.journal = Journal(engine, reading, location)
         self.leases = Leases(engine, reading, location)
         self.history = History(engine, reading, location)
+        self.lately = Lately(engine, reading, location)
         self.plans = Plans(engine, reading, location)
         self.audit = Audit(engine, reading, location)
         self.requests = Requests(engine, reading, location)

@@ -46,9 +46,10 @@ def pick(*names: str) -> tuple[Selector, ...]:
 
 
 def codes(
-    seen: Cluster, plan: Plan, policy: Policy | None = None, **options: int | None
+    seen: Cluster, plan: Plan, policy: Policy | None = None, max_migrations: int | None = None
 ) -> set[Code]:
-    return {finding.code for finding in judge(seen, policy or Policy(), plan, **options)}
+    found = judge(seen, policy or Policy(), plan, max_migrations=max_migrations)
+    return {finding.code for finding in found}
 
 
 def test_a_finding_says_what_about_whom_in_a_sentence() -> None:

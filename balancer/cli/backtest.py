@@ -1,0 +1,260 @@
+"""`balancer backtest`: what a policy would have done with recorded days."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from balancer.backtest import Recording, Tally, by_policy, nothing, replay
+from balancer.backtest.recording import from_snapshots
+from balancer.backtest.tally import FIGURES
+from balancer.backtest.trace import from_readings, read_trace
+from balancer.cli.options import Source, examples, source_options
+from balancer.cli.output import print_json
+from balancer.cli.terminal import out
+from balancer.errors import ExitCode, InputError
+from balancer.formats.snapshot import read_snapshot
+from balancer.policy.load import load_policy
+from balancer.policy.quantities import format_duration, parse_duration
+
+HOUR_S = 3600.0
+BAR_WIDTH = 24
+SAMPLE_S = 300  # of the store's history: finer than any decision
+SUFFIXES = {".json", ".gz"}
+
+
+class Limit(click.ParamType[tuple[str, float]]):
+    """A figure and the most it may be: `thrash=0`."""
+
+    name = "figure=number"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        """Return the name of the figure and its limit."""
+        if isinstance(value, tuple):
+            return value
+        name, _, number = str(value).partition("=")
+        try:
+            most = float(number)
+        except ValueError:
+            most = float("nan")
+        if name not in FIGURES or not most >= 0:
+            self.fail(f"{value!r}: expected one of {', '.join(FIGURES)}, =, a number", param, ctx)
+        return name, most
+
+
+class Every(click.ParamType[float]):
+    """A duration with its unit."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return seconds above zero."""
+        if isinstance(value, float):
+            return value
+        try:
+            seconds = parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if seconds <= 0:
+            self.fail("expected more than no time", param, ctx)
+        return seconds
+
+
+@click.command(
+    name="backtest",
+    epilog=examples(
+        "balancer backtest --policy new.yaml --against old.yaml --days 30",
+        "balancer backtest --policy new.yaml recorded/ --limit thrash=0",
+        "balancer backtest --snapshot inventory.json --trace loads.csv --policy new.yaml",
+    ),
+)
+@source_options
+@click.argument("snapshots", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE",
+    help="CSV of time,vm,cpu_used_cores,memory_assigned_bytes for the VMs of --snapshot.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Another policy to compare with; may be given several times.",
+)
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="N",
+    help="How much of the service's own history to replay.",
+)
+@click.option(
+    "--every",
+    type=Every(),
+    default="15m",
+    show_default=True,
+    help="Time between decisions.",
+)
+@click.option(
+    "--limit",
+    "limits",
+    type=Limit(),
+    multiple=True,
+    help="The most that a figure may be; passed, the exit code is 3. May be given several times.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(
+    source: Source,
+    snapshots: tuple[Path, ...],
+    trace: Path | None,
+    against: tuple[Path, ...],
+    days: float,
+    every: float,
+    limits: tuple[tuple[str, float], ...],
+    *,
+    as_json: bool,
+) -> int:
+    """Replay recorded days through a policy, beside doing nothing; nothing is moved.
+
+    The days are SNAPSHOTS (files, or directories of them), a --trace of loads for one --snapshot,
+    or what the service has recorded of the configured cluster. Load is as it was recorded;
+    where VMs are follows from the decisions, which succeed at once.
+    """
+    policy = source.policy()
+    others = [load_policy(path) for path in against]
+    record = _recorded(source, snapshots, trace, days)
+    tallies = [replay(record, policy, nothing, label="doing nothing", every_s=every)]
+    tallies += [
+        replay(record, one, by_policy(one), label=one.name, every_s=every)
+        for one in (policy, *others)
+    ]
+    passed = [
+        f"{name} is {figure:g}, {most:g} is the limit"
+        for name, most in limits
+        for figure in [tallies[1].figures()[name]]
+        if figure > most
+    ]
+    if as_json:
+        print_json(_document(record, tallies, every, passed))
+    else:
+        _show(record, tallies, passed)
+    return ExitCode.ANSWER_IS_NO if passed else ExitCode.DONE
+
+
+def _recorded(
+    source: Source, snapshots: tuple[Path, ...], trace: Path | None, days: float
+) -> Recording:
+    if trace is not None:
+        if source.snapshot is None or snapshots:
+            raise InputError(
+                "a trace says what the VMs of one snapshot used",
+                remedy="give --snapshot FILE with --trace, and no other snapshots",
+            )
+        return read_trace(source.read().cluster, trace)
+    if snapshots:
+        return from_snapshots([read_snapshot(path).cluster for path in _files(snapshots)])
+    if source.snapshot is not None:
+        raise InputError(
+            "one snapshot is no history", remedy="give --trace with it, or several snapshots"
+        )
+    from balancer.cli.site import open_site  # noqa: PLC0415 -- start-up time
+    from balancer.store.store import Store  # noqa: PLC0415 -- start-up time
+
+    base = source.read().cluster
+    now = datetime.now(UTC) if base.taken_at is None else base.taken_at
+    since = now - timedelta(days=days)
+    with Store.open_read_only(open_site(source).config.store) as store:
+        buckets = max(2, int(days * 24 * HOUR_S / SAMPLE_S))
+        return from_readings(base, store.lately.readings(base, since, now, buckets))
+
+
+def _files(paths: tuple[Path, ...]) -> list[Path]:
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(one for one in path.iterdir() if one.suffix in SUFFIXES)
+        else:
+            found.append(path)
+    return found
+
+
+def _document(
+    record: Recording, tallies: list[Tally], every_s: float, passed: list[str]
+) -> dict[str, object]:
+    return {
+        "cluster": record.base.name,
+        "from": datetime.fromtimestamp(record.at_s[0], UTC).isoformat(),
+        "to": datetime.fromtimestamp(record.at_s[-1], UTC).isoformat(),
+        "every_s": every_s,
+        "replays": [
+            {"label": one.label, **one.figures(), "overload_hours_by_day": by_day(record, one)}
+            for one in tallies
+        ],
+        "limits_passed": passed,
+    }
+
+
+def by_day(record: Recording, tally: Tally) -> list[float]:
+    """Return the overload hours of each day of the recording, in UTC."""
+    day = (record.at_s // (24 * HOUR_S)).astype(np.int64)
+    hours = np.bincount(day - day[0], tally.overloaded * record.hours)
+    return [round(float(one), 3) for one in hours]
+
+
+HEADINGS = {
+    "migrations": ("migrations", "{:.0f}"),
+    "migrations_per_vm_week": ("a VM and week", "{:.3f}"),
+    "gib": ("GiB", "{:.0f}"),
+    "thrash": ("undone in a day", "{:.0f}"),
+    "overload_hours": ("host hours overloaded", "{:.1f}"),
+    "violation_hours": ("rule hours broken", "{:.1f}"),
+    "imbalance_p95": ("furthest off the mean, P95", "{:.1%}"),
+}
+
+
+def _show(record: Recording, tallies: list[Tally], passed: list[str]) -> None:
+    took = format_duration(round(tallies[0].hours) * HOUR_S)
+    out.say(f"{took} of {len(record.base.hosts)} hosts and {tallies[0].vms:.0f} VMs")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for one in tallies:
+        table.add_column(Text(one.label), justify="right")
+    for name, (heading, form) in HEADINGS.items():
+        table.add_row(heading, *(form.format(one.figures()[name]) for one in tallies))
+    out.print(table)
+    _chart(record, tallies)
+    for text in passed:
+        out.say(f"[red]limit passed:[/] {text}")
+
+
+def _bar(value: float, most: float) -> str:
+    return f"{'█' * round(BAR_WIDTH * value / most):<{BAR_WIDTH}} {value:.1f}"
+
+
+def _chart(record: Recording, tallies: list[Tally]) -> None:
+    """Print the overload hours of each day as bars, one column a replay."""
+    days = [by_day(record, one) for one in tallies]
+    most = max((max(one) for one in days), default=0.0)
+    if most <= 0:
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("host hours overloaded", no_wrap=True)
+    for one in tallies:
+        table.add_column(Text(one.label), no_wrap=True)
+    first = datetime.fromtimestamp(record.at_s[0], UTC).date()
+    for number, row in enumerate(zip(*days, strict=True)):
+        bars = [Text(_bar(value, most)) for value in row]
+        table.add_row(str(first + timedelta(days=number)), *bars)
+    out.print(table)

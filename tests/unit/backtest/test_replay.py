@@ -1,0 +1,197 @@
+"""Recorded days gone through again: who decides is asked in time, what comes of it is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from balancer.backtest import Moment, Recording, by_policy, nothing, replay
+from balancer.backtest.recording import from_snapshots
+from balancer.backtest.replay import broken_rules
+from balancer.backtest.trace import from_readings, read_trace
+from balancer.demand.readings import empty
+from balancer.errors import InputError
+from balancer.model.cluster import Cluster, HostState
+from balancer.model.rule import SelectBy, Selector
+from balancer.policy.load import parse_policy
+from balancer.policy.policy import Policy
+from balancer.policy.rules import Apart
+from balancer.policy.windows import Calendar, Span
+from tests.notation import cluster
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+SEEN = cluster("h1 64G 16c: a 8G 5c, b 8G 5c, c 8G 5c\nh2 64G 16c: d 8G 2c")
+CALM = parse_policy("version: 1\naggressiveness: 3\n", "calm.yaml")
+
+
+def days(count: int, change: Callable[[int, Cluster], Cluster] = lambda _, one: one) -> Recording:
+    """Return hours of SEEN, each changed by `change`."""
+    hours = (
+        change(hour, replace(SEEN, taken_at=NOON + timedelta(hours=hour)))
+        for hour in range(24 * count)
+    )
+    return from_snapshots(list(hours))
+
+
+def run(record: Recording, policy: Policy, every_s: float = 3600.0) -> dict[str, float]:
+    return replay(record, policy, by_policy(policy), label="us", every_s=every_s).figures()
+
+
+def with_cores(one: Cluster, vm: str, cores: float) -> Cluster:
+    vms = tuple(replace(each, cpu_used_cores=cores) if each.id == vm else each for each in one.vms)
+    return replace(one, vms=vms)
+
+
+def test_doing_nothing_is_counted_in_host_hours() -> None:
+    tally = replay(days(2), Policy(), nothing, label="nothing", every_s=3600.0)
+    assert tally.figures() == pytest.approx(
+        {
+            "hours": 48.0,
+            "migrations": 0,
+            "migrations_per_vm_week": 0,
+            "gib": 0,
+            "thrash": 0,
+            "overload_hours": 48.0,
+            "excess_hours": 48 * (15 / 16 - 0.8),
+            "violation_hours": 0,
+            "imbalance_p95": 15 / 16 - 17 / 32,
+        }
+    )
+
+
+def test_the_planner_ends_a_lasting_overload_once_its_history_tells() -> None:
+    found = run(days(2), CALM)
+    assert 0 < found["overload_hours"] < 8
+    assert 1 <= found["migrations"] <= 2
+    assert found["thrash"] == 0
+    assert run(days(2), Policy())["overload_hours"] == 0  # the last reading is enough for this one
+
+
+def test_a_spike_of_one_reading_moves_nobody() -> None:
+    def spikes(hour: int, one: Cluster) -> Cluster:
+        quiet = with_cores(with_cores(one, "a", 1.0), "b", 1.0)
+        return with_cores(quiet, "c", 15.0 if hour in (9, 40, 77) else 1.0)
+
+    assert run(days(4, spikes), CALM)["migrations"] == 0
+    assert run(days(4, spikes), Policy())["migrations"] > 0
+
+
+def test_the_same_recording_gives_the_same_figures() -> None:
+    assert run(days(2), CALM) == run(days(2), CALM)
+
+
+def test_a_move_that_is_undone_within_a_day_is_thrash() -> None:
+    def to_and_fro(moment: Moment) -> dict[str, str]:
+        host = moment.cluster.vm_by_id["a"].host
+        return {"a": "h2" if host == "h1" else "h1"}
+
+    tally = replay(days(2), Policy(), to_and_fro, label="", every_s=6 * 3600.0)
+    assert (tally.migrations, tally.thrash) == (8, 7)
+    assert tally.gib == 8 * 8
+    slow = replay(days(2), Policy(), to_and_fro, label="", every_s=24 * 3600.0)
+    assert (slow.migrations, slow.thrash) == (2, 0)
+
+
+def test_nothing_is_decided_outside_the_windows() -> None:
+    night = Calendar(windows=(Span(from_minute=0, to_minute=60),))
+    asked: list[datetime] = []
+
+    def ask(moment: Moment) -> dict[str, str]:
+        asked.append(moment.now)
+        return {}
+
+    replay(days(2), replace(Policy(), calendar=night), ask, label="", every_s=3600.0)
+    assert [at.hour for at in asked] == [0, 0]
+
+
+def test_vms_come_and_go_and_a_host_that_dies_loses_its_vms_to_where_they_were_recorded() -> None:
+    def change(hour: int, one: Cluster) -> Cluster:
+        if hour < 24:
+            return one
+        hosts = tuple(
+            replace(host, state=HostState.DOWN) if host.name == "h1" else host for host in one.hosts
+        )
+        vms = tuple(replace(vm, host="h2") for vm in one.vms if vm.id != "c")
+        return replace(one, hosts=hosts, vms=vms)
+
+    record = days(2, change)
+    places: list[dict[str, str]] = []
+
+    def look(moment: Moment) -> dict[str, str]:
+        places.append({vm.id: vm.host for vm in moment.cluster.vms})
+        return {}
+
+    replay(record, Policy(), look, label="", every_s=24 * 3600.0)
+    assert places == [
+        {"a": "h1", "b": "h1", "c": "h1", "d": "h2"},
+        {"a": "h2", "b": "h2", "d": "h2"},
+    ]
+
+
+def test_broken_rules_are_counted_by_the_hour() -> None:
+    pair = (Selector(SelectBy.EXACT, "a"), Selector(SelectBy.EXACT, "b"))
+    policy = Policy(rules=(Apart(vms=pair),))
+    assert broken_rules(SEEN, policy) == 1
+    idle = replay(days(1), policy, nothing, label="", every_s=3600.0)
+    assert idle.violation_hours == 24
+    assert run(days(1), policy)["violation_hours"] == 0
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "message"),
+    [
+        ([replace(SEEN, taken_at=NOON)], "1 snapshots are no history"),
+        ([SEEN, replace(SEEN, taken_at=NOON)], "does not say when it was taken"),
+        ([replace(SEEN, taken_at=NOON)] * 2, "of the same time"),
+        (
+            [
+                replace(SEEN, taken_at=NOON),
+                replace(SEEN, name="x", taken_at=NOON + timedelta(hours=1)),
+            ],
+            "of different clusters",
+        ),
+    ],
+)
+def test_what_is_no_history_is_refused(snapshots: list[Cluster], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        from_snapshots(snapshots)
+
+
+def test_a_trace_says_what_vms_used(tmp_path: Path) -> None:
+    file = tmp_path / "trace.csv"
+    file.write_text(
+        "time,vm,cpu_used_cores\n2026-06-01T00:00:00Z,a,3\n2026-06-01T01:00:00Z,A,4.5\n"
+    )
+    record = read_trace(SEEN, file)
+    assert record.work[:, 0].tolist() == [3.0, 4.5]
+    assert record.work[:, 3].tolist() == [2.0, 2.0]  # d is not named
+    assert np.diff(record.at_s).tolist() == [3600.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("time,vm\n", "no column 'cpu_used_cores'"),
+        ("time,vm,cpu_used_cores\n", "no lines"),
+        ("time,vm,cpu_used_cores\nnow,a,1\n", "'now' is no time"),
+        ("time,vm,cpu_used_cores\n2026-06-01,zz,1\n", "no VM is called 'zz'"),
+        ("time,vm,cpu_used_cores\n2026-06-01,a,-1\n", "cpu_used_cores is '-1'"),
+        ("time,vm,cpu_used_cores\n2026-06-01,a,nan\n", "cpu_used_cores is 'nan'"),
+        ("time,vm,cpu_used_cores\n2026-06-01\n", "no VM is called"),
+    ],
+)
+def test_a_wrong_trace_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "trace.csv"
+    file.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_trace(SEEN, file)
+
+
+def test_a_store_without_history_is_refused() -> None:
+    with pytest.raises(InputError, match="no history of test"):
+        from_readings(SEEN, empty())

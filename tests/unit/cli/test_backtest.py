@@ -1,0 +1,70 @@
+"""`balancer backtest` as it is typed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from balancer.cli import run
+from balancer.formats.snapshot import snapshot_to_json
+from tests.notation import cluster
+
+SEEN = cluster("h1 64G 16c: a 8G 5c, b 8G 5c, c 8G 5c\nh2 64G 16c: d 8G 2c")
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """A directory of twelve hours of snapshots, and a policy beside it."""
+    (tmp_path / "days").mkdir()
+    for hour in range(12):
+        one = replace(SEEN, taken_at=NOON + timedelta(hours=hour))
+        (tmp_path / "days" / f"{hour:02d}.json").write_text(snapshot_to_json(one))
+    (tmp_path / "p.yaml").write_text("version: 1\nname: ours\n")
+    (tmp_path / "q.yaml").write_text("version: 1\nname: theirs\ngoal: rules-only\n")
+    return tmp_path
+
+
+def test_a_table_beside_nothing_and_another_policy(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["backtest", str(recorded / "days"), "--policy", str(recorded / "p.yaml")]
+    assert run([*base, "--against", str(recorded / "q.yaml"), "--every", "1h"]) == 0
+    told = capsys.readouterr().out
+    assert "12h of 2 hosts and 4 VMs" in told
+    assert all(word in told for word in ("doing nothing", "ours", "theirs", "2026-06-01", "█"))
+
+
+def test_a_limit_that_is_passed_is_exit_code_3(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["backtest", str(recorded / "days"), "--policy", str(recorded / "p.yaml"), "--json"]
+    assert run([*base, "--limit", "migrations=0", "--limit", "thrash=0"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    idle, ours = document["replays"]
+    assert (idle["label"], idle["migrations"], idle["overload_hours"]) == ("doing nothing", 0, 12)
+    assert ours["migrations"] >= 1
+    assert ours["overload_hours"] == 0
+    assert document["limits_passed"] == [f"migrations is {ours['migrations']:g}, 0 is the limit"]
+    assert run([*base, "--limit", "migrations=99"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--limit", "speed=1"], "expected one of hours"),
+        (["--limit", "thrash=many"], "expected one of hours"),
+        (["--every", "0s"], "more than no time"),
+        (["--trace", "x.csv"], "give --snapshot FILE with --trace"),
+    ],
+)
+def test_mistakes_are_named(
+    recorded: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["backtest", str(recorded / "days"), "--policy", str(recorded / "p.yaml")]
+    assert run([*base, *options]) == 2
+    assert message in capsys.readouterr().err
