@@ -13,9 +13,6 @@ from balancer.store.address import Address
 from balancer.store.dump import dump
 from balancer.store.faults import NoStoreError, StoreError, UnusableStoreError
 
-PAGES_AT_A_TIME = 2048  # 8 MiB; in between, writers have their turn
-PAUSE_S = 0.01
-
 
 def back_up(store: Address, file: Path) -> int:
     """Copy the store to `file` and return its size in bytes.
@@ -57,7 +54,9 @@ def _copy(store: Path, to: Path) -> None:
         contextlib.closing(sqlite3.connect(address, uri=True)) as source,
         contextlib.closing(sqlite3.connect(to)) as target,
     ):
-        source.backup(target, pages=PAGES_AT_A_TIME, sleep=PAUSE_S)
+        # In one step: it reads one state, and in WAL mode keeps no writer waiting. In several,
+        # SQLite begins anew after each commit of others, and beside a busy service never ends.
+        source.backup(target)
         target.execute("PRAGMA journal_mode=DELETE")  # one file, nothing beside it
         (found,) = target.execute("PRAGMA quick_check").fetchone()
         if found != "ok":

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, event, func, select
@@ -69,11 +70,28 @@ def behave(engine: Engine, *, writing: bool) -> None:
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, record: object) -> None:
         del record
+        connection.adapters.register_dumper(str, _texts())
         connection.autocommit = True  # a SET within a transaction ends with its rollback
         with connection.cursor() as cursor:
             for line in _SESSION if writing else (*_SESSION, _READ_ONLY):
                 cursor.execute(line)
         connection.autocommit = False
+
+
+@cache
+def _texts() -> type[Any]:
+    """Return what hands texts to PostgreSQL, without the one character that only it refuses.
+
+    That comes from outside, say from a hook that prints UTF-16; what cannot be written down for it
+    must not stop a run, nor block the audit log for all that follows.
+    """
+    from psycopg.types.string import StrDumperUnknown  # noqa: PLC0415 -- of the extra `fleet`
+
+    class Texts(StrDumperUnknown):
+        def dump(self, obj: str) -> Any:
+            return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+
+    return Texts
 
 
 def alone(connection: Connection, what: str) -> None:

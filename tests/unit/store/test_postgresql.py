@@ -202,6 +202,39 @@ def test_a_machine_whose_clock_is_wrong_is_refused(server: Server) -> None:
         opened(place, Manager({}), wrong, lambda _: False)
 
 
+class Skewed(SystemClock):
+    ahead_s = 60.0
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(seconds=self.ahead_s)
+
+
+def test_a_service_waits_until_its_machines_clock_is_set(server: Server) -> None:
+    place, clock = where(with_password(server.new_database())), Skewed()
+
+    def set_clock(wait_s: float) -> bool:
+        del wait_s
+        clock.ahead_s = 0.0
+        return False
+
+    store = opened(place, Manager({"NOTIFY_SOCKET": "/nowhere"}), clock, set_clock)
+    assert store is not None
+    store.close()
+    assert clock.ahead_s == 0.0
+
+
+def test_a_text_with_a_character_that_the_server_refuses_is_written_without_it(
+    server: Server,
+) -> None:
+    with Store.open(with_password(server.new_database())) as store:
+        lease = store.leases.acquire("c", "me", 60.0, NOW)
+        run, _ = store.journal.begin_run(lease, "p", [], NOW)
+        store.journal.note(lease.fence, run, NOW, "n\0o r\0oom: Größe")
+        assert [line.reason for line in store.journal.transitions(run)][-1:] == [
+            "n\ufffdo r\ufffdoom: Größe"
+        ]
+
+
 SPY = '#!/bin/sh\nprintf "%s\\n" "$@" > "{seen}"\nexec {real} "$@"\n'
 
 
