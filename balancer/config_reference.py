@@ -25,8 +25,8 @@ read as strictly as a policy: unknown keys are errors, and units are written (`9
 `2d`). Paths are relative to the file. `balancer schema config` prints the JSON Schema for editors.
 
 The service reads the file, its policies and passwords again on SIGHUP (`systemctl reload
-balancer`). If anything in them is wrong, all stays as it was and the log says why. `store` and
-`service.health` need a restart.
+balancer`). If anything in them is wrong, all stays as it was and the log says why. `store`,
+`service.health` and what systemd loads as a credential need a restart.
 
 The smallest configuration:
 

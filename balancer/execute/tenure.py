@@ -82,8 +82,7 @@ class Tenure:
         self._clock = clock
         self._serves = serves
         self._holder = holder or holder_name()
-        self._store_name = f" of store {store.marks.identity(clock.now())}"
-        self._name = (self._holder + self._store_name).replace("|", " ")
+        self._store_name = self._name = ""  # as the cluster has it; the store tells with a lease
         self._aside = aside
         self._lock = threading.RLock()
         self._writing = threading.Lock()  # into the cluster; not waited for
@@ -117,6 +116,9 @@ class Tenure:
 
     def _acquire(self, above: int) -> Lease:
         now = self._clock.now()
+        if not self._store_name:
+            self._store_name = f" of store {self._store.marks.identity(now)}"
+            self._name = (self._holder + self._store_name).replace("|", " ")
         self._lease = lease = self._store.leases.acquire(
             self.cluster, self._holder, LEASE_TTL_S, now, serves=self._serves, above=above
         )

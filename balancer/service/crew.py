@@ -163,7 +163,7 @@ class Crew:
         while not self._over.wait(LOOK_S):
             names = self.names
             now_s = self._clock.monotonic_s()
-            with suppress(BalancerError):  # visits find out and tell
+            with suppress(Exception):  # visits find out and tell; this goes on
                 wanted = set(self._store.requests.asked())
                 if marked_s is None or now_s - marked_s >= MARK_S:
                     self._store.marks.set_all(names, SERVED, self._clock.now())

@@ -194,7 +194,7 @@ class Daemon:
 
     def _keep_leases(self, store: Store) -> None:
         while not self._over.wait(TICK_S * 5):
-            with contextlib.suppress(BalancerError):  # each loop finds out and tells
+            with contextlib.suppress(Exception):  # each loop finds out and tells; this goes on
                 keep_leases(self._turning(), store, self._clock)
 
     def _turning(self) -> tuple[Turning, ...]:
@@ -210,6 +210,9 @@ class Daemon:
                 housekeeping.tidy(store, retention, self._clock, self._tell, self._over.is_set)
             except BalancerError as error:
                 self._tell(EventKind.STORE_FAILED, error.message)
+            except Exception as error:  # noqa: BLE001 -- without it the store grows for ever
+                text = f"internal error: {type(error).__name__}: {error}"
+                self._tell(EventKind.STORE_FAILED, text)
             wait_s = housekeeping.EVERY_S
 
     # Living
@@ -274,7 +277,7 @@ class Daemon:
         try:
             text = self._follow(read_plant(self._file, self._clock, self._only), store, eyes)
             self._tell(EventKind.CONFIGURATION_RELOADED, text[0], data=text[1])
-        except InputError as error:
+        except BalancerError as error:
             text_ = f"the configuration is not changed: {error}"
             self._tell(EventKind.CONFIGURATION_REFUSED, text_)
             self._manager.status("reload refused, the old configuration stays in force; see log")

@@ -101,6 +101,8 @@ class StartedHook:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._process is not None and self._result is None:  # nobody waits for it any more
+            self._kill(self._process)
         self._printed.close()
 
     def result(self, wait_s: float = 0.0) -> HookResult | None:
@@ -116,9 +118,7 @@ class StartedHook:
             return self._end(HookResult(seconds, code, text))
         if left_s > wait_s:
             return None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._kill(self._process)
         seconds = self._clock.monotonic_s() - self._began_s
         text = f"killed: not over after {self._timeout_s:.0f} s. {self._told()}"
         return self._end(HookResult(seconds, KILLED, text))
@@ -127,6 +127,11 @@ class StartedHook:
         """Return None while it runs, then why it failed, or nothing when it went well."""
         result = self.result()
         return None if result is None else result.text
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
     def _told(self) -> str:
         """Return the end of what it printed."""

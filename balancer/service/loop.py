@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from balancer.clock import Clock
@@ -65,6 +65,7 @@ class Setup:
     policy: Policy
     schedule: Schedule
     connect: Callable[[], Gateway]
+    login: str | None = field(default=None, repr=False)  # the password, to notice another one
 
     @property
     def name(self) -> str:
@@ -203,7 +204,7 @@ class ClusterLoop:
         if setup is None:
             return
         before, self.setup = self.setup, setup
-        if setup.part != before.part:
+        if (setup.part, setup.login) != (before.part, before.login):
             old, self._gateway = self._gateway, setup.connect()
             self._tenure.follow(self._gateway)
             old.close()

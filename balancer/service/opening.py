@@ -1,4 +1,7 @@
-"""Opening the store of a service: a database server that is not there yet is waited for."""
+"""Opening the store of a service: a database server that is not there yet is waited for.
+
+So is a clock that is not set yet, as after the start of a machine.
+"""
 
 from __future__ import annotations
 
@@ -35,22 +38,20 @@ def opened(
     until_s = clock.monotonic_s() + (WAIT_S if manager.listens else 0.0)
     while True:
         try:
-            store = Store.open(address)
-        except StoreUnreachableError as error:
+            return _opened(address, clock)
+        except (StoreUnreachableError, RefusedError) as error:
             if clock.monotonic_s() >= until_s:
                 raise
             # Nobody listens to events yet.
             log_event(Event(clock.now(), EventKind.STORE_FAILED, text=error.message))
             manager.status(f"waiting for the database: {error.message}")
             manager.patience(MORE_TIME_S)
-        else:
-            _refuse_wrong_clock(store, clock)
-            return store
         if told_to_stop(AGAIN_S):
             return None
 
 
-def _refuse_wrong_clock(store: Store, clock: Clock) -> None:
+def _opened(address: Address, clock: Clock) -> Store:
+    store = Store.open(address)
     ahead_s = store.ahead_s(clock)
     if abs(ahead_s) > CLOCK_OFF_MAX_S:
         store.close()
@@ -58,3 +59,4 @@ def _refuse_wrong_clock(store: Store, clock: Clock) -> None:
             f"this machine's clock is {ahead_s:.0f} s ahead of the database server's",
             remedy="have both set by the same time service: leases end by their clocks",
         )
+    return store

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from balancer.clock import Clock
-from balancer.config import ClusterPart, Config, load_config
+from balancer.config import ClusterPart, Config, load_config, read_password
 from balancer.connect import connect
 from balancer.gateway.port import Gateway
 from balancer.policy.load import load_policy
@@ -49,6 +49,7 @@ def _setup(config: Config, part: ClusterPart, clock: Clock) -> Setup:
         policy=policy,
         schedule=Schedule(part.schedule, part.name),
         connect=make,
+        login=read_password(config, part.connection),
     )
 
 
@@ -78,4 +79,7 @@ def difference(before: Plant, after: Plant) -> Difference:
 
 
 def _same(before: Setup, after: Setup) -> bool:
-    return (before.part, before.service, before.policy) == (after.part, after.service, after.policy)
+    return all(
+        getattr(before, name) == getattr(after, name)
+        for name in ("part", "service", "policy", "login")
+    )

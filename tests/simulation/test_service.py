@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from balancer.config import ServicePart
 from balancer.errors import ExitCode
 from balancer.execute.progress import OnInterrupt
 from balancer.gateway.control import ControlName
+from balancer.gateway.port import Gateway
 from balancer.model.outcome import MigrationState
 from balancer.service.desk import Desk, Ended
 from balancer.service.events import Event, EventKind
+from balancer.service.loop import Setup
 from balancer.service.stop import AbandonedError
 from balancer.service.verbs import VERBS, Verb
+from balancer.store.faults import StoreError
 from balancer.store.requests import HowToStop, Request, RequestState
-from balancer.store.standing import Approval, Freeze, Verdict
+from balancer.store.standing import Approval, Freeze, Marks, Verdict
 from balancer.unattended import AutoPart, HooksPart, SchedulePart
 from tests.simulation.daemon import AWAY, Daemon, setup
 from tests.simulation.small import Small
@@ -43,6 +47,44 @@ def test_hours_of_auto_move_what_must_be_moved_and_then_nothing() -> None:
     assert daemon.times(K.CYCLE_STARTED)[0] - daemon.times(K.LEASE_TAKEN)[0] == timedelta(
         seconds=30
     )
+
+
+def test_a_loop_is_made_while_the_store_fails_and_begins_once_it_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> str:
+        raise StoreError("the database is away")
+
+    small = Small()
+    with monkeypatch.context() as away:
+        away.setattr(Marks, "identity", fail)
+        daemon = Daemon(small, setup(small))  # as a reload does, which must not end the service
+        daemon.run(minutes=2)
+        assert daemon.count(K.STORE_FAILED) > 1
+        assert daemon.count(K.LEASE_TAKEN) == 0
+    daemon.run(minutes=2)
+    assert daemon.count(K.LEASE_TAKEN) == 1
+
+
+def test_another_password_is_logged_in_with_from_the_next_turn_on() -> None:
+    small = Small()
+    logins: list[str | None] = []
+
+    def made(login: str) -> Setup:
+        def connect() -> Gateway:
+            logins.append(login)
+            return small.new_gateway()
+
+        return replace(setup(small, connect=connect), login=login)
+
+    daemon = Daemon(small, made("old"))
+    daemon.run(minutes=2)
+    daemon.loop.replace(made("old"))
+    daemon.run(minutes=2)
+    daemon.loop.replace(made("new"))
+    daemon.run(minutes=2)
+    assert logins == ["old", "new"]
+    assert daemon.loop.leads
 
 
 def test_a_week_in_which_the_clocks_change_has_a_cycle_every_night() -> None:

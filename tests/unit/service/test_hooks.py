@@ -104,6 +104,18 @@ def test_one_whose_children_keep_its_output_open_is_over_when_it_is_over() -> No
     assert time.monotonic() - began < 20
 
 
+def test_one_that_nobody_waits_for_any_more_is_killed(tmp_path: Path) -> None:
+    process = tmp_path / "process"
+
+    def abandon() -> None:
+        if process.exists() and process.read_text():
+            raise RuntimeError("the service has to end")
+
+    with pytest.raises(RuntimeError, match="has to end"):
+        run_hook(["/bin/sh", "-c", f"echo $$ > '{process}'; sleep 60"], {}, 30.0, beat=abandon)
+    assert not _runs(int(process.read_text()))
+
+
 def test_signs_of_life_are_given_while_it_runs() -> None:
     beats: list[float] = []
     run_hook(["/bin/sleep", "1.3"], {}, 30.0, beat=lambda: beats.append(time.monotonic()))

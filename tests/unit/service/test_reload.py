@@ -107,6 +107,15 @@ def test_another_policy_changes_every_cluster_that_goes_by_it(files: Files) -> N
     assert [setup.name for setup in difference(before, files.read()).changed] == ["A", "B"]
 
 
+def test_another_password_is_a_change_and_is_never_shown(files: Files) -> None:
+    files.clusters("A")
+    before = files.read()
+    files.write("password", "geheim")
+    (changed,) = difference(before, files.read()).changed
+    assert changed.login == "geheim"
+    assert "geheim" not in repr(changed)
+
+
 def test_what_holds_for_the_whole_service_changes_every_cluster(files: Files) -> None:
     files.clusters("A", "B")
     before = files.read()
