@@ -13,7 +13,7 @@ from typing import Protocol
 from balancer.clock import Clock
 from balancer.errors import ExitCode
 from balancer.service.events import Bus, EventKind
-from balancer.service.loop import CYCLED, TROUBLE_S, Setup, Stopping
+from balancer.service.loop import CYCLED, STEP, TROUBLE_S, Setup, Stopping
 from balancer.service.telling import Teller
 from balancer.store.faults import StoreError
 from balancer.store.leases import Lease
@@ -42,7 +42,7 @@ class Dispatch:
         self._next_setup: Setup | None = None
         self._store, self._clock, self._counter = store, clock, counter
         self._tell = Teller(bus, clock, setup.name)
-        self._started = clock.now()
+        self._started = self._seen_at = clock.now()
         self._cycle_at: datetime | None = None
         self._visit_at = self._started
         self._begun = False
@@ -87,6 +87,7 @@ class Dispatch:
     def _turn(self) -> float:
         if self._next_setup is not None:
             self.setup, self._next_setup, self._begun = self._next_setup, None, False
+        self._follow_clock()
         if not self._begun:
             self._cycle_at, self._begun = self._first_cycle(), True
         now = self._clock.now()
@@ -102,10 +103,21 @@ class Dispatch:
         dues = [self._visit_at, *([self._cycle_at] if self._cycle_at else [])]
         return min(REST_S, max(0.0, (min(dues) - now).total_seconds()))
 
+    def _follow_clock(self) -> None:
+        """Take up the timetable anew once the machine's clock was set back: what is due is not."""
+        now, before = self._clock.now(), self._seen_at
+        self._seen_at = now
+        if before - now >= STEP:
+            self._started = min(self._started, now)
+            self._visit_at, self._begun = now, False
+
     def _say_due(self, due: datetime) -> None:
-        """Leave the mark, unless another dispatcher has left it, or a later one."""
+        """Leave the mark, unless another dispatcher has left it, or a later one.
+
+        A time still to come was left by a clock that was set back since, and says nothing.
+        """
         present = self._store.marks.get(self.name, DUE)
-        if present is None or present < due:
+        if present is None or present < due or present > self._clock.now():
             self._store.marks.set(self.name, DUE, due)
 
     def _first_cycle(self) -> datetime | None:

@@ -30,6 +30,8 @@ def tidy(
     now = clock.now()
     last = hour_of(now - timedelta(seconds=retention.samples))  # what is before it becomes hourly
     done = store.marks.get(EVERY_CLUSTER, THINNED)
+    if done is not None and done > last:
+        done = None  # by a clock that was set back since: what came after would stay for ever
     gone = 0
     while (oldest := store.thinning.oldest(done)) is not None and hour_of(oldest) < last:
         if leave():

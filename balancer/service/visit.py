@@ -53,6 +53,8 @@ class Visits(ClusterLoop):
         """Return when the cycle was due that nobody has answered yet, or None."""
         due = self._store.marks.get(self.name, DUE)
         answered = self._store.marks.get(self.name, ANSWERED)
+        if answered is not None and answered > self._clock.now():
+            answered = None  # by a clock that was set back since
         return due if due is not None and (answered is None or answered < due) else None
 
     def _cycle(self, lease: Lease) -> None:

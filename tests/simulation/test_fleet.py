@@ -19,6 +19,7 @@ from balancer.store.store import Store
 from balancer.unattended import SchedulePart
 from tests.simulation.daemon import setup
 from tests.simulation.small import Small
+from tests.simulation.test_clock_steps import SetClock
 
 
 @dataclass
@@ -90,6 +91,20 @@ def test_two_dispatchers_ask_for_the_same_times() -> None:
     fleet = Fleet(each, made(each, schedule=SchedulePart(every=900.0)), dispatchers=2)
     fleet.run(hours=1)
     assert fleet.count(EventKind.CYCLE_STARTED) == 4
+
+
+def test_a_clock_that_was_ahead_for_a_while_stops_no_timetable() -> None:
+    clock = SetClock()
+    each = Small(clock=clock)
+    fleet = Fleet(each, made(each, schedule=SchedulePart(every=900.0, sample_every=60.0)))
+    fleet.run(hours=1)
+    clock.wrong_by += timedelta(days=2)
+    fleet.run(hours=1)
+    clock.wrong_by -= timedelta(days=2)
+    cycles, readings = fleet.count(EventKind.CYCLE_STARTED), fleet.count(EventKind.SAMPLED)
+    fleet.run(hours=1)
+    assert fleet.count(EventKind.CYCLE_STARTED) - cycles in range(4, 6)
+    assert fleet.count(EventKind.SAMPLED) - readings >= 55
 
 
 def test_a_job_that_comes_twice_does_nothing_twice() -> None:

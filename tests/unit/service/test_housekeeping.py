@@ -99,6 +99,19 @@ def test_it_says_what_it_did(house: House) -> None:
     assert event.data["samples"] == 2 * 2 * 3  # two hours, of three subjects, from three to one
 
 
+def test_a_clock_that_was_ahead_once_does_not_end_the_thinning(house: House) -> None:
+    house.live(hours=3)
+    ahead = House(house.store)
+    ahead.clock.sleep(100 * DAY_S)
+    ahead.live(hours=30)
+    ahead.tidy(RetentionPart(samples=DAY_S, hourly=1000 * DAY_S, plans=DAY_S))
+    house.live(hours=45)
+    house.tidy()
+    at = [sample.at for sample in house.samples() if sample.at < START + timedelta(hours=24)]
+    assert len(at) == 24
+    assert all(each.minute == 0 for each in at)
+
+
 def test_a_clock_that_was_set_back_loses_nothing(house: House) -> None:
     house.live(hours=30)
     house.tidy()
