@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from balancer.service.events import Event, EventKind
+from balancer.service.redact import Secrets
 from balancer.store.audit import AuditEntry
 from balancer.store.leases import holder_name
 from balancer.store.store import Store
@@ -72,8 +73,10 @@ _WHY = ("why", "reason")
 class AuditLog:
     """Turns events into lines of the audit log; `hear` is the listener, and may block."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, secrets: Secrets | None = None) -> None:
+        """Write to `store`, without these secrets: no line can be taken back."""
         self._store = store
+        self._secrets = Secrets() if secrets is None else secrets
         self._executor = holder_name()
         self._lock = threading.Lock()
         self._asked_by: dict[str, str] = {}
@@ -105,9 +108,9 @@ class AuditLog:
             who=who,
             what=event.kind.value,
             subject=event.subject,
-            why=_first(event, _WHY),
+            why=self._secrets.hide(_first(event, _WHY)),
             outcome=_first(event, _ENDS) or ACTS[event.kind],
-            text=event.text,
+            text=self._secrets.hide(event.text),
             cycle=event.cycle,
             plan=event.plan,
             migration=event.migration,

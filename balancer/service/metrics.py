@@ -72,7 +72,8 @@ class Metrics:
         """Take note of an event."""
         self.series.events.labels(event.kind.value).inc()
         handler = self._handlers.get(event.kind)
-        if handler is not None:
+        # What a cluster still tells that is no longer configured would stand there for ever.
+        if handler is not None and (not event.cluster or event.cluster in self._clusters):
             handler(event)
 
     def watch(self, pauses_s: Mapping[str, float], now_s: float) -> None:

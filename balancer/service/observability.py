@@ -64,7 +64,7 @@ class Observability:
         self.metrics.listen_for((*quick, "audit"))
         for name, listener in quick.items():
             bus.subscribe(name, listener)
-        bus.subscribe("audit", AuditLog(store).hear, aside=True)
+        bus.subscribe("audit", AuditLog(store, SECRETS).hear, aside=True)
 
     @property
     def port(self) -> int | None:

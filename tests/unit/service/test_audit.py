@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from balancer.service.audit import ACTS, AuditLog
 from balancer.service.events import Bus, Event, EventKind, Value
+from balancer.service.redact import Secrets
 from balancer.store import tables
 from balancer.store.faults import StoreError
 from balancer.store.leases import holder_name
@@ -41,6 +43,16 @@ def test_an_act_becomes_a_line_and_a_reading_does_not() -> None:
     assert (line.at, line.who, line.what) == (AT, holder_name(), "migration_started")
     assert (line.subject, line.why, line.outcome) == ("web-01", "HV01 is overloaded", "begun")
     assert (line.cycle, line.plan, line.migration) == ("c1", "p1", "m1")
+
+
+def test_a_line_that_can_never_be_taken_back_holds_no_secret() -> None:
+    secrets = Secrets()
+    secrets.learn("geheim")
+    told = replace(event(EventKind.HOOK_FAILED), text="login geheim failed; password=hunter22")
+    with Store.open("sqlite://") as store:
+        AuditLog(store, secrets).hear(told)
+        (line,) = store.audit.entries()
+    assert line.text == "login [hidden] failed; password=[hidden]"
 
 
 def test_who_acts_is_who_asked_for_it_on_that_cluster() -> None:

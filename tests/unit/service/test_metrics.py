@@ -117,6 +117,8 @@ def test_the_series_of_a_cluster_that_is_gone_end() -> None:
             tell(metrics, kind, cluster=cluster, subject="HV1", seconds=1.0, elapsed_s=1.0)
     assert 'cluster="branch"' in metrics.text().decode()
     metrics.watch({"prod": 0.0}, AT.timestamp())
+    for kind in EventKind:  # its loop ends its turn
+        tell(metrics, kind, cluster="branch", subject="HV1", seconds=1.0, elapsed_s=1.0)
     told = metrics.text().decode()
     assert 'cluster="branch"' not in told
     assert 'cluster="prod"' in told
