@@ -114,6 +114,9 @@ A command is a list: the program and its arguments, without a shell. Its environ
 
 Its input is empty. What it prints, to either stream, is told in the log if it fails, the last 500
 characters of it. After `timeout` it is killed with its children.
+
+A run that is refused after its `before_run`, or that a crash, a store that fails or a second
+executor cuts short, has no `after_run`: let what `before_run` does end by itself.
 """,
     ),
     ("ServicePart", "`service`", ""),
