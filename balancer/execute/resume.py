@@ -39,6 +39,8 @@ from balancer.store.store import Store
 
 OnPlan = Callable[[Plan], None]
 
+AGAIN = "`balancer resume --restore` again"
+
 
 def ignore(plan: Plan) -> None:
     """Take no notice of a plan."""
@@ -165,6 +167,8 @@ class Resuming:
         self._bring_back_vms({one.key: one.host for one in things.values() if one.kind is Kind.VM})
         if not self.interrupted():
             self._bring_back_rest([one for one in things.values() if one.kind is not Kind.VM])
+        if self.interrupted() or self.left:
+            return  # asked for again, it goes on with the rest
         for host, some in records.items():
             for record in some:
                 context.renew()
@@ -228,8 +232,11 @@ class Resuming:
                 by_hand=True,
                 poll_s=self.poll_s,
             )
-        except InputError as error:
+        except InputError as error:  # the cluster has changed since it was planned
             context.tell(NewsKind.NOTED, context.lease.cluster, error.message, note=True)
+            self.left += [
+                Left(one.source, Kind.VM, one.name, error.message, AGAIN) for one in plan.migrations
+            ]
             return
         context.notes.extend(note for note in report.notes if note not in context.notes)
         for one in report.migrations:
@@ -237,7 +244,7 @@ class Resuming:
                 self.moved[Kind.VM] += 1
             else:
                 why = one.reason or one.state.value
-                self.left.append(Left(one.source, Kind.VM, one.name, why, "resume --restore again"))
+                self.left.append(Left(one.source, Kind.VM, one.name, why, AGAIN))
 
     def _bring_back_rest(self, things: list[Thing]) -> None:
         """Ask for the move of everything else, and look for it to arrive.

@@ -31,12 +31,14 @@ class Wanted:
         hosts: Names; none means every host that is up, or those of the open campaign.
         options: What of `Rolling` was given; the rest is as the open campaign has it.
         by_service: The service carries it out, and goes on with it in later windows.
+        by_itself: It does so now, without being asked: hosts that failed have no other turn.
     """
 
     hosts: tuple[str, ...] = ()
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     asked_by: str = ""
     by_service: bool = False
+    by_itself: bool = False
 
 
 def roll(
@@ -77,7 +79,7 @@ def roll(
         on_step=on_step,
         poll_s=poll_s,
     )
-    if not is_new:
+    if not is_new and not wanted.by_itself:
         walk.take_up(campaign)
     return walk.run(campaign)
 

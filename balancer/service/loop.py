@@ -34,7 +34,7 @@ from balancer.service.desk import SCHEDULE, Desk, cycle
 from balancer.service.events import Bus, EventKind, Value
 from balancer.service.holding import Holding
 from balancer.service.ramp import cap
-from balancer.service.rolling import ROLLING, goes_on_by_itself
+from balancer.service.rolling import goes_on
 from balancer.service.schedule import Schedule
 from balancer.service.sight import Sight
 from balancer.service.stop import AbandonedError, Reason, Stop
@@ -398,11 +398,7 @@ class ClusterLoop:
         if now < self._campaign_at or self.stopping.how is not None or self._sight.frozen:
             return False
         self._campaign_at = now + timedelta(seconds=CAMPAIGN_EVERY_S)
-        campaign = goes_on_by_itself(self._store, self.name)
-        if campaign is None or not (campaign.begun or self.setup.policy.calendar.is_open(now)):
-            return False
-        self._store.requests.submit(self.name, ROLLING, {}, campaign.asked_by, now)
-        return True
+        return goes_on(self._store, self.name, self.setup.policy.calendar, now)
 
     # Stopping what is carried out
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from balancer.errors import ExitCode, InputError
 from balancer.execute.roll import BY_SERVICE, Wanted, abandon, roll
+from balancer.policy.windows import Calendar
 from balancer.service.desk import Desk, Ended
 from balancer.service.events import EventKind
 from balancer.service.hooks import StartedHook
@@ -15,6 +17,7 @@ from balancer.store.requests import Request
 from balancer.store.store import Store
 
 ROLLING = "rolling"
+_BY_ITSELF = "by_itself"  # the argument of a request that nobody but the service made
 
 _KINDS = {
     HostStep.FAILED: EventKind.DRAIN_FAILED,
@@ -42,7 +45,13 @@ def serve_rolling(desk: Desk, request: Request) -> Ended:
     hosts: Any = given.get("hosts", ())
     options: Any = given.get("options", {})
     campaign = roll(
-        Wanted(tuple(map(str, hosts)), dict(options), request.asked_by, by_service=True),
+        Wanted(
+            tuple(map(str, hosts)),
+            dict(options),
+            request.asked_by,
+            by_service=True,
+            by_itself=bool(given.get(_BY_ITSELF)),
+        ),
         desk.policy,
         desk.gateway,
         desk.store,
@@ -95,9 +104,12 @@ def said_of(campaign: Campaign) -> str:
     return "\n".join(lines)
 
 
-def goes_on_by_itself(store: Store, cluster: str) -> Campaign | None:
-    """Return the campaign that the service is to go on with in its next window."""
+def goes_on(store: Store, cluster: str, calendar: Calendar, now: datetime) -> bool:
+    """Ask for the next turns of the service's own campaign, if one may go on; tell whether."""
     campaign = store.campaigns.open(cluster)
     if campaign is None or campaign.state is not CampaignState.GOING:
-        return None
-    return campaign if campaign.options.get(BY_SERVICE) else None
+        return False
+    if not campaign.options.get(BY_SERVICE) or not (campaign.begun or calendar.is_open(now)):
+        return False
+    store.requests.submit(cluster, ROLLING, {_BY_ITSELF: True}, campaign.asked_by, now)
+    return True

@@ -9,6 +9,7 @@ import pytest
 from balancer.clock import VirtualClock
 from balancer.errors import InputError, RefusedError
 from balancer.execute.drain import drain
+from balancer.execute.progress import NewsKind
 from balancer.gateway.cluster import ClusterGateway
 from balancer.gateway.control import ControlName
 from balancer.gateway.gather import in_turn
@@ -18,6 +19,7 @@ from balancer.gateway.simulator.host import hosts_of
 from balancer.gateway.simulator.windows import NodeState, Operation
 from balancer.model.drain import DrainState, Kind, OnFailure, Order
 from balancer.model.outcome import RunEnd
+from balancer.model.plan import Plan
 from balancer.model.rule import SelectBy, Selector
 from balancer.policy.policy import Limits, Policy, Reserve
 from balancer.policy.rules import Pin
@@ -393,6 +395,45 @@ def test_a_return_keeps_the_rules_and_names_what_stays_away() -> None:
     assert report.end is RunEnd.IN_PART
     assert [left.name for left in report.left] == ["v11"]
     assert small.host_of("v11") == home
+
+
+def test_a_return_that_was_stopped_goes_on_when_asked_again() -> None:
+    small = furnished()
+    before = {host: holds(small, host) for host in small.world.machines}
+    with Store.open("sqlite://") as store:
+        empty(small, store, "h1")
+        news: list[NewsKind] = []
+        stopped = take_back(
+            small,
+            store,
+            "h1",
+            restore=True,
+            interrupted=lambda: NewsKind.MOVED in news,
+            on_progress=lambda progress: news.extend(one.kind for one in progress.news),
+        )
+        assert stopped.end is RunEnd.CANCELLED
+        assert holds(small, "h1") < before["h1"]
+        assert take_back(small, store, "h1", restore=True).end is RunEnd.DONE
+    assert {host: holds(small, host) for host in small.world.machines} == before
+
+
+def test_a_return_that_others_forestall_is_not_said_to_be_done() -> None:
+    small = furnished()
+    with Store.open("sqlite://") as store:
+        empty(small, store, "h1")
+
+        def forestall(plan: Plan) -> None:
+            with small.world.present():
+                guest = small.world.guests[plan.migrations[0].vm]
+                del small.world.guests_on[guest.host][guest.id]
+                guest.host = next(h for h in ("h2", "h3", "h4") if h != guest.host)
+                small.world.guests_on[guest.host][guest.id] = guest
+
+        report = take_back(small, store, "h1", restore=True, on_plan=forestall)
+        assert report.end is RunEnd.IN_PART
+        assert {left.name for left in report.left} == {"v11", "v12", "v13"}
+        assert take_back(small, store, "h1", restore=True).end is RunEnd.DONE
+    assert {"v11", "v12", "v13"} <= holds(small, "h1")
 
 
 def test_a_host_that_is_down_cannot_be_resumed() -> None:
