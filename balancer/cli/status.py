@@ -17,10 +17,13 @@ from balancer.cli.terminal import out
 from balancer.clock import SystemClock
 from balancer.config import load_config
 from balancer.execute.requests import is_served
+from balancer.formats.plan import parse_plan
 from balancer.model.aside import Aside
 from balancer.store.breakers import Breaker
 from balancer.store.leases import Lease
 from balancer.store.records import MoveRecord, RunRecord, SettingRecord
+from balancer.store.requests import Request
+from balancer.store.standing import Freeze
 from balancer.store.store import Store
 
 RUNS_SHOWN = 10
@@ -58,10 +61,33 @@ def command(source: Source, runs: int, *, as_json: bool) -> int:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class _Waits:
+    """A plan that somebody may approve."""
+
+    plan: str
+    migrations: int
+    until: datetime
+
+
+def _waits(store: Store, cluster: str, now: datetime) -> _Waits | None:
+    """Return the newest plan if it lives, moves something, and nobody has decided on it."""
+    for kept in store.plans.latest(cluster, 1):
+        decided = store.approvals.of(kept.id) is not None
+        carried_out = any(run.plan == kept.id for run in store.journal.runs(cluster))
+        if now < kept.expires_at and not decided and not carried_out:
+            many = len(parse_plan(kept.document, f"plan {kept.id}").migrations)
+            return _Waits(kept.id, many, kept.expires_at) if many else None
+    return None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Status:
     cluster: str
     lease: Lease | None = None
     served: bool = False
+    frozen: Freeze | None = None
+    waits: _Waits | None = None
+    requests: tuple[Request, ...] = ()
     runs: tuple[RunRecord, ...] = ()
     open_moves: tuple[MoveRecord, ...] = ()
     open_settings: tuple[SettingRecord, ...] = ()
@@ -76,6 +102,9 @@ def _status(store: Store, name: str, runs: int, now: datetime) -> _Status:
         cluster=name,
         lease=store.leases.current(name, now),
         served=is_served(store, name, SystemClock()),
+        frozen=store.freezes.of(name),
+        waits=_waits(store, name, now),
+        requests=store.requests.open(name),
         runs=store.journal.runs(name, runs),
         open_moves=store.journal.open_moves(name),
         open_settings=store.journal.open_settings(name),
@@ -93,6 +122,19 @@ def _plain(value: object) -> object:
 
 def _when(at: datetime) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _show_people(status: _Status) -> None:
+    """Show what people said and asked for, and what waits for a word of theirs."""
+    if (freeze := status.frozen) is not None:
+        said = f"by {freeze.by} since {_when(freeze.at)}: {freeze.reason or 'no reason given'}"
+        out.print(f"  [red]frozen[/] {escape(said)}", soft_wrap=True)
+    for one in status.requests:
+        said = f"request {one.id}: {one.verb} for {one.asked_by} since {_when(one.since)}"
+        out.print(f"  [yellow]{one.state.value}[/] {escape(said)}", soft_wrap=True)
+    if (waits := status.waits) is not None:
+        said = f"{waits.migrations} migrations until {_when(waits.until)}: "
+        out.print(f"  [yellow]waits[/] {said}balancer approve {escape(waits.plan)}", soft_wrap=True)
 
 
 def _show_caution(status: _Status) -> None:
@@ -130,6 +172,7 @@ def _show(status: _Status) -> None:
             f"  [yellow]to restore[/] {escape(setting.host)} {setting.setting} to "
             f"{setting.before}, since {_when(setting.since)}"
         )
+    _show_people(status)
     _show_caution(status)
     if not status.runs:
         out.print("  no run yet")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from balancer.cli import run
 from balancer.clock import SystemClock
+from balancer.formats.plan import plan_to_json
 from balancer.model.aside import About, Aside
 from balancer.store.breakers import RUNS_MAX
+from balancer.store.standing import Approval, Freeze, Verdict
 from balancer.store.store import Store
+from tests.simulation.small import Small
 
 CONFIG = "version: 1\nstore: s.sqlite\nclusters:\n  - {name: prod, hosts: [localhost]}\n"
 
@@ -56,6 +60,36 @@ def test_scripts_see_the_same(config: Path, capsys: pytest.CaptureFixture[str]) 
     assert one["until"].endswith("Z")
     assert status["only_recommends"] is True
     assert status["breaker"]["failed_runs"] == RUNS_MAX
+
+
+def test_freezes_requests_and_a_plan_that_waits_are_named(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = SystemClock().now()
+    made = replace(
+        Small().plan([("m1", "v11", "h2")]),
+        cluster="prod",
+        created_at=now,
+        expires_at=now + timedelta(hours=1),
+    )
+    with Store.open(config.parent / "s.sqlite") as store:
+        store.plans.save(made, plan_to_json(made))
+        store.freezes.freeze(Freeze("", "ada", now, "SAN [b]upgrade"))
+        number = store.requests.submit("prod", "drain", {"hosts": ["HV1"]}, "bob", now)
+    assert run(["status", "--config", str(config)]) == 0
+    told = capsys.readouterr().out
+    assert "frozen by ada since" in told
+    assert "SAN [b]upgrade" in told
+    assert f"waiting request {number}: drain for bob" in told
+    assert f"1 migrations until {made.expires_at.astimezone():%Y-%m-%d %H:%M}" in told
+    assert f"balancer approve {made.id}" in told
+    with Store.open(config.parent / "s.sqlite") as store:
+        store.approvals.give(Approval(made.id, "prod", Verdict.REJECTED, "ada", now, ""))
+        store.freezes.thaw("")
+    assert run(["status", "--json", "--config", str(config)]) == 0
+    (status,) = json.loads(capsys.readouterr().out)["clusters"]
+    assert (status["frozen"], status["waits"]) == (None, None)
+    assert [one["id"] for one in status["requests"]] == [number]
 
 
 def test_thaw_forgets_failed_runs(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
