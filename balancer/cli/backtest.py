@@ -17,6 +17,7 @@ from balancer.backtest.trace import from_readings, read_trace
 from balancer.cli.options import Source, examples, source_options
 from balancer.cli.output import print_json
 from balancer.cli.terminal import out
+from balancer.clock import SystemClock
 from balancer.errors import ExitCode, InputError
 from balancer.formats.snapshot import read_snapshot
 from balancer.policy.load import load_policy
@@ -173,7 +174,7 @@ def _recorded(
     from balancer.store.store import Store  # noqa: PLC0415 -- start-up time
 
     base = source.read().cluster
-    now = datetime.now(UTC) if base.taken_at is None else base.taken_at
+    now = SystemClock().now() if base.taken_at is None else base.taken_at
     since = now - timedelta(days=days)
     with Store.open_read_only(open_site(source).config.store) as store:
         buckets = max(2, int(days * 24 * HOUR_S / SAMPLE_S))
