@@ -221,7 +221,8 @@ def _left_out(plan: Plan, kept: frozenset[str], why: Cause) -> Iterator[Migratio
 
 
 def _end(run: Run, context: Context) -> RunEnd:
-    if all(move.state is MigrationState.DONE for move in run.moves):
+    # All may have moved and one guest be worse for it: that is an alarm, no success to build on.
+    if not context.alarm and all(move.state is MigrationState.DONE for move in run.moves):
         return RunEnd.DONE
     if run.interrupted:
         return RunEnd.CANCELLED

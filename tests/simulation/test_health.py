@@ -150,6 +150,7 @@ def test_the_last_guest_of_a_run_is_looked_after_as_well() -> None:
     _ailing(bench, 1e9)
     report = bench.run(plan)
     assert any("heartbeat of v11" in note for note in report.notes)
+    assert report.end is RunEnd.IN_PART
 
 
 def test_a_guest_that_answers_again_in_time_holds_the_run_up_and_no_more() -> None:
