@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, or_, select, update
 
 from balancer.model.aside import About, Aside
 from balancer.store import tables
@@ -28,14 +28,26 @@ VM_WAYS = 2
 VMS = 3
 
 
+_COLUMNS = [column for column in tables.asides.c if column.name != "id"]
+_ACTIVE = (
+    select(*_COLUMNS)
+    .where(tables.asides.c.cluster == bindparam("name"), tables.asides.c.until > bindparam("now"))
+    .order_by(tables.asides.c.id)
+)
+_DISPROVED = select(tables.asides.c.id, *_COLUMNS).where(
+    tables.asides.c.cluster == bindparam("at"),
+    or_(tables.asides.c.vm == "", tables.asides.c.vm == bindparam("its_vm")),
+    or_(tables.asides.c.source == "", tables.asides.c.source == bindparam("from")),
+    or_(tables.asides.c.target == "", tables.asides.c.target == bindparam("to")),
+)
+
+
 class Asides(Part):
     """What is set aside in each cluster."""
 
     def active(self, cluster: str, now: datetime) -> tuple[Aside, ...]:
         """Return what is set aside now, the oldest first."""
-        table = tables.asides
-        query = select(*_COLUMNS).where(table.c.cluster == cluster, table.c.until > now)
-        return tuple(Aside(**row) for row in self._read(query.order_by(table.c.id)))
+        return tuple(Aside(**row) for row in self._read(_ACTIVE, name=cluster, now=now))
 
     def failed(self, lease: Lease, one: Aside, about: About) -> tuple[Aside, ...]:
         """Set aside what a failure is put down to; return that, with what failures add up to.
@@ -64,22 +76,12 @@ class Asides(Part):
         with self._writing() as connection:
             require_held(connection, lease)
             table = tables.asides
-            rows = connection.execute(
-                select(table.c.id, *_COLUMNS).where(
-                    table.c.cluster == lease.cluster,
-                    table.c.vm.in_(["", vm]),
-                    table.c.source.in_(["", source]),
-                    table.c.target.in_(["", target]),
-                )
-            ).mappings()
-            found = [dict(row) for row in rows]
+            way = {"at": lease.cluster, "its_vm": vm, "from": source, "to": target}
+            found = [dict(row) for row in connection.execute(_DISPROVED, way).mappings()]
             ids = [row.pop("id") for row in found]
             if ids:
                 connection.execute(delete(table).where(table.c.id.in_(ids)))
         return tuple(Aside(**row) for row in found)
-
-
-_COLUMNS = [column for column in tables.asides.c if column.name != "id"]
 
 
 def _blamed(one: Aside, about: About) -> Aside:

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from balancer.store import tables
 from balancer.store.leases import Lease, require_held
@@ -79,6 +79,14 @@ class Campaign:
         return tuple(
             one for one in self.hosts if one.step is not HostStep.WAITING and not one.step.is_final
         )
+
+
+_LATEST = (
+    select(tables.campaigns)
+    .where(tables.campaigns.c.cluster == bindparam("name"))
+    .order_by(tables.campaigns.c.id.desc())
+    .limit(1)
+)
 
 
 class Campaigns(Part):
@@ -172,9 +180,7 @@ class Campaigns(Part):
 
     def latest(self, cluster: str) -> Campaign | None:
         """Return the newest campaign of a cluster."""
-        table = tables.campaigns
-        query = select(table).where(table.c.cluster == cluster).order_by(table.c.id.desc())
-        rows = self._read(query.limit(1))
+        rows = self._read(_LATEST, name=cluster)
         return self._campaign(rows[0]) if rows else None
 
     def get(self, campaign: int) -> Campaign:

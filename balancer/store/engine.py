@@ -36,7 +36,7 @@ def open_engine(url: URL, location: str) -> Engine:
 def open_engine_read_only(url: URL, location: str) -> Engine:
     """Open an existing database for reading; it must have exactly our schema."""
     url = sqlite.read_only(url) if is_sqlite(url) else url
-    engine = _engine(url, location, writing=False).execution_options(**{sqlite.READING: True})
+    engine = _engine(url, location, writing=False)
     try:
         with opening(location), engine.begin() as connection:
             require_present(connection, location)
@@ -47,10 +47,10 @@ def open_engine_read_only(url: URL, location: str) -> Engine:
 
 
 def reading_engine(engine: Engine, location: str) -> Engine:
-    """Return what reads the same database; of a SQLite file, over connections of its own."""
+    """Return what reads the same database, a query a time; a SQLite file by ways of its own."""
     if is_sqlite(engine.url) and not sqlite.in_memory(engine.url):
         engine = _engine(engine.url, location, writing=False)
-    return engine.execution_options(**{sqlite.READING: True})
+    return engine.execution_options(**{sqlite.ONE_QUERY: True})
 
 
 def _engine(url: URL, location: str, *, writing: bool) -> Engine:

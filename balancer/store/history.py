@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from balancer.model.cluster import Cluster, Transport
 from balancer.store import tables
@@ -60,6 +60,9 @@ class Measurement:
 
 
 Subject = tuple[SubjectKind, str]
+_SUBJECTS = select(tables.subjects.c.kind, tables.subjects.c.key, tables.subjects.c.id).where(
+    tables.subjects.c.cluster == bindparam("name")
+)
 
 
 class History(Part):
@@ -80,9 +83,8 @@ class History(Part):
                 put_new(connection, tables.samples, rows)
 
     def _subject_ids(self, cluster: str) -> dict[Subject, int]:
-        table = tables.subjects
-        query = select(table.c.kind, table.c.key, table.c.id).where(table.c.cluster == cluster)
-        return {(SubjectKind(row["kind"]), row["key"]): row["id"] for row in self._read(query)}
+        rows = self._read(_SUBJECTS, name=cluster)
+        return {(SubjectKind(row["kind"]), row["key"]): row["id"] for row in rows}
 
     def samples(
         self, cluster: str, kind: SubjectKind, key: str, since: datetime
@@ -113,7 +115,7 @@ class History(Part):
     def record_measurement(self, measurement: Measurement) -> None:
         """Add how one migration went."""
         with self._writing() as connection:
-            connection.execute(insert(tables.measurements).values(**asdict(measurement)))
+            connection.execute(insert(tables.measurements), asdict(measurement))
 
     def measurements(self, cluster: str, since: datetime | None = None) -> tuple[Measurement, ...]:
         """Return how migrations went, oldest first."""

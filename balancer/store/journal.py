@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, update
+from sqlalchemy import Connection, Table, bindparam, insert, update
 
 from balancer.errors import InternalError
 from balancer.model.outcome import MigrationState, RunEnd, Why
@@ -40,6 +40,15 @@ class Change:
     reason: str = ""
     code: int | None = None
     why: Why | None = None
+
+
+_STEP = {
+    table: update(table).where(
+        table.c.id == bindparam("record"), table.c.state == bindparam("before_it")
+    )
+    for table in (tables.moves, tables.settings)
+}
+_APPEND = insert(tables.transitions)
 
 
 class Journal(JournalReader):
@@ -176,7 +185,7 @@ def _row(lease: Lease, run: int, entry: Entry, at: datetime) -> dict[str, Any]:
 
 
 def _inserted(connection: Connection, table: Table, **values: Any) -> int:
-    key = connection.execute(insert(table).values(**values)).inserted_primary_key
+    key = connection.execute(insert(table), values).inserted_primary_key
     if key is None:
         raise InternalError(f"the database gave no id for a new row of {table.name}")
     return int(key[0])
@@ -185,11 +194,9 @@ def _inserted(connection: Connection, table: Table, **values: Any) -> int:
 def _step(
     connection: Connection, table: Table, record: int, change: Change, more: dict[str, Any]
 ) -> None:
-    changed = connection.execute(
-        update(table)
-        .where(table.c.id == record, table.c.state == change.before)
-        .values(state=change.state, since=change.at, reason=change.reason, **more)
-    )
+    which = {"record": record, "before_it": change.before}
+    values = {"state": change.state, "since": change.at, "reason": change.reason}
+    changed = connection.execute(_STEP[table], {**which, **values, **more})
     if changed.rowcount != 1:
         raise InternalError(
             f"the journal does not have {table.name} {record} as {change.before}, "
@@ -206,16 +213,17 @@ def _append(
     change: Change,
 ) -> None:
     connection.execute(
-        insert(tables.transitions).values(
-            run=run,
-            at=change.at,
-            fence=fence,
-            kind=kind.value,
-            subject=subject,
-            before=change.before,
-            state=change.state,
-            code=change.code,
-            why=change.why,
-            reason=change.reason,
-        )
+        _APPEND,
+        {
+            "run": run,
+            "at": change.at,
+            "fence": fence,
+            "kind": kind.value,
+            "subject": subject,
+            "before": change.before,
+            "state": change.state,
+            "code": change.code,
+            "why": change.why,
+            "reason": change.reason,
+        },
     )

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from balancer.clock import Clock
@@ -91,7 +91,7 @@ class Leases(Part):
         self._ensure_row(cluster, now)
         mine = identity()
         with self._writing() as connection:
-            row = connection.execute(_row_of(cluster).with_for_update()).one()
+            row = connection.execute(_ROW.with_for_update(), {"name": cluster}).one()
             refusal = _refusal(row, now)
             if refusal is None:
                 by_time = (now - _FENCE_ORIGIN) // timedelta(seconds=1)
@@ -117,7 +117,7 @@ class Leases(Part):
 
     def _ensure_row(self, cluster: str, now: datetime) -> None:
         """Make the cluster's row in a transaction of its own, so that two first comers agree."""
-        if self._read(_row_of(cluster)):
+        if self._read(_ROW, name=cluster):
             return
         row = insert(tables.leases).values(
             cluster=cluster, fence=0, holder="", ttl_s=0.0, expires_at=now
@@ -190,7 +190,7 @@ class Leases(Part):
 
     def current(self, cluster: str, now: datetime) -> Lease | None:
         """Return who holds the cluster now, or None."""
-        rows = self._read(_row_of(cluster))
+        rows = self._read(_ROW, name=cluster)
         if not rows or not rows[0]["holder"] or rows[0]["expires_at"] <= now:
             return None
         return Lease(**rows[0])
@@ -214,8 +214,14 @@ class Leases(Part):
         self.release(lease)
 
 
-def _row_of(cluster: str) -> Select[Any]:
-    return select(tables.leases).where(tables.leases.c.cluster == cluster)
+_THIS = tables.leases.c.cluster == bindparam("name")
+_ROW = select(tables.leases).where(_THIS)
+_CHANGE = update(tables.leases).where(_THIS)
+_HELD = (
+    select(tables.leases.c.fence, tables.leases.c.tenure, tables.leases.c.holder)
+    .where(_THIS)
+    .with_for_update()
+)
 
 
 def _refusal(row: Row[Any], now: datetime) -> HeldError | None:
@@ -230,9 +236,7 @@ def _refusal(row: Row[Any], now: datetime) -> HeldError | None:
 
 
 def _change(connection: Connection, cluster: str, values: dict[str, Any]) -> None:
-    connection.execute(
-        update(tables.leases).where(tables.leases.c.cluster == cluster).values(**values)
-    )
+    connection.execute(_CHANGE, {"name": cluster, **values})
 
 
 def require_held(connection: Connection, lease: Lease) -> int:
@@ -243,11 +247,7 @@ def require_held(connection: Connection, lease: Lease) -> int:
     Raises:
         LeaseLostError: Somebody took the cluster since, or nobody holds it.
     """
-    row = connection.execute(
-        select(tables.leases.c.fence, tables.leases.c.tenure, tables.leases.c.holder)
-        .where(tables.leases.c.cluster == lease.cluster)
-        .with_for_update()
-    ).one_or_none()
+    row = connection.execute(_HELD, {"name": lease.cluster}).one_or_none()
     if row is None or row.tenure != lease.tenure or not row.holder:
         holder = row.holder if row is not None and row.holder else "nobody"
         raise LeaseLostError(

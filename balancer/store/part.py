@@ -21,12 +21,16 @@ class Part:
         self._reading_engine = reading
         self._location = location
 
-    def _read(self, query: Select[Any]) -> list[dict[str, Any]]:
-        """Return the rows of a query by column; never waits for a writer, nor makes one wait."""
+    def _read(self, query: Select[Any], **values: object) -> list[dict[str, Any]]:
+        """Return the rows of a query by column; never waits for a writer, nor makes one wait.
+
+        `values` are those of its parameters. A query that is asked often is built once, with
+        parameters: to build it takes longer than SQLite takes to answer.
+        """
 
         def rows() -> list[dict[str, Any]]:
             with connected(self._reading_engine) as connection:
-                return [dict(row) for row in connection.execute(query).mappings()]
+                return [dict(row) for row in connection.execute(query, values).mappings()]
 
         with working(self._location):
             return again(self._reading_engine, rows)

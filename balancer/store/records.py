@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from balancer.errors import InputError
 from balancer.model.cluster import Transport
@@ -156,6 +156,25 @@ def _transition(row: Mapping[str, Any]) -> Transition:
     return Transition(**{**row, "kind": TransitionKind(row["kind"]), "why": _word(row)})
 
 
+_OPEN_RUNS = (
+    select(tables.runs)
+    .where(tables.runs.c.cluster == bindparam("name"), tables.runs.c.end.is_(None))
+    .order_by(tables.runs.c.id)
+)
+_OPEN_MOVES = (
+    select(tables.moves)
+    .where(tables.moves.c.cluster == bindparam("name"))
+    .where(tables.moves.c.state.not_in([state.value for state in FINAL]))
+    .order_by(tables.moves.c.id)
+)
+_OPEN_SETTINGS = (
+    select(tables.settings)
+    .where(tables.settings.c.cluster == bindparam("name"))
+    .where(tables.settings.c.state.in_([state.value for state in OPEN_SETTINGS]))
+    .order_by(tables.settings.c.id)
+)
+
+
 class JournalReader(Part):
     """Reads the journal; never blocks whoever writes it."""
 
@@ -168,12 +187,7 @@ class JournalReader(Part):
 
     def open_runs(self, cluster: str) -> tuple[RunRecord, ...]:
         """Return the runs that have not ended, oldest first."""
-        query = (
-            select(tables.runs)
-            .where(tables.runs.c.cluster == cluster, tables.runs.c.end.is_(None))
-            .order_by(tables.runs.c.id)
-        )
-        return tuple(_run(row) for row in self._read(query))
+        return tuple(_run(row) for row in self._read(_OPEN_RUNS, name=cluster))
 
     def adrift(self, now: datetime) -> frozenset[str]:
         """Return the clusters with a run that has not ended while nobody holds the cluster."""
@@ -193,13 +207,7 @@ class JournalReader(Part):
 
     def open_moves(self, cluster: str) -> tuple[MoveRecord, ...]:
         """Return the migrations of a cluster that have not ended, oldest first."""
-        query = (
-            select(tables.moves)
-            .where(tables.moves.c.cluster == cluster)
-            .where(tables.moves.c.state.not_in([state.value for state in FINAL]))
-            .order_by(tables.moves.c.id)
-        )
-        return tuple(_move(row) for row in self._read(query))
+        return tuple(_move(row) for row in self._read(_OPEN_MOVES, name=cluster))
 
     def settings(self, run: int) -> tuple[SettingRecord, ...]:
         """Return the host settings that a run changed or meant to change."""
@@ -209,14 +217,7 @@ class JournalReader(Part):
 
     def open_settings(self, cluster: str) -> tuple[SettingRecord, ...]:
         """Return the settings of a cluster that may still hold our value, oldest first."""
-        table = tables.settings
-        query = (
-            select(table)
-            .where(table.c.cluster == cluster)
-            .where(table.c.state.in_([state.value for state in OPEN_SETTINGS]))
-            .order_by(table.c.id)
-        )
-        return tuple(_setting(row) for row in self._read(query))
+        return tuple(_setting(row) for row in self._read(_OPEN_SETTINGS, name=cluster))
 
     def transitions(self, run: int) -> tuple[Transition, ...]:
         """Return everything that happened in a run, in order."""

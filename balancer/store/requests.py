@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, or_, select, update
 
 from balancer.errors import InputError, InternalError
 from balancer.store import tables
@@ -72,6 +72,20 @@ def _request(row: Mapping[str, Any]) -> Request:
     return Request(**{**row, **typed})
 
 
+_ONE = select(tables.requests).where(tables.requests.c.id == bindparam("request"))
+_OPEN = (
+    select(tables.requests)
+    .where(
+        tables.requests.c.cluster == bindparam("name"),
+        or_(
+            tables.requests.c.state == RequestState.WAITING.value,
+            tables.requests.c.state == RequestState.TAKEN.value,
+        ),
+    )
+    .order_by(tables.requests.c.id)
+)
+
+
 class Requests(Part):
     """The requests to every cluster in the store."""
 
@@ -104,7 +118,7 @@ class Requests(Part):
         Raises:
             InputError: There is none.
         """
-        rows = self._read(select(tables.requests).where(tables.requests.c.id == request))
+        rows = self._read(_ONE, request=request)
         if not rows:
             raise InputError(
                 f"there is no request {request}", remedy="`balancer status` lists the requests"
@@ -113,10 +127,7 @@ class Requests(Part):
 
     def open(self, cluster: str) -> tuple[Request, ...]:
         """Return what waits or is being carried out, oldest first."""
-        table = tables.requests
-        states = [RequestState.WAITING.value, RequestState.TAKEN.value]
-        query = select(table).where(table.c.cluster == cluster, table.c.state.in_(states))
-        return tuple(_request(row) for row in self._read(query.order_by(table.c.id)))
+        return tuple(_request(row) for row in self._read(_OPEN, name=cluster))
 
     def asked(self) -> frozenset[str]:
         """Return the clusters that requests wait for."""

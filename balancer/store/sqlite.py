@@ -5,8 +5,8 @@ commit must survive a power cut; WAL with NORMAL loses the last commits then. It
 flush a commit, and we commit a few times a second at most; samples go in one commit a reading.
 
 Why `BEGIN IMMEDIATE`: a transaction that reads and then writes would otherwise fail at once, not
-wait, when another process wrote in between. Readers use plain `BEGIN`, and in WAL mode never
-block a writer nor wait for one.
+wait, when another process wrote in between. Whoever only reads uses plain `BEGIN`, or none for
+one query, and in WAL mode never blocks a writer nor waits for one.
 
 Why one connection writes and others read: SQLite lets one write at a time, and whoever waits for
 that asks again and again, in no order. With a thread for each of 200 clusters, waiting for the one
@@ -31,7 +31,7 @@ from balancer.store.faults import NoStoreError
 BUSY_TIMEOUT_MS = 30_000  # writers queue: the longest commit, a fleet's samples, takes under 1 s
 READERS = 16  # connections: a read takes a millisecond
 WAL_RETRY_S = 0.02
-READING = "balancer_reading"  # execution option of connections that only read
+ONE_QUERY = "balancer_one_query"  # execution option of connections that are for one query each
 
 
 def in_memory(url: URL) -> bool:
@@ -77,8 +77,14 @@ def behave(engine: Engine, *, writing: bool) -> None:
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:
-        reading = connection.get_execution_options().get(READING, False)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        if connection.get_execution_options().get(ONE_QUERY, False):
+            return  # it is a transaction by itself
+        statement = "BEGIN IMMEDIATE" if writing else "BEGIN"
+        driver: Any = connection.connection.driver_connection
+        try:  # past SQLAlchemy: half of all that we ever execute is this
+            driver.execute(statement).close()
+        except sqlite3.Error as error:
+            raise DBAPIError(statement, None, error) from error
 
 
 def use_wal(engine: Engine) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import bindparam, delete, func, insert, or_, select
 
 from balancer.clock import Clock
 from balancer.store import tables
@@ -28,6 +28,18 @@ class Freeze:
     reason: str
 
 
+_FREEZE = (
+    select(tables.freezes)
+    .where(
+        or_(
+            tables.freezes.c.cluster == bindparam("name"),
+            tables.freezes.c.cluster == EVERY_CLUSTER,
+        )
+    )
+    .order_by(tables.freezes.c.cluster.desc())
+)
+
+
 class Freezes(Part):
     """Which clusters are frozen."""
 
@@ -44,9 +56,7 @@ class Freezes(Part):
 
     def of(self, cluster: str) -> Freeze | None:
         """Return what freezes a cluster: its own freeze before everybody's."""
-        table = tables.freezes
-        query = select(table).where(table.c.cluster.in_([cluster, EVERY_CLUSTER]))
-        rows = self._read(query.order_by(table.c.cluster.desc()))
+        rows = self._read(_FREEZE, name=cluster)
         return Freeze(**rows[0]) if rows else None
 
 
