@@ -88,6 +88,8 @@ class Tenure:
         self._writing = threading.Lock()  # into the cluster; not waited for
         self._lease: Lease | None = None
         self._written = ""  # what the cluster holds of ours
+        self._tried = 0  # the tenure we last wrote under, whether or not it arrived
+        self._noted = 0  # the number in the cluster, once the store knows of it
         self._renewed_s = self._written_s = 0.0
 
     @property
@@ -138,7 +140,7 @@ class Tenure:
             if self._written:
                 return lease
             control = self._gateway.read_control()
-            self._refuse_other(control)
+            self._refuse_other(control, lease)
             if control.fence >= lease.fence:
                 self._store.leases.release(lease)
                 lease = self._acquire(above=control.fence)
@@ -149,11 +151,14 @@ class Tenure:
                 raise
             return lease
 
-    def _refuse_other(self, control: Control) -> None:
+    def _refuse_other(self, control: Control, lease: Lease) -> None:
         other = read_written(control.lease)
-        # One with our store, whose lease there is ours now, was put out by that.
-        ours = other is None or other.holder.endswith(self._store_name)
-        if other is None or ours or other.expires_at <= self._clock.now():
+        if other is None or other.expires_at <= self._clock.now():
+            return
+        # One with our store, whose lease there is ours now, was put out by that. One with a copy of
+        # our store has the same name for it, but our store knows nothing of what it wrote.
+        same = other.holder.endswith(self._store_name) and other.fence <= lease.written
+        if same or self._is_mine(other, lease):
             return
         self._let_go()
         seconds = (other.expires_at - self._clock.now()).total_seconds()
@@ -162,11 +167,17 @@ class Tenure:
             remedy=f"run one of the two; if it died, its hold ends in {seconds:.0f} s",
         )
 
+    def _is_mine(self, other: Written, lease: Lease) -> bool:
+        """Tell whether we wrote it under this lease; who has another may have our name as well."""
+        ours = other.holder == self._name and self._tried == lease.tenure
+        return ours and lease.tenure <= other.fence <= lease.fence
+
     def _write(self, expected: str, lease: Lease) -> None:
         """Compare and set; who loses lets go."""
         began_s, expires = self._clock.monotonic_s(), self._clock.now()
         expires += timedelta(seconds=CLUSTER_TTL_S)
         text = str(Written(self._name, lease.fence, expires))
+        self._tried = lease.tenure
         try:
             found = self._set(expected, text, lease)
         except ReplyLostError as error:
@@ -178,14 +189,18 @@ class Tenure:
                 remedy="run one of the two",
             )
         with self._lock:
-            if self._lease is not None:
-                self._written, self._written_s = text, began_s
+            if self._lease is None:
+                return
+            if self._noted != lease.fence:
+                self._store.leases.wrote(lease)
+                self._noted = lease.fence
+            self._written, self._written_s = text, began_s
 
     def _set(self, expected: str, text: str, lease: Lease) -> str:
         """Write over `expected`, or over what we wrote ourselves when a reply got lost."""
         found = self._gateway.write_control(ControlName.LEASE, expected, text, lease.fence)
         other = None if found == text else read_written(found)
-        if other is not None and other.holder == self._name:
+        if other is not None and self._is_mine(other, lease):
             found = self._gateway.write_control(ControlName.LEASE, found, text, lease.fence)
         return found
 

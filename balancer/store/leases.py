@@ -50,6 +50,7 @@ class Lease:
     `process` is the identity of the process that holds it, empty where that cannot be told.
     `tenure` is the fence it began with: the same through renewals and advances, never another's.
     `serves` tells others that the holder carries out requests.
+    `written` is the highest fence that this store knows the cluster itself to have had.
     """
 
     cluster: str
@@ -60,6 +61,7 @@ class Lease:
     process: str = ""
     tenure: int = 0
     serves: bool = False
+    written: int = 0
 
 
 def holder_name() -> str:
@@ -105,6 +107,7 @@ class Leases(Part):
                     process=mine,
                     tenure=fence,
                     serves=serves,
+                    written=row.written,
                 )
                 _change(connection, cluster, asdict(lease))
             elif row.expires_at > (latest := now + timedelta(seconds=row.ttl_s)):
@@ -177,6 +180,16 @@ class Leases(Part):
             fence = require_held(connection, lease) + 1
             _change(connection, lease.cluster, {"fence": fence})
         return replace(lease, fence=fence)
+
+    def wrote(self, lease: Lease) -> None:
+        """Take note that the cluster has this lease.
+
+        Raises:
+            LeaseLostError: Somebody else took over.
+        """
+        with self._writing() as connection:
+            require_held(connection, lease)
+            _change(connection, lease.cluster, {"written": lease.fence})
 
     def release(self, lease: Lease) -> None:
         """Let go; a lease that has passed to another is left alone."""

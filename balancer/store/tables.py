@@ -71,6 +71,8 @@ leases = Table(
     Column("process", String, nullable=False, server_default=""),  # empty: cannot be told
     Column("tenure", BigInteger, nullable=False, server_default="0"),  # the fence it began with
     Column("serves", Boolean, nullable=False, server_default=false()),  # it takes requests
+    # The highest fence that stood in the cluster itself, written there by way of this store.
+    Column("written", BigInteger, nullable=False, server_default="0"),
 )
 
 runs = Table(

@@ -328,3 +328,41 @@ def test_a_command_that_lost_the_cluster_is_told_at_its_next_question() -> None:
         store.leases.acquire("small", "newer", 3600.0, small.clock.now())
         with pytest.raises(LeaseLostError):
             stop()
+
+
+def test_a_copy_of_our_store_on_another_machine_does_not_put_us_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = Small()
+    with Store.open("sqlite://") as store, Store.open("sqlite://") as copy:
+        at = small.clock.now()
+        store.marks.identity(at)
+        monkeypatch.setattr(copy.marks, "identity", store.marks.identity)
+        for one in (store, copy):  # both remember when it was one store
+            one.leases.release(one.leases.acquire("small", "before", LEASE_TTL_S, at))
+        first = Tenure("small", store, small.gateway, small.clock)
+        first.confirm()
+        for _ in range(5):  # each try takes a newer number in the copy
+            small.clock.sleep(IDLE_S)
+            first.keep()
+            with pytest.raises(HeldError, match="another store"):
+                Tenure("small", copy, small.new_gateway(), small.clock).confirm()
+        first.keep()
+        assert first.confirmed
+        small.clock.sleep(CLUSTER_TTL_S + 1.0)  # the first one died
+        second = Tenure("small", copy, small.new_gateway(), small.clock)
+        second.confirm()
+        with pytest.raises(HeldError, match="another store"):
+            Tenure("small", store, small.gateway, small.clock).confirm()
+        second.keep()
+        assert second.confirmed
+
+
+def test_whoever_has_our_store_after_us_need_not_wait_for_what_we_wrote() -> None:
+    small = Small()
+    with Store.open("sqlite://") as store:
+        Tenure("small", store, small.gateway, small.clock).confirm()
+        small.clock.sleep(LEASE_TTL_S + 1.0)  # it died
+        after = Tenure("small", store, small.new_gateway(), small.clock)
+        after.confirm()
+        assert after.confirmed
