@@ -84,9 +84,12 @@ _SECTIONS = (
         "`clusters.schedule`",
         """\
 Without `every` and `cron` a cluster is balanced every 15 minutes. A cycle that is late begins as
-soon as it can, and what was missed is not made up for. An interval goes on from the last cycle
-after a restart. A cluster is read at its own place within each `sample_every`, so that many are
-not all read at once; with many clusters give cycles a `jitter` as well.
+soon as it can. An interval goes on from the last cycle after a restart. Times of a `cron` that
+passed while nobody could begin a cycle (a start and its delay, a hand-over, a store that fails, a
+cluster that does not answer) are made up for by one cycle up to an hour later, which the policy's
+windows bind as any other; other missed times are not. A cluster is read at its own place within
+each `sample_every`, so that many are not all read at once; with many clusters give cycles a
+`jitter` as well.
 
 `cron` has five fields as crontab(5) has, with two differences: a day of the month and a weekday
 must both fit, and there are no names such as `@daily`. It means the wall clock of `timezone`. A

@@ -44,6 +44,7 @@ class Dispatch:
         self._tell = Teller(bus, clock, setup.name)
         self._started = self._seen_at = clock.now()
         self._cycle_at: datetime | None = None
+        self._scheduled_at: datetime | None = None  # when another schedule came into force
         self._visit_at = self._started
         self._begun = False
 
@@ -86,12 +87,15 @@ class Dispatch:
 
     def _turn(self) -> float:
         if self._next_setup is not None:
+            if self._next_setup.part.schedule != self.setup.part.schedule:
+                self._scheduled_at = self._clock.now()
             self.setup, self._next_setup, self._begun = self._next_setup, None, False
         self._follow_clock()
         if not self._begun:
             self._cycle_at, self._begun = self._first_cycle(), True
         now = self._clock.now()
-        is_due = self._cycle_at is not None and now >= self._cycle_at
+        # Put off, not moved: other dispatchers name what they ask for by the same time.
+        is_due = self._cycle_at is not None and now >= max(self._cycle_at, self._not_before)
         if is_due or now >= self._visit_at:
             if is_due and self._cycle_at is not None:
                 self._say_due(self._cycle_at)
@@ -100,7 +104,9 @@ class Dispatch:
             self._visit_at = now + timedelta(seconds=self.setup.part.schedule.sample_every)
             if is_due and self._cycle_at is not None:
                 self._cycle_at = self.setup.schedule.next_after(self._cycle_at, now)
-        dues = [self._visit_at, *([self._cycle_at] if self._cycle_at else [])]
+        dues = [self._visit_at]
+        if self._cycle_at is not None:
+            dues.append(max(self._cycle_at, self._not_before))
         return min(REST_S, max(0.0, (min(dues) - now).total_seconds()))
 
     def _follow_clock(self) -> None:
@@ -120,8 +126,13 @@ class Dispatch:
         if present is None or present < due or present > self._clock.now():
             self._store.marks.set(self.name, DUE, due)
 
+    @property
+    def _not_before(self) -> datetime:
+        return self._started + timedelta(seconds=self.setup.service.start_delay)
+
     def _first_cycle(self) -> datetime | None:
-        not_before = self._started + timedelta(seconds=self.setup.service.start_delay)
         marks = [self._store.marks.get(self.name, name) for name in (DUE, CYCLED)]
         last = max((mark for mark in marks if mark is not None), default=None)
-        return self.setup.schedule.first(self._clock.now(), last, not_before)
+        since = self._scheduled_at or (self._started if last is None else None)
+        now = self._clock.now()
+        return self.setup.schedule.first(now, last, self._not_before, since=since)

@@ -113,6 +113,7 @@ class ClusterLoop:
         self._standing_by_for = ""
         self._recovered = False
         self._cycle_at: datetime | None = None
+        self._scheduled_at: datetime | None = None  # when another schedule came into force
         self._sample_at = self._started
         self._campaign_at = self._started
         self._pending: Plan | None = None  # recommended, and not answered yet
@@ -208,6 +209,8 @@ class ClusterLoop:
             old, self._gateway = self._gateway, setup.connect()
             self._tenure.follow(self._gateway)
             old.close()
+        if setup.part.schedule != before.part.schedule:
+            self._scheduled_at = self._clock.now()
         self._cycle_at = self._first_cycle() if self._recovered else None
 
     def _follow_clock(self) -> None:
@@ -271,7 +274,9 @@ class ClusterLoop:
     def _first_cycle(self) -> datetime | None:
         not_before = self._started + timedelta(seconds=self.setup.service.start_delay)
         last = self._store.marks.get(self.name, CYCLED)
-        return self.setup.schedule.first(self._clock.now(), last, not_before)
+        since = self._scheduled_at or (self._started if last is None else None)
+        due = self.setup.schedule.first(self._clock.now(), last, not_before, since=since)
+        return due and max(due, not_before)
 
     # Reading
 

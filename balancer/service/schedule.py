@@ -3,8 +3,9 @@
 All times returned are in UTC: a sum of a local time and a duration is wrong on the nights on
 which clocks change. What such a night leaves out comes once, when it is over; what it has twice
 comes the first time only, unless the expression asks for every hour or every minute anyway.
-Times that passed while a cycle ran, or while nobody ran, are not made up for: the next one counts.
-A cycle that is late begins as soon as it can, once.
+Times that passed while a cycle ran are not made up for: the next one counts. Of a crontab's times
+that passed while nobody could begin a cycle, those of the last hour are made up for by one cycle:
+the next may be a day away. A cycle that is late begins as soon as it can, once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from balancer.errors import InputError
 from balancer.unattended import SchedulePart
 
 EVERY_S = 900.0
+GRACE = timedelta(hours=1)  # a crontab's time that passed longer ago is not made up for
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")  # as crontab(5) numbers them
 _SECOND = timedelta(seconds=1)
 
@@ -44,21 +46,31 @@ class Schedule:
         # crontab(5) asks each field of a time whether it begins with a star.
         self._at_fixed_times = part.cron is not None and "*" not in "".join(part.cron.split()[:2])
 
-    def first(self, now: datetime, last: datetime | None, not_before: datetime) -> datetime | None:
-        """Return when the first cycle after a start is due.
+    def first(
+        self,
+        now: datetime,
+        last: datetime | None,
+        not_before: datetime,
+        *,
+        since: datetime | None = None,
+    ) -> datetime | None:
+        """Return when the first cycle after a start is due; if in the past, it was missed.
 
         Args:
             now: The present.
             last: When the last one began, as far as is known: with an interval, it goes on from
                 there, so that a restart brings no cycle of its own. A time still to come was
                 noted by a clock that was set back since, and says nothing.
-            not_before: The end of the start delay.
+            not_before: The end of the start delay: a time that falls into it comes after it.
+            since: No earlier time of a crontab was missed. Without it `last` tells, or the present.
         """
         if last is not None and last > now:
             last = None
-        if self._cron is None and last is None:
-            return self._late(max(now, not_before))
-        return self.next(max(now, not_before), last)
+        if self._cron is not None:
+            answered = [at for at in (since, last and last + _SECOND) if at is not None]
+            return self.next(max(now - GRACE, min(now, max(answered, default=now))))
+        begin = max(now, not_before)
+        return self._late(begin) if last is None else self.next(begin, last)
 
     def next(self, after: datetime, last: datetime | None = None) -> datetime | None:
         """Return when the next cycle is due, not before `after`; None if never."""

@@ -25,7 +25,7 @@ from balancer.service.stop import AbandonedError
 from balancer.service.verbs import VERBS, Verb
 from balancer.store.faults import StoreError
 from balancer.store.requests import HowToStop, Request, RequestState
-from balancer.store.standing import Approval, Freeze, Marks, Verdict
+from balancer.store.standing import Approval, Freeze, Freezes, Marks, Verdict
 from balancer.unattended import AutoPart, HooksPart, SchedulePart
 from tests.simulation.daemon import AWAY, Daemon, setup
 from tests.simulation.small import Small
@@ -96,6 +96,34 @@ def test_a_week_in_which_the_clocks_change_has_a_cycle_every_night() -> None:
     began = [at.astimezone(zone) for at in daemon.times(K.CYCLE_STARTED)]
     assert [at.day for at in began if at.hour == 2] == [26, 27, 28, 30, 31, 1]
     assert len({at.date() for at in began}) == len(began)  # 02:30 does not exist on the 29th
+
+
+def test_a_nightly_cycle_survives_the_start_delay_a_store_fault_and_a_restart() -> None:
+    nightly = SchedulePart(cron="30 2 * * *")
+    small = Small(clock=VirtualClock(datetime(2026, 3, 26, 2, 29, 50, tzinfo=UTC)))
+    daemon = Daemon(small, setup(small, "", schedule=nightly))
+    daemon.run(minutes=20)
+    assert [f"{at:%d %H:%M}" for at in daemon.times(K.CYCLE_STARTED)] == ["26 02:30"]
+
+    daemon.run(days=1, minutes=-21)  # to 02:28 of the next night
+    with pytest.MonkeyPatch.context() as away:
+
+        def fail(*_: object) -> None:
+            raise StoreError("the disk is full", remedy="make room")
+
+        away.setattr(Freezes, "of", fail)
+        daemon.run(minutes=15)
+    daemon.run(minutes=20)
+    assert [f"{at:%d %H:%M}" for at in daemon.times(K.CYCLE_STARTED)][1:] == ["27 02:43"]
+
+    daemon.loop.close()
+    again = Daemon(small, setup(small, "", schedule=nightly), daemon.store)
+    again.run(minutes=20)  # it is 03:04: the night had its cycle
+    assert again.count(K.CYCLE_STARTED) == 0
+    moved = SchedulePart(cron="0 3 * * *")  # four minutes ago, when it did not say so yet
+    again.loop.replace(setup(small, "", schedule=moved))
+    again.run(minutes=20)
+    assert again.count(K.CYCLE_STARTED) == 0
 
 
 def test_trust_grows_from_one_migration_a_run() -> None:

@@ -52,8 +52,37 @@ def test_without_a_word_a_cluster_is_balanced_every_quarter_of_an_hour() -> None
 def test_the_first_cycle_waits_for_the_start_delay() -> None:
     assert every().first(NOON, None, NOON + minutes(1)) == NOON + minutes(1)
     assert every().first(NOON + minutes(5), None, NOON + minutes(1)) == NOON + minutes(5)
-    late = cron("2 12 * * *").first(NOON, None, NOON + minutes(3))
-    assert late == NOON + timedelta(days=1, minutes=2)
+
+
+def test_a_nightly_time_within_the_start_delay_is_not_lost() -> None:
+    nightly = cron("2 12 * * *")
+    assert nightly.first(NOON, None, NOON + minutes(3)) == NOON + minutes(2)
+    assert nightly.first(NOON, NOON - minutes(1), NOON + minutes(3)) == NOON + minutes(2)
+
+
+def test_a_nightly_time_that_nobody_could_answer_is_made_up_for_within_the_hour_and_once() -> None:
+    nightly, due = cron("2 12 * * *"), NOON + minutes(2)
+    yesterday, tomorrow = due - timedelta(days=1), due + timedelta(days=1)
+    for late in (0, 1, 59):
+        now = due + minutes(late)
+        assert nightly.first(now, yesterday, now) == due
+        assert nightly.first(now + minutes(1), due, now) == tomorrow  # it had its cycle
+    assert nightly.first(due + minutes(61), yesterday, due) == tomorrow
+
+
+def test_a_crontab_is_not_late_for_times_before_it_was_written() -> None:
+    nightly, now = cron("2 12 * * *"), NOON + minutes(10)
+    tomorrow = NOON + timedelta(days=1, minutes=2)
+    assert nightly.first(now, None, now) == tomorrow
+    assert nightly.first(now, NOON - minutes(30), now, since=NOON + minutes(5)) == tomorrow
+    assert nightly.first(now, None, now, since=NOON) == NOON + minutes(2)
+
+
+def test_missed_times_of_an_hour_bring_one_cycle() -> None:
+    often, now = cron("*/10 * * * *"), NOON + minutes(45)
+    due = often.first(now, NOON, now)
+    assert due == NOON + minutes(10)
+    assert often.next_after(due, now) == NOON + minutes(50)
 
 
 def test_after_a_restart_an_interval_goes_on_from_the_last_cycle() -> None:
