@@ -6,11 +6,9 @@ clock, so that days of it pass in a test in seconds; only `LoopThread` knows of 
 
 from __future__ import annotations
 
-import math
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from balancer.clock import Clock
 from balancer.config import ClusterPart, ServicePart
@@ -296,12 +294,7 @@ class ClusterLoop:
         self._sight.sampled(seen, self._clock.monotonic_s() - began_s)
 
     def _put_off_sample(self) -> None:
-        """Have the next reading at the cluster's own place in each period: not all read at once."""
-        every_s = self.setup.part.schedule.sample_every
-        place_s = zlib.crc32(self.name.encode()) / 2**32 * every_s
-        soonest_s = self._clock.now().timestamp() + every_s / 2
-        periods = math.ceil((soonest_s - place_s) / every_s)
-        self._sample_at = datetime.fromtimestamp(periods * every_s + place_s, UTC)
+        self._sample_at = self.setup.schedule.next_sample(self._clock.now())
 
     def _seen(self, seen: Observation) -> None:
         """Take note of a reading that a cycle took: it is a sample like any other."""

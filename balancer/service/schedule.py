@@ -10,6 +10,7 @@ the next may be a day away. A cycle that is late begins as soon as it can, once.
 
 from __future__ import annotations
 
+import math
 import zlib
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -41,6 +42,7 @@ class Schedule:
         self._name = name
         self._jitter_s = part.jitter
         self._every_s = part.every or EVERY_S
+        self._sample_every_s = part.sample_every
         self._zone = ZoneInfo(part.timezone)
         self._cron = None if part.cron is None else _cron(part.cron, self._zone)
         # crontab(5) asks each field of a time whether it begins with a star.
@@ -93,6 +95,13 @@ class Schedule:
     def next_after(self, began: datetime, now: datetime) -> datetime | None:
         """Return when the next cycle is due, once one that was due at `began` is over."""
         return self.next(max(now, began + _SECOND), began if self._cron is None else None)
+
+    def next_sample(self, now: datetime) -> datetime:
+        """Return when to read next: at the cluster's own place in each period, not all at once."""
+        every_s = self._sample_every_s
+        place_s = zlib.crc32(self._name.encode()) / 2**32 * every_s
+        periods = math.ceil((now.timestamp() + every_s / 2 - place_s) / every_s)
+        return datetime.fromtimestamp(periods * every_s + place_s, UTC)
 
     @property
     def longest_pause_s(self) -> float:
