@@ -21,7 +21,7 @@ def cap(journal: JournalReader, cluster: str, first_run: int) -> int | None:
     if first_run == 0:
         return None
     most = first_run
-    for run in reversed(journal.runs(cluster, RUNS_LOOKED_AT)):
+    for run in reversed(journal.telling_runs(cluster, RUNS_LOOKED_AT)):
         states = {move.state for move in journal.moves(run.id)}
         if states & _BAD:
             most = first_run

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import and_, bindparam, exists, or_, select
 
 from balancer.errors import InputError
 from balancer.model.cluster import Transport
@@ -184,6 +184,18 @@ class JournalReader(Part):
         if cluster is not None:
             query = query.where(tables.runs.c.cluster == cluster)
         return tuple(_run(row) for row in self._read(query))
+
+    def telling_runs(self, cluster: str, limit: int) -> tuple[RunRecord, ...]:
+        """Return the latest runs that went well and moved something, or went wrong; newest first.
+
+        Wrong is a migration that failed or got lost; runs that tell neither are left out.
+        """
+        runs, move = tables.runs.c, tables.moves.c
+        went_wrong = move.state.in_([MigrationState.FAILED.value, MigrationState.UNKNOWN.value])
+        went_well = and_(move.state == MigrationState.DONE.value, runs.end == RunEnd.DONE.value)
+        tells = exists().where(move.run == runs.id, or_(went_wrong, went_well))
+        query = select(tables.runs).where(runs.cluster == cluster, tells)
+        return tuple(_run(row) for row in self._read(query.order_by(runs.id.desc()).limit(limit)))
 
     def open_runs(self, cluster: str) -> tuple[RunRecord, ...]:
         """Return the runs that have not ended, oldest first."""

@@ -30,7 +30,7 @@ class Journal:
     past: Sequence[Run]
     asked: list[tuple[str, int]] = field(default_factory=list)
 
-    def runs(self, cluster: str, limit: int) -> list[Any]:
+    def telling_runs(self, cluster: str, limit: int) -> list[Any]:
         self.asked.append((cluster, limit))
         numbered = [SimpleNamespace(id=n, end=end) for n, (end, _) in enumerate(self.past)]
         return numbered[::-1][:limit]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -24,6 +25,29 @@ PLAN = plan_for(SNAPSHOT, [("m1", "a", "h2"), ("m2", "b", "h2")])
 
 def later(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
+
+
+def test_runs_that_moved_nothing_tell_nothing(place: str) -> None:
+    with Store.open(place) as store:
+        journal = store.journal
+        lease = store.leases.acquire("test", "me", 60.0, NOW)
+        entries = [Entry(PLAN.migrations[0], clustered=True)]
+
+        def ran(end: RunEnd, *states: str) -> int:
+            run, (move,) = journal.begin_run(lease, PLAN.id, entries, NOW)
+            for before, state in pairwise(("planned", *states)):
+                journal.move(lease, run, move, Change(before, state, NOW))
+            journal.end_run(lease, run, end, NOW)
+            return run
+
+        good = ran(RunEnd.DONE, "intended", "done")
+        stopped = ran(RunEnd.CANCELLED, "intended", "done")
+        bad = ran(RunEnd.IN_PART, "intended", "failed")
+        others = [ran(RunEnd.REFUSED, "skipped") for _ in range(20)]
+        assert [run.id for run in journal.telling_runs("test", 12)] == [bad, good]
+        assert [run.id for run in journal.telling_runs("test", 1)] == [bad]
+        assert not journal.telling_runs("other", 12)
+        assert {run.id for run in journal.runs("test", 22)} == {stopped, bad, *others}
 
 
 def test_a_run_from_its_first_line_to_its_report(place: str) -> None:
