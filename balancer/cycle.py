@@ -77,6 +77,9 @@ class Watcher:
     def after_run(self, plan: Plan, report: RunReport) -> None:
         """Take note of how a run ended."""
 
+    def run_failed(self, plan: Plan, error: Exception) -> None:
+        """Take note that a run was refused, or cut short, after `before_run` let it begin."""
+
 
 NOBODY = Watcher()
 
@@ -181,21 +184,25 @@ def carry_out(
         RefusedError, InputError, UnreachableError, HeldError, StoreError: As `execute` does.
     """
     watcher.before_run(plan)
-    report = execute(
-        plan,
-        site.policy,
-        site.gateway,
-        site.store,
-        site.clock,
-        lease=site.lease,
-        interrupted=site.interrupted,
-        on_progress=watcher.progress,
-        max_migrations=max_migrations,
-        on_interrupt=site.on_interrupt,
-        may_start=may_start,
-        by_hand=by_hand,
-        poll_s=site.poll_s,
-    )
+    try:
+        report = execute(
+            plan,
+            site.policy,
+            site.gateway,
+            site.store,
+            site.clock,
+            lease=site.lease,
+            interrupted=site.interrupted,
+            on_progress=watcher.progress,
+            max_migrations=max_migrations,
+            on_interrupt=site.on_interrupt,
+            may_start=may_start,
+            by_hand=by_hand,
+            poll_s=site.poll_s,
+        )
+    except Exception as error:
+        watcher.run_failed(plan, error)
+        raise
     watcher.after_run(plan, report)
     return report
 

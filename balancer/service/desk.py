@@ -11,7 +11,7 @@ from datetime import datetime
 from balancer import cycle as cycles
 from balancer.clock import Clock
 from balancer.cycle import Cycle, Site, Watcher, run_cycle
-from balancer.errors import BalancerError, ExitCode, RefusedError
+from balancer.errors import BalancerError, ExitCode, HeldError, InputError, RefusedError
 from balancer.execute.executor import exit_code
 from balancer.execute.held import Held
 from balancer.execute.progress import Progress
@@ -22,7 +22,7 @@ from balancer.model.plan import Plan, Status
 from balancer.policy.policy import Mode, Policy
 from balancer.service.events import EventKind, Value
 from balancer.service.hooks import HookResult, run_hook
-from balancer.service.stop import Stop
+from balancer.service.stop import AbandonedError, Stop
 from balancer.service.telling import Teller
 from balancer.service.turns import PLANNING
 from balancer.store.leases import Lease
@@ -148,6 +148,18 @@ class _Herald(Watcher):
         if desk.hooks.after_run:
             _hook(desk, "after_run", _variables(desk, plan) | _outcome(report))
 
+    def run_failed(self, plan: Plan, error: Exception) -> None:
+        """Run the hook after a run that was refused or cut short, unless others act by now.
+
+        Where another executor has the cluster, its own runs have their hooks, and ours could undo
+        what one of them prepared; a service that has to end at once has no time for one.
+        """
+        desk = self._desk
+        if desk.hooks.after_run and not isinstance(error, HeldError | AbandonedError):
+            end = "refused" if isinstance(error, RefusedError | InputError) else "failed"
+            outcome = {"BALANCER_END": end, "BALANCER_DONE": "", "BALANCER_FAILED": ""}
+            _hook(desk, "after_run", _variables(desk, plan) | outcome, beat=desk.stop.beat)
+
 
 def carry_out(
     desk: Desk,
@@ -193,10 +205,16 @@ def _outcome(report: RunReport) -> dict[str, str]:
     }
 
 
-def _hook(desk: Desk, name: str, variables: Mapping[str, str]) -> HookResult:
+def _hook(
+    desk: Desk,
+    name: str,
+    variables: Mapping[str, str],
+    *,
+    beat: Callable[[], object] | None = None,
+) -> HookResult:
     command = desk.hooks.before_run if name == "before_run" else desk.hooks.after_run
     said = {"BALANCER_HOOK": name, **variables}
-    result = run_hook(command, said, desk.hooks.timeout, beat=desk.stop)
+    result = run_hook(command, said, desk.hooks.timeout, beat=beat or desk.stop)
     kind = EventKind.HOOK_RAN if result.ok else EventKind.HOOK_FAILED
     data: dict[str, Value] = {
         "hook": name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from balancer.clock import VirtualClock
 from balancer.config import ServicePart
-from balancer.errors import ExitCode
+from balancer.errors import BalancerError, ExitCode, RefusedError
 from balancer.execute.progress import OnInterrupt
 from balancer.gateway.control import ControlName
 from balancer.gateway.port import Gateway
@@ -24,6 +25,7 @@ from balancer.service.loop import Setup
 from balancer.service.stop import AbandonedError
 from balancer.service.verbs import VERBS, Verb
 from balancer.store.faults import StoreError
+from balancer.store.leases import LeaseLostError
 from balancer.store.requests import HowToStop, Request, RequestState
 from balancer.store.standing import Approval, Freeze, Freezes, Marks, Verdict
 from balancer.unattended import AutoPart, HooksPart, SchedulePart
@@ -483,6 +485,45 @@ def test_hooks_are_run_around_a_run_and_one_that_fails_calls_it_off(tmp_path: Pa
     assert daemon.count(K.RUN_STARTED) == 0
     assert daemon.kinds(K.HOOK_FAILED)[0].data["exit_code"] == 3
     assert "the backup runs" in daemon.kinds(K.CYCLE_FAILED)[0].text
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [(RefusedError("not safe now"), "refused"), (StoreError("the disk is full"), "failed")],
+)
+def test_a_run_that_ends_with_an_error_has_its_second_hook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BalancerError, end: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    said = tmp_path / "said"
+    script = 'echo "$BALANCER_HOOK $BALANCER_END/$BALANCER_DONE" >> "$0"'
+    tell = ["/bin/sh", "-c", script, str(said)]
+    daemon = Daemon(
+        small := Small(), setup(small, hooks=HooksPart(before_run=tell, after_run=tell))
+    )
+    monkeypatch.setattr("balancer.cycle.execute", fail)
+    daemon.run(minutes=1)
+    assert said.read_text().split("\n")[:2] == ["before_run /", f"after_run {end}/"]
+
+
+@pytest.mark.parametrize("error", [LeaseLostError("another has it"), AbandonedError("at once")])
+def test_a_run_that_others_bring_to_an_end_has_no_second_hook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BalancerError
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    said = tmp_path / "said"
+    tell = ["/bin/sh", "-c", 'echo "$BALANCER_HOOK" >> "$0"', str(said)]
+    daemon = Daemon(
+        small := Small(), setup(small, hooks=HooksPart(before_run=tell, after_run=tell))
+    )
+    monkeypatch.setattr("balancer.cycle.execute", fail)
+    with suppress(AbandonedError):
+        daemon.run(minutes=1)
+    assert set(said.read_text().split()) == {"before_run"}
 
 
 def test_what_an_earlier_run_left_astray_is_told_once_and_then_life_goes_on() -> None:
