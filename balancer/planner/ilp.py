@@ -95,7 +95,7 @@ def solve(
             "the solver HiGHS is not installed", remedy="pip install highspy, or use --solver cbc"
         )
     if solver != "cbc" and highs_is_there():
-        engine = _WarmHighs(start, effort)
+        engine = _WarmHighs(linear, cost, constant, start, effort)
         model.solve(engine)
         return Solution(engine.values(), engine.bound, engine.iterations)
     return _solve_with_cbc(model, variables, start, effort)
@@ -169,14 +169,23 @@ def _solve_with_cbc(
 class _WarmHighs(pulp.HiGHS):  # type: ignore[misc]  # PuLP is untyped
     """PuLP's in-memory HiGHS with arrays, a start solution, counted limits and the bound."""
 
-    def __init__(self, start: Sequence[tuple[int, float]], effort: Effort) -> None:
+    def __init__(
+        self,
+        linear: Linear,
+        cost: Floats,
+        constant: float,
+        start: Sequence[tuple[int, float]],
+        effort: Effort,
+    ) -> None:
         super().__init__(msg=False)
+        self.linear = linear
+        self.cost = cost
+        self.constant = constant
         self.start = start
         self.effort = effort
         self.bound = -INF
         self.iterations = 0
         self.found: Floats | None = None
-        self.variables: list[Any] = []
 
     def values(self) -> Floats | None:
         """Return the solution in the order of the model's variables, or None."""
@@ -207,30 +216,22 @@ class _WarmHighs(pulp.HiGHS):  # type: ignore[misc]  # PuLP is untyped
             answer.user_interrupt = True
 
     def buildSolverModel(self, lp: Any) -> None:  # noqa: N802 -- PuLP's name
-        """Hand the model over as arrays, and the start with it."""
-        # PuLP puts a dummy of its own into an objective that is constant.
-        ours = [variable for variable in lp.variables() if variable.name.startswith("x")]
-        variables = sorted(ours, key=lambda variable: int(variable.name[1:]))
-        self.variables = variables
-        for at, variable in enumerate(variables):
-            variable.index = at
-        rows = list(lp.constraints.values())
+        """Hand over the arrays that the model was written from, and the start with them."""
+        linear = self.linear
+        starts, index, value = linear.matrix()
         model = highspy.HighsLp()
-        model.num_col_, model.num_row_ = len(variables), len(rows)
-        model.offset_ = float(lp.objective.constant)
-        model.col_cost_ = np.array([lp.objective.get(v, 0.0) for v in variables], dtype=float)
-        model.col_lower_ = np.array([-INF if v.lowBound is None else v.lowBound for v in variables])
-        model.col_upper_ = np.array([INF if v.upBound is None else v.upBound for v in variables])
-        model.row_lower_ = np.array([-INF if r.getLb() is None else r.getLb() for r in rows])
-        model.row_upper_ = np.array([INF if r.getUb() is None else r.getUb() for r in rows])
-        starts = np.cumsum([0, *(len(row) for row in rows)])
+        model.num_col_, model.num_row_ = len(linear.lower), len(linear.row_lower)
+        model.offset_ = self.constant
+        model.col_cost_ = self.cost
+        model.col_lower_, model.col_upper_ = np.array(linear.lower), np.array(linear.upper)
+        model.row_lower_, model.row_upper_ = np.array(linear.row_lower), np.array(linear.row_upper)
         model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
         model.a_matrix_.start_ = starts.astype(np.int32)
-        model.a_matrix_.index_ = np.array([v.index for row in rows for v in row], dtype=np.int32)
-        model.a_matrix_.value_ = np.array([c for row in rows for c in row.values()], dtype=float)
+        model.a_matrix_.index_ = index.astype(np.int32)
+        model.a_matrix_.value_ = value
         kinds = highspy.HighsVarType
         model.integrality_ = [
-            kinds.kInteger if v.cat == pulp.LpInteger else kinds.kContinuous for v in variables
+            kinds.kInteger if whole else kinds.kContinuous for whole in linear.integer
         ]
         lp.solverModel.passModel(model)
         if self.start:
@@ -248,8 +249,6 @@ class _WarmHighs(pulp.HiGHS):  # type: ignore[misc]  # PuLP is untyped
             self.bound = -INF
         if int(info.primal_solution_status) == int(highspy.SolutionStatus.kSolutionStatusFeasible):
             self.found = np.array(lp.solverModel.getSolution().col_value)
-            for variable in self.variables:
-                variable.varValue = float(self.found[variable.index])
             if status == highspy.HighsModelStatus.kOptimal:
                 return pulp.LpStatusOptimal, pulp.LpSolutionOptimal
             return pulp.LpStatusOptimal, pulp.LpSolutionIntegerFeasible

@@ -61,6 +61,8 @@ class Load:
 
     def cores(self, seconds: float) -> float:
         """Return the logical processors wanted at a time."""
+        if not self.swing_cores:
+            return self.base_cores
         return self.base_cores + self.swing_cores * self.shape.at(seconds + self.offset_s)
 
     def demand(self, seconds: float, assigned_bytes: int) -> int:

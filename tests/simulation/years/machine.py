@@ -182,7 +182,7 @@ class Daemon:
     def setup(self) -> Setup:
         """Return what its configuration says."""
         schedule = SchedulePart(
-            cron=self.drawn.cron, timezone=self.drawn.zone, sample_every=6 * 3600.0
+            cron=self.drawn.cron, timezone=self.drawn.zone, sample_every=12 * 3600.0
         )
         part = ClusterPart(
             name=CLUSTER, hosts=[next(iter(self.drawn.world.machines))], schedule=schedule

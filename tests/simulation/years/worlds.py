@@ -170,7 +170,7 @@ def draw(random: Random, clock: VirtualClock, zone: str, size: Size) -> Drawn:
         [
             "version: 1",
             f"mode: {random.choice(('auto', 'auto', 'auto', 'auto', 'recommend'))}",
-            f"goal: {random.choices(GOALS, (50, 46, 4))[0]}",
+            f"goal: {random.choices(GOALS, (50, 48, 2))[0]}",
             f"limits: {{{', '.join(limits)}}}",
             f"transport: {{write_settings: {random.choice(('true', 'true', 'false'))}}}",
             f"rules: [{', '.join(rules)}]",
