@@ -13,6 +13,7 @@ from balancer.store.address import open_words
 from balancer.store.faults import StoreError
 
 DUMP, READ = "pg_dump", "pg_restore"
+SAID_MAX = 1000  # characters, from the end: warnings come first, the reason last
 
 
 def dump(url: URL, file: Path) -> None:
@@ -48,8 +49,9 @@ def _run(name: str, words: list[str], environment: dict[str, str]) -> None:
         check=False,
     )
     if done.returncode != 0:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        lines = done.stderr.decode("utf-8", "replace").split("\n")
+        said = "; ".join(line.strip() for line in lines if line.strip())[-SAID_MAX:]
         raise StoreError(
-            f"{name} failed: {lines[0] if lines else f'exit code {done.returncode}'}",
-            remedy="its version must not be older than the server's",
+            f"{name} failed: {said or f'exit code {done.returncode}'}",
+            remedy="mend what it says; it must not be older than the server",
         )

@@ -16,6 +16,8 @@ from balancer.store.schema import migrate, refuse_other, require_present
 
 def open_engine(url: URL, location: str) -> Engine:
     """Open the database for reading and writing, and bring its schema up to date."""
+    if is_sqlite(url):
+        sqlite.made_for_its_directory(url)
     engine = _engine(url, location, writing=True)
     try:
         with opening(location):

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -45,6 +47,23 @@ def arguments(url: URL, *, writing: bool) -> dict[str, Any]:
         return {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
     size = 1 if writing else READERS
     return {"pool_size": size, "max_overflow": 0, "pool_timeout": BUSY_TIMEOUT_MS / 1000}
+
+
+def made_for_its_directory(url: URL) -> None:
+    """Where root is the first to need the file, make it for whoever owns its directory.
+
+    The service's user has to write to it, too; files beside it get its owner from SQLite.
+    """
+    if sys.platform == "win32" or in_memory(url) or os.geteuid() != 0:
+        return
+    path = Path(url.database or "")
+    with suppress(OSError):  # it is there, or cannot be: then opening it says so
+        owner = path.parent.stat()
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o644)
+        try:
+            os.fchown(file, owner.st_uid, owner.st_gid)
+        finally:
+            os.close(file)
 
 
 def read_only(url: URL) -> URL:

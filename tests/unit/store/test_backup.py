@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from balancer.store import backup
+from balancer.store import backup, dump
+from balancer.store.faults import StoreError
 from balancer.store.store import Store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,3 +51,9 @@ def test_it_comes_to_an_end_whatever_others_write_meanwhile(
     assert size > 32_000_000
     with Store.open_read_only(file) as copy:
         assert copy.marks.get("c", "before") == NOW
+
+
+def test_what_a_client_says_is_told_to_its_last_word() -> None:
+    script = "echo warning: a collation >&2; echo error: no >&2; echo detail: too old >&2; exit 1"
+    with pytest.raises(StoreError, match="error: no; detail: too old"):
+        dump._run("sh", ["-c", script], dict(os.environ))

@@ -30,6 +30,20 @@ def test_the_migrations_make_exactly_the_tables_we_use(place: str) -> None:
         assert compare_metadata(context, tables.metadata) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_root_makes_it_for_whoever_owns_the_directory(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    os.chown(folder, 4711, 4712)
+    with Store.open(folder / "store.db") as store:
+        store.leases.acquire("c", "me", 60.0, NOW)
+        owners = {(each.stat().st_uid, each.stat().st_gid) for each in folder.iterdir()}
+        assert (len(list(folder.iterdir())), owners) == (3, {(4711, 4712)})
+    os.chown(folder / "store.db", 4713, 4714)
+    with Store.open(folder / "store.db"):  # what is there stays as it is
+        assert (folder / "store.db").stat().st_uid == 4713
+
+
 def test_it_is_made_once_and_found_again(tmp_path: Path) -> None:
     path = tmp_path / "odd % name.db"
     with Store.open(path) as store:
