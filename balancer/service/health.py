@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from balancer import __version__
 from balancer.clock import Clock
@@ -53,7 +53,13 @@ class Health:
         self._lock = threading.Lock()
         self._state = "starting"
         self._stuck: set[str] = set()
+        self._clusters: frozenset[str] = frozenset()
         self._store = ""
+
+    def watch(self, clusters: Iterable[str]) -> None:
+        """Say which clusters there are: whatever the loop of another does, it is on its way out."""
+        with self._lock:
+            self._clusters = frozenset(clusters)
 
     def hear(self, event: Event) -> None:
         """Take note of an event."""
@@ -75,7 +81,7 @@ class Health:
     def alive(self) -> Answer:
         """Answer whether a restart is needed."""
         with self._lock:
-            stuck = sorted(self._stuck)
+            stuck = sorted(self._stuck & self._clusters)
         return _answer(not stuck, {"status": "stuck" if stuck else "alive", "stuck": stuck})
 
     def ready(self) -> Answer:

@@ -83,8 +83,9 @@ class Observability:
         log.set_level(config.document.service.log_level)
 
     def watch(self, config: Config) -> None:
-        """Have the metrics of exactly the configured clusters."""
+        """Have the metrics and the health of exactly the configured clusters."""
         learn(config)
+        self.health.watch(part.name for part in config.document.clusters)
         self.metrics.watch(longest_pauses_s(config), self._clock.now().timestamp())
 
     def close(self) -> None:

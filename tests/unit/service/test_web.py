@@ -126,6 +126,7 @@ def test_it_stops_at_once_and_lets_the_port_go() -> None:
 
 def test_health_follows_events() -> None:
     health, metrics = Health(), Metrics()
+    health.watch(("prod", "other"))
     server = serve("127.0.0.1", 0, health, metrics, SystemClock())
 
     def status(path: str) -> tuple[int, str]:
@@ -144,6 +145,9 @@ def test_health_follows_events() -> None:
         tell(EventKind.SAMPLED, "other")
         assert status("/healthz") == (503, "stuck")
         tell(EventKind.CYCLE_ENDED, "prod")
+        assert status("/healthz") == (200, "alive")
+        tell(EventKind.LOOP_STUCK, "prod")
+        health.watch(("other",))  # a reload took it out of the configuration
         assert status("/healthz") == (200, "alive")
         tell(EventKind.STORE_FAILED, text="the disk is full")
         assert status("/readyz") == (503, "store failed")
