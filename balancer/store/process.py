@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
+# What our units have systemd say, since they hide all of /proc but processes.
+BOOT_ID = "BALANCER_BOOT_ID"
+_HEX_DIGITS = 32
 # Of the words after the command's name in /proc/PID/stat.
 _STATE, _THREADS, _STARTED = 0, 17, 19
 _ENDED = ("Z", "X")  # killed, and not yet taken note of by its parent
@@ -30,9 +33,8 @@ def identity() -> str:
     try:
         if int((_PROC / "self").readlink().name) != os.getpid():
             return ""  # the processes listed there are those of another namespace
-        boot = (_PROC / "sys/kernel/random/boot_id").read_text("ascii").strip()
         spaces = [(_PROC / "self/ns" / kind).readlink().name for kind in ("pid", "time")]
-        return " ".join((boot, *spaces, str(os.getpid()), _stat(os.getpid()).started))
+        return " ".join((_boot(), *spaces, str(os.getpid()), _stat(os.getpid()).started))
     except (OSError, ValueError, IndexError):
         return ""
 
@@ -54,6 +56,18 @@ def is_gone(other: str) -> bool:
     except (OSError, ValueError, IndexError):
         return False
     return now.started != started or (now.state in _ENDED and now.threads <= 1)
+
+
+def _boot() -> str:
+    """Return the id of this boot as 32 digits: the kernel's, or what systemd was told of it."""
+    try:
+        text = (_PROC / "sys/kernel/random/boot_id").read_text("ascii")
+    except OSError:
+        text = os.environ.get(BOOT_ID, "")
+    boot = text.strip().replace("-", "")
+    if len(boot) != _HEX_DIGITS:
+        raise ValueError(text)
+    return f"{int(boot, 16):032x}"
 
 
 def _stat(pid: int) -> _Stat:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -16,6 +17,7 @@ from sqlalchemy import create_engine, text
 
 from balancer.clock import VirtualClock
 from balancer.errors import ExitCode, HeldError
+from balancer.store import process
 from balancer.store.address import where
 from balancer.store.leases import LeaseLostError, holder_name
 from balancer.store.process import identity, is_gone
@@ -233,3 +235,27 @@ def test_a_lease_from_before_they_told_their_process_is_waited_for(place: str) -
         with pytest.raises(HeldError, match="held by old"):
             store.leases.acquire("c", "new", 60.0, later(59))
         assert store.leases.acquire("c", "new", 60.0, later(60)).fence
+
+
+def test_where_only_processes_can_be_seen_systemd_says_which_boot_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = identity()
+    boot = everything.split(" ")[0]
+    monkeypatch.delenv(process.BOOT_ID, raising=False)
+    for name in ("self", str(os.getpid())):  # as with ProcSubset=pid
+        (tmp_path / name).symlink_to(f"/proc/{os.getpid()}")
+    monkeypatch.setattr(process, "_PROC", tmp_path)
+    assert identity() == ""
+    monkeypatch.setenv(process.BOOT_ID, boot)
+    assert identity() == everything
+    for nonsense in ("", "%b", boot[1:], "g" * 32):
+        monkeypatch.setenv(process.BOOT_ID, nonsense)
+        assert identity() == ""
+
+
+def test_units_that_hide_the_boot_say_which_it_is() -> None:
+    units = sorted((Path(__file__).parents[3] / "systemd").glob("*.service"))
+    hiding = [text for unit in units if "ProcSubset=pid" in (text := unit.read_text("utf-8"))]
+    assert len(hiding) >= 3
+    assert all(f"\nEnvironment={process.BOOT_ID}=%b\n" in text for text in hiding)
