@@ -10,6 +10,7 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
@@ -85,6 +86,7 @@ def field_docs(kind: type[Rule]) -> dict[str, str]:
     return docs
 
 
+@cache
 def _is_selectors(kind: type[Rule], name: str) -> bool:
     return bool(get_type_hints(kind)[name] == tuple[Selector, ...])
 
