@@ -30,6 +30,7 @@ from balancer.store.leases import Lease
 from balancer.store.store import Store
 
 STAYS_PAUSED = "the host stays paused"
+NEVER_FITS = "no window is that long"
 
 # Told of each step of a host: its name, the step, and what there is to say.
 OnStep = Callable[[str, HostStep, str], None]
@@ -155,7 +156,7 @@ class Walk:
         (when,) = timetable([seconds], self.policy.calendar, now)
         named = ", ".join(hosts)
         if when is None:
-            return f"{named} may take {seconds / 60:.0f} min, and no window is that long"
+            return f"{named} may take {seconds / 60:.0f} min, and {NEVER_FITS}"
         if when[0] <= now:
             return ""
         return self._opens(f"{named} may take {seconds / 60:.0f} min and would not be back in time")

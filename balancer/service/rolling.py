@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from balancer.errors import ExitCode, InputError
 from balancer.execute.roll import BY_SERVICE, Wanted, abandon, roll
+from balancer.execute.rolling import NEVER_FITS
 from balancer.policy.windows import Calendar
 from balancer.service.desk import Desk, Ended
 from balancer.service.events import EventKind
@@ -44,6 +46,7 @@ def serve_rolling(desk: Desk, request: Request) -> Ended:
 
     hosts: Any = given.get("hosts", ())
     options: Any = given.get("options", {})
+    before = desk.store.campaigns.open(desk.lease.cluster)
     campaign = roll(
         Wanted(
             tuple(map(str, hosts)),
@@ -66,15 +69,21 @@ def serve_rolling(desk: Desk, request: Request) -> Ended:
     )
     reason = desk.stop.reason
     if campaign.state is CampaignState.STOPPED and reason is not None and reason.word in _PASSES:
-        desk.store.campaigns.enter(
-            desk.lease, campaign.id, CampaignState.GOING, desk.clock.now(), reason.text
-        )
-        campaign = desk.store.campaigns.get(campaign.id)
+        # Without a reason on record: it waits for nothing, see `goes_on`.
+        desk.store.campaigns.enter(desk.lease, campaign.id, CampaignState.GOING, desk.clock.now())
+        campaign = replace(desk.store.campaigns.get(campaign.id), reason=reason.text)
+    if _never_fits(campaign) and not (before is not None and _never_fits(before)):
+        text = f"the campaign waits for ever: {campaign.reason}; open a longer window or give it up"
+        desk.tell(EventKind.DRAIN_FAILED, text)
     return Ended(code_of(campaign), said_of(campaign))
 
 
 # Why the service stops what it does, though nobody wants the campaign to be over.
 _PASSES = frozenset({"interrupted", "lease"})
+
+
+def _never_fits(campaign: Campaign) -> bool:
+    return campaign.state is CampaignState.GOING and campaign.reason.endswith(NEVER_FITS)
 
 
 def _abandoned(campaign: Campaign | None) -> Ended:
@@ -109,7 +118,17 @@ def goes_on(store: Store, cluster: str, calendar: Calendar, now: datetime) -> bo
     campaign = store.campaigns.open(cluster)
     if campaign is None or campaign.state is not CampaignState.GOING:
         return False
-    if not campaign.options.get(BY_SERVICE) or not (campaign.begun or calendar.is_open(now)):
+    if not campaign.options.get(BY_SERVICE):
+        return False
+    if not campaign.begun and (not calendar.is_open(now) or _waits(campaign, calendar, now)):
         return False
     store.requests.submit(cluster, ROLLING, {_BY_ITSELF: True}, campaign.asked_by, now)
     return True
+
+
+def _waits(campaign: Campaign, calendar: Calendar, now: datetime) -> bool:
+    """Tell whether this very opening was found too short for what is left."""
+    if not campaign.reason:
+        return False
+    closes = calendar.closes(campaign.since)
+    return closes is None or campaign.since <= now < closes

@@ -95,6 +95,22 @@ def test_a_campaign_goes_on_by_itself_night_after_night_and_never_by_day() -> No
     assert not any(is_paused(small, host) for host in HOSTS)
 
 
+def test_a_window_that_is_too_short_is_asked_once_a_night_and_told_of_once() -> None:
+    small = Small(each=2, clock=VirtualClock(datetime(2026, 7, 1, 1, 55, tzinfo=UTC)))
+    seldom = SchedulePart(every=86_400.0, sample_every=3600.0)
+    hour = NIGHTS.replace("02:03", "03:00")
+    daemon = Daemon(small, setup(small, hour, schedule=seldom))
+    daemon.ask("rolling", options={"commands": [["true"]], "work_s": 4000.0})
+    daemon.run(minutes=70)
+    small.clock.sleep(22.5 * 3600)
+    daemon.run(hours=2)
+    assert set(steps(daemon).values()) == {HostStep.WAITING}
+    taken = [event for event in daemon.kinds(K.REQUEST_TAKEN) if event.data["verb"] == "rolling"]
+    assert [(event.at.day, event.at.hour) for event in taken] == [(1, 1), (1, 2), (2, 2)]
+    (told,) = daemon.kinds(K.DRAIN_FAILED)
+    assert "no window is that long" in told.text
+
+
 class OnlyOthers:
     """A command that fails on h1, and is over at once."""
 
