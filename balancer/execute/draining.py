@@ -24,6 +24,7 @@ from balancer.execute.failures import Reaction, failure_of
 from balancer.execute.leaving import check_may_leave, remains
 from balancer.execute.pause import set_paused
 from balancer.execute.progress import NewsKind, OnInterrupt, OnProgress, only_news
+from balancer.execute.undoing import undo
 from balancer.execute.view import DrainView
 from balancer.execute.window import anytime
 from balancer.formats.plan import plan_to_json
@@ -117,7 +118,7 @@ class Draining:
         return self.give_up(RunEnd.IN_PART, f"{len(self.left)} things are left")
 
     def give_up(self, end: RunEnd, why: str) -> RunEnd:
-        """Leave the hosts as the order says, and the record closed."""
+        """Leave the hosts as the order says, and the record closed once they are."""
         context = self.context
         record = context.store.drains.get(self.record)
         context.tell(NewsKind.STOPPED, context.lease.cluster, why, note=True)
@@ -126,8 +127,12 @@ class Draining:
                 self.left = self._last_look()
         if self.order.on_failure is OnFailure.RESUME and record.paused:
             self._enter(DrainState.UNDOING, why)
-            for host in record.paused:
-                set_paused(context, host, paused=False)
+            if not undo(context, record):  # the record stays open: every later start tries again
+                named = " ".join(record.paused)
+                text = f"not all of {named} could be resumed: the next cycle or command tries again"
+                context.tell(NewsKind.FAILED, context.lease.cluster, text, note=True)
+                self._tell()
+                return end
         cancelled = end is RunEnd.CANCELLED
         self._enter(DrainState.CANCELLED if cancelled else DrainState.FAILED, why)
         self._tell()

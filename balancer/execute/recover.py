@@ -1,9 +1,9 @@
 """After a crash, or a run cut short: what the journal left open is looked at and closed.
 
-Nothing is asked for again. A migration that was under way is waited for; one that perhaps was
+No migration is asked for again. One that was under way is waited for; one that perhaps was
 asked for is looked for until it shows, or its source turns away what was asked for earlier and it
-has had the time to; one that had not had its turn is over. Then hosts get their settings back.
-Every later start tries what could not be done yet.
+has had the time to; one that had not had its turn is over. Then hosts get their settings back, and
+nodes that a drain was to resume are. Every later start tries what could not be done yet.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from balancer.execute.context import Context
 from balancer.execute.move import Move, Mover, adopted
 from balancer.execute.progress import NewsKind, OnProgress, Progress, never, silent
 from balancer.execute.settings import owed_text, pay_back
+from balancer.execute.undoing import undo_left
 from balancer.gateway.port import Gateway, Sighting
 from balancer.model.outcome import Cause, MigrationState, RunEnd, Why
 from balancer.store.leases import Lease
@@ -80,6 +81,7 @@ def recover_into(
         if any(not move.state.is_final for move in moves):
             context.clock.sleep(poll_s)
     _restore_settings(context)
+    undo_left(context)
     for run in context.store.journal.open_runs(_of(context)):
         ends = Counter(move.state.value for move in context.store.journal.moves(run.id))
         counts = ", ".join(f"{count} {state}" for state, count in ends.items())

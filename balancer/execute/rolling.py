@@ -178,7 +178,8 @@ class Walk:
                 self._drain(campaign, leaving)
             except (InputError, RefusedError, UnreachableError) as error:
                 for host in leaving:
-                    self._step(campaign, host, HostStep.FAILED, reason=error.message)
+                    if self._now(campaign, host).step in (HostStep.WAITING, HostStep.DRAINING):
+                        self._step(campaign, host, HostStep.FAILED, reason=error.message)
         self._work(campaign, [one.host for one in hosts])
 
     def _policy(self, campaign: int, hosts: Sequence[str]) -> Policy:
@@ -236,13 +237,13 @@ class Walk:
         if not left and (report.end is RunEnd.DONE or host in report.paused):
             self._step(campaign, host, HostStep.WORKING)
             return
-        if report.end is RunEnd.CANCELLED:
-            self._resume(host, restore=False)
-            self._step(campaign, host, HostStep.WAITING, reason="asked to stop")
-            return
-        self._resume(host, restore=self.rolling.restore)
+        cancelled = report.end is RunEnd.CANCELLED
+        _, kept = self._give_back(host, restore=self.rolling.restore and not cancelled)
         why = "; ".join(f"{one.name}: {one.reason}" for one in left) or "it was not emptied"
-        self._step(campaign, host, HostStep.FAILED, reason=why)
+        step = HostStep.FAILED
+        if cancelled:  # one that stays paused has begun: to wait would mean that others paused it
+            step, why = (HostStep.DRAINING if kept else HostStep.WAITING), "asked to stop"
+        self._step(campaign, host, step, reason=f"{why}; {kept}" if kept else why)
 
     # Commands, and the way back
 
@@ -274,16 +275,20 @@ class Walk:
     def take_back(self, campaign: int, host: str) -> None:
         """Let VMs land on a host again, and bring back what it held if that is wanted."""
         self._step(campaign, host, HostStep.RESUMING)
-        try:
-            report = self._resume(host, restore=self.rolling.restore)
-        except (InputError, RefusedError, UnreachableError) as error:
-            self._step(campaign, host, HostStep.FAILED, reason=f"not taken back: {error.message}")
-            return
-        if host in report.paused:
-            self._step(campaign, host, HostStep.FAILED, reason="it could not be resumed")
+        report, kept = self._give_back(host, restore=self.rolling.restore)
+        if report is None or kept:
+            self._step(campaign, host, HostStep.FAILED, reason=kept)
         elif report.end is not RunEnd.CANCELLED:  # then the rest returns when the campaign goes on
             away = f"{len(report.left)} things stay away" if report.left else ""
             self._step(campaign, host, HostStep.DONE, reason=away)
+
+    def _give_back(self, host: str, *, restore: bool) -> tuple[DrainReport | None, str]:
+        """Resume a host; return what became of it, and why it is not resumed."""
+        try:
+            report = self._resume(host, restore=restore)
+        except (InputError, RefusedError, UnreachableError) as error:
+            return None, f"not taken back: {error.message}"
+        return report, "it could not be resumed" if host in report.paused else ""
 
     def _resume(self, host: str, *, restore: bool) -> DrainReport:
         return resume(

@@ -10,6 +10,7 @@ from balancer.clock import VirtualClock
 from balancer.errors import InputError, RefusedError
 from balancer.execute.drain import drain
 from balancer.execute.progress import NewsKind
+from balancer.execute.recover import recover
 from balancer.gateway.cluster import ClusterGateway
 from balancer.gateway.control import ControlName
 from balancer.gateway.gather import in_turn
@@ -110,6 +111,24 @@ def test_what_failed_is_left_resumed_if_asked() -> None:
         report = empty(small, store, "h1", on_failure=OnFailure.RESUME)
     assert report.end is RunEnd.IN_PART
     assert report.paused == ()
+    assert not is_paused(small, "h1")
+
+
+def test_what_cannot_be_resumed_is_tried_again_at_the_next_start() -> None:
+    small = furnished()
+    small.world.guests[small.vm("v11")].assigned_devices = 1
+    lost = Fault(FaultKind.REQUEST_LOST, function="Set-LbNode", lasts_s=600.0)
+    at_moment(small, 3.0, lambda _: mishaps.inject(small.world, lost))
+    with Store.open("sqlite://") as store:
+        report = empty(small, store, "h1", on_failure=OnFailure.RESUME)
+        assert report.end is RunEnd.IN_PART
+        assert report.paused == ("h1",)
+        assert any("tries again" in note for note in report.notes)
+        assert store.drains.latest("small")[0].state is DrainState.UNDOING
+        small.clock.sleep(900)
+        with store.leases.hold("small", "me", small.clock) as lease:
+            recover("small", small.gateway, store, small.clock, lease=lease)
+        assert store.drains.latest("small")[0].state is DrainState.FAILED
     assert not is_paused(small, "h1")
 
 

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from balancer.clock import VirtualClock
-from balancer.errors import InputError
+from balancer.errors import InputError, UnreachableError
+from balancer.execute import rolling
+from balancer.execute.resume import resume
 from balancer.execute.roll import Wanted, abandon, roll
 from balancer.gateway.simulator import mishaps
 from balancer.gateway.simulator.windows import NodeState
+from balancer.model.drain import DrainReport
 from balancer.model.outcome import MigrationState
 from balancer.policy.policy import Policy
 from balancer.policy.windows import Calendar, Span
@@ -147,6 +150,31 @@ def test_two_at_once_are_worked_on_side_by_side() -> None:
     (first, _), (second, _) = party.began[:2]
     assert second - first < timedelta(seconds=10)
     assert {host: holds(party.small, host) for host in HOSTS} == before
+
+
+def test_a_host_that_cannot_be_given_back_takes_no_other_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    party = Party()
+    started: list[str] = []
+
+    def stepped(host: str, step: HostStep, text: str) -> None:
+        if step is HostStep.DRAINING:
+            started.append(host)
+            party.small.world.guests[party.small.vm("v21")].assigned_devices = 1
+
+    def silent(hosts: tuple[str, ...], *given: Any, **more: Any) -> DrainReport:
+        if hosts == ("h2",):
+            raise UnreachableError("h2 does not answer")
+        return resume(hosts, *given, **more)
+
+    monkeypatch.setattr(rolling, "resume", silent)
+    done = party.roll("h1", "h2", commands=PATCH, at_once=2, failures_max=2, on_step=stepped)
+    assert started == ["h1", "h2"]
+    assert steps(done) == {"h1": HostStep.DONE, "h2": HostStep.FAILED}
+    reason = next(one.reason for one in done.hosts if one.host == "h2")
+    assert reason.startswith("v21: ")
+    assert reason.endswith("not taken back: h2 does not answer")
 
 
 def test_storage_spaces_direct_and_quorum_allow_one_at_a_time() -> None:
