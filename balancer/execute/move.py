@@ -32,6 +32,9 @@ from balancer.store.history import Measurement
 from balancer.store.journal import Change
 from balancer.store.records import MoveRecord
 
+# A cancellation may get lost: it is asked for again while the migration is still seen moving.
+CANCEL_AGAIN_S = 15.0
+
 
 @dataclass(slots=True)
 class Move:
@@ -41,6 +44,7 @@ class Move:
         record: Its id in the journal.
         since_s: Monotonic second at which it entered `state`.
         asked_s: The same for its last request; None before the first.
+        cancelled_s: The same for the last time its cancellation was asked for.
         queued_s: The same for the last look that showed it queued.
         not_before_s: No start before this second: back-off, or held by the judge.
         held_since_s: Since when it would have had its turn and was not let start.
@@ -59,6 +63,7 @@ class Move:
     since_s: float
     state: MigrationState = MigrationState.PLANNED
     asked_s: float | None = None
+    cancelled_s: float | None = None
     queued_s: float | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -218,6 +223,10 @@ class Mover:
             self._conclude(move, event, sighting)
         elif self._is_overdue(move, now_s):
             self._overdue(move)
+        elif move.state is MigrationState.CANCELLING and sight is Sight.MOVING:
+            asked_s = move.cancelled_s
+            if asked_s is None or now_s - asked_s >= CANCEL_AGAIN_S:
+                self._ask_to_cancel(move)
 
     def _lasted_s(self, move: Move, sight: Sight) -> float:
         """Return how long a look's showing can be counted on.
@@ -234,8 +243,12 @@ class Mover:
 
     def cancel(self, move: Move, why: Cause, event: Event = Event.CANCEL) -> None:
         """Announce the cancellation, then ask for it; only looking tells what came of it."""
-        context, migration = self._context, move.migration
         self._enter(move, event, why)
+        self._ask_to_cancel(move)
+
+    def _ask_to_cancel(self, move: Move) -> None:
+        context, migration = self._context, move.migration
+        move.cancelled_s = context.now_s
         try:
             context.act(
                 migration.source,

@@ -202,9 +202,10 @@ class Run:
         """Write settings whose moves have their turn, restore those whose moves are over."""
         now_s = self._context.now_s
         states = {move.id: move.state for move in self.moves}
-        if self._over is not None and not self._over.settled and now_s >= self._over.again_s:
+        over, wanted = self._over, any(not state.is_final for state in states.values())
+        if over is not None and wanted and not over.settled and now_s >= over.again_s:
             self._context.renew()
-            write(self._over, self.id, self._context)
+            write(over, self.id, self._context)
             self._readings.forget()
         for host, setting in self._setting_of.items():
             mine = [m for m in self.moves if host in (m.migration.source, m.migration.target)]
@@ -225,6 +226,7 @@ class Run:
         """Begin every move whose turn it is and that is safe, in the order of the forecast."""
         ready = self._ready()
         if not self._admitted(ready, self._readings.known.cluster, ()):
+            _wait_for_slots(ready)
             return  # our own moves take all slots: no reason to read the cluster
         try:
             seen = self._readings.latest()
@@ -245,6 +247,8 @@ class Run:
         cluster = seen.cluster
         self._go_by_what_is_set(cluster)
         chosen = self._admitted(ready, cluster, self._readings.foreign(self.moves))
+        admitted_ids = {move.id for move in chosen}
+        _wait_for_slots(move for move in ready if move.id not in admitted_ids)
         self._begin_each(chosen, cluster, interrupted)
 
     def _begin_each(
@@ -385,6 +389,12 @@ class Run:
         if changed:
             migrations = tuple(move.migration for move in self.moves)
             self.plan = dataclasses.replace(self.plan, migrations=migrations)
+
+
+def _wait_for_slots(moves: Iterable[Move]) -> None:
+    """Forget how long they were held: whoever waits for a slot is not held any more."""
+    for move in moves:
+        move.held_since_s = None
 
 
 def _alone_s(cluster: Cluster, move: Move) -> float:

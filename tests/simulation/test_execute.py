@@ -15,6 +15,7 @@ from balancer.execute.progress import NewsKind, OnInterrupt, Progress
 from balancer.gateway.port import Gateway, MoveRequest
 from balancer.gateway.simulator.faults import Fault, FaultKind
 from balancer.gateway.simulator.mishaps import inject
+from balancer.gateway.simulator.windows import Operation
 from balancer.model.cluster import Transport
 from balancer.model.outcome import MigrationState, RunEnd, RunReport, Why
 from balancer.model.plan import Plan
@@ -221,6 +222,16 @@ def test_a_migration_that_hangs_is_cancelled_at_its_deadline() -> None:
     assert ("cancel", bench.small.vm("v11")) in bench.trap.acts
 
 
+def test_a_cancellation_that_got_lost_is_asked_for_again() -> None:
+    bench = Bench()
+    bench.fault(Fault(FaultKind.MOVE_HANGS, vm=bench.small.vm("v11"), percent=40, count=1))
+    bench.fault(Fault(FaultKind.REQUEST_LOST, "h1", function="Stop-LbMigration", count=2))
+    report = bench.run(bench.small.plan(TWO))
+    assert states(report) == [MigrationState.CANCELLED, DONE]
+    assert not bench.news(NewsKind.STOPPED)
+    assert bench.trap.acts.count(("cancel", bench.small.vm("v11"))) == 3
+
+
 def test_a_vm_that_ends_up_elsewhere_stops_the_run() -> None:
     bench = Bench()
     small = bench.small
@@ -333,6 +344,18 @@ def test_a_migration_made_unsafe_meanwhile_is_left_out() -> None:
     assert "h4" in report.migrations[1].reason
     assert whys(report) == [None, Why.TARGET]
     assert bench.starts == 1
+
+
+def test_what_waited_for_a_slot_was_not_held_all_the_while() -> None:
+    bench = Bench()
+    guest = bench.small.world.guests[bench.small.vm("v11")]
+    guest.operation = Operation.BACKING_UP
+    # The other one takes the only slot for longer than a move is held.
+    bench.fault(Fault(FaultKind.MOVE_HANGS, vm=bench.small.vm("v31"), percent=40, count=1))
+    bench.later(700.0, lambda: setattr(guest, "operation", None))
+    policy = Policy(limits=Limits(concurrent_per_cluster=1))
+    report = bench.run(bench.small.plan(TWO), policy)
+    assert states(report) == [DONE, MigrationState.CANCELLED]
 
 
 def test_a_vm_that_somebody_moved_is_left_alone() -> None:

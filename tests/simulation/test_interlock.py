@@ -190,6 +190,14 @@ def test_a_built_in_balancer_that_is_off_is_left_alone() -> None:
     assert not bench.store.journal.settings(1)
 
 
+def test_it_stays_on_when_nothing_is_left_to_begin() -> None:
+    bench = Bench()
+    set_mode(bench.small.world, 2)
+    report = bench.run(bench.small.plan(TWO), OVER, interrupted=lambda: True)
+    assert states(report) == [SKIPPED, SKIPPED]
+    assert not bench.store.journal.settings(1)
+
+
 def test_whoever_switches_it_on_again_has_it() -> None:
     bench = Bench(slots=1)
     world = bench.small.world
