@@ -90,7 +90,7 @@ def resume(
     if restore and not left:
         work.bring_back()
     work.tell()
-    return work.report(started_at, tuple(left))
+    return work.report(started_at, tuple(left), stopped=restore and interrupted())
 
 
 def _check(cluster: Cluster, hosts: tuple[str, ...]) -> None:
@@ -174,11 +174,13 @@ class Resuming:
                 context.renew()
                 drains.returned(context.lease, record.id, host, context.now)
 
-    def report(self, started_at: datetime, unresumed: tuple[Left, ...]) -> DrainReport:
+    def report(
+        self, started_at: datetime, unresumed: tuple[Left, ...], *, stopped: bool
+    ) -> DrainReport:
         """Return what became of it."""
         context = self.context
         end = RunEnd.DONE if not self.left else RunEnd.IN_PART
-        if self.interrupted():
+        if stopped:
             end = RunEnd.CANCELLED
         return DrainReport(
             cluster=context.lease.cluster,

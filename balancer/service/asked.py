@@ -19,6 +19,7 @@ from balancer.store.requests import HowToStop, Request, RequestState
 from balancer.store.store import Store
 
 CANCEL = "cancel"
+RESUME = "resume"
 
 
 class Asked:
@@ -81,7 +82,7 @@ class Asked:
         if verb is None:
             text = f"the executor does not know {request.verb!r}; is it of another version?"
             return Ended(ExitCode.BAD_INPUT, text, refused=True)
-        if frozen and request.verb != CANCEL:
+        if frozen and not _moves_nothing(request):
             text = f"{frozen}\n  remedy: `balancer thaw` lifts it"
             return Ended(ExitCode.ANSWER_IS_NO, text, refused=True)
         return verb.serve(desk, request)
@@ -126,6 +127,11 @@ class Asked:
     def _preempts(self, request: Request) -> bool:
         verb = self._verbs.get(request.verb)
         return verb is not None and verb.preempts
+
+
+def _moves_nothing(request: Request) -> bool:
+    is_resume = request.verb == RESUME and not request.arguments.get("restore")
+    return is_resume or request.verb == CANCEL
 
 
 def _how(word: str) -> OnInterrupt:

@@ -18,6 +18,7 @@ from balancer.errors import BalancerError, ExitCode, RefusedError
 from balancer.execute.progress import OnInterrupt
 from balancer.gateway.control import ControlName
 from balancer.gateway.port import Gateway
+from balancer.gateway.simulator.windows import NodeState
 from balancer.model.outcome import MigrationState
 from balancer.service.desk import Desk, Ended
 from balancer.service.events import Event, EventKind
@@ -30,6 +31,7 @@ from balancer.store.requests import HowToStop, Request, RequestState
 from balancer.store.standing import Approval, Freeze, Freezes, Marks, Verdict
 from balancer.unattended import AutoPart, HooksPart, SchedulePart
 from tests.simulation.daemon import AWAY, Daemon, setup
+from tests.simulation.draining import is_paused
 from tests.simulation.small import Small
 
 K = EventKind
@@ -250,6 +252,21 @@ def test_a_freeze_by_us_and_one_that_windows_sets() -> None:
     small.new_gateway().write_control(ControlName.FREEZE, "no moves, says Bob", "", 0)
     daemon.run(hours=1)
     assert daemon.count(K.MIGRATION_DONE) == 2
+
+
+def test_in_a_freeze_a_host_is_taken_back_as_long_as_nothing_moves() -> None:
+    small = Small()
+    daemon = Daemon(small, setup(small))
+    small.world.machines["h1"].node_state = NodeState.PAUSED
+    daemon.store.freezes.freeze(Freeze("small", "a person", daemon.clock.now(), "patch night"))
+    refused = daemon.ask("resume", hosts=["h1"], restore=True)
+    daemon.run(minutes=5)
+    assert daemon.store.requests.get(refused).exit_code == 3
+    assert is_paused(small, "h1")
+    resumed = daemon.ask("resume", hosts=["h1"])
+    daemon.run(minutes=5)
+    assert daemon.store.requests.get(resumed).exit_code == 0
+    assert not is_paused(small, "h1")
 
 
 def test_a_restart_brings_no_cycle_of_its_own() -> None:
