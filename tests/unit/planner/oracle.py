@@ -173,6 +173,7 @@ def end_faults(cluster: Cluster, policy: Policy, place: Place) -> list[str]:
             for r in (0, 1)
             if not drained and after[host.name][r] > max(limits[r], before[host.name][r]) + TINY
         )
+    found += reserve_faults(cluster, start, place)
     for said in what_is_said(cluster, policy):
         if said.hard:
             found.extend(worse(said.form, start, place, {vm.id for vm in moved}))
@@ -255,14 +256,7 @@ def faults(
         return found
     for started, completed in states(plan.migrations):
         at = whereabouts(start, plan.migrations, started, completed)
-        found += [
-            f"{host.name} cannot keep what its VMs reserve"
-            for host in cluster.hosts
-            for was, now in [
-                (reserved(cluster, host.name, start), reserved(cluster, host.name, at))
-            ]
-            if now > max(1000 * host.cpu_cores, was)
-        ]
+        found += reserve_faults(cluster, start, at)
         held = dict.fromkeys(room, 0)
         for vm in cluster.vms:
             for host in at[vm.id] if vm.is_load else ():
@@ -271,6 +265,17 @@ def faults(
         for each in said:
             found += in_flight_faults(each.form, start, at)
     return found + turn_faults(cluster, policy, plan)
+
+
+def reserve_faults(
+    cluster: Cluster, start: Place, at: Mapping[str, Collection[str] | str]
+) -> list[str]:
+    return [
+        f"{host.name} cannot keep what its VMs reserve"
+        for host in cluster.hosts
+        for was, now in [(reserved(cluster, host.name, start), reserved(cluster, host.name, at))]
+        if now > max(1000 * host.cpu_cores, was)
+    ]
 
 
 def reserved(cluster: Cluster, host: str, at: Mapping[str, Collection[str] | str]) -> int:
