@@ -148,6 +148,9 @@ class Daemon:
             self.on_stage.append(self)
             try:
                 self.loop.close()
+            except PowerCut:  # while it says goodbye: what it has not given back stays
+                self.guard.counts["daemons killed"] += 1
+                self.cuts.clear()
             finally:
                 self.on_stage.pop()
         self.loop, self._out = None, True

@@ -18,7 +18,7 @@ from balancer.gateway.simulator.faults import FaultKind
 from balancer.policy.load import parse_policy
 from balancer.service.events import Event, EventKind
 from balancer.store.requests import HowToStop, RequestState
-from balancer.store.standing import Approval, Freeze, Verdict
+from balancer.store.standing import EVERY_CLUSTER, Approval, Freeze, Freezes, Verdict
 from tests.simulation.traps import PowerCut
 from tests.simulation.years import troubles, worlds
 from tests.simulation.years.book import Book
@@ -77,9 +77,9 @@ class Simulation:
     def _daemons(self) -> list[Daemon]:
         way = self.random.choice(("one", "one", "one store", "two stores"))
         self.counts[f"worlds with {way}"] += 1
-        books = [self._book()]
+        books = [self._book(1)]
         if way == "two stores":
-            books.append(self._book())
+            books.append(self._book(2))
         elif way == "one store":
             books.append(books[0])
         self.guard.books = list({id(book): book for book in books}.values())
@@ -99,8 +99,11 @@ class Simulation:
             for number, book in enumerate(books, 1)
         ]
 
-    def _book(self) -> Book:
-        return Book(self._point, self.guard.intended, self.guard.ended)
+    def _book(self, number: int) -> Book:
+        book = Book(self._point, self.guard.intended, self.guard.ended)
+        # What a store would draw to tell itself from others is given: the same seed, the same day.
+        book.store.marks.set(EVERY_CLUSTER, f"store {number:08x}", self.days.clock.now())
+        return book
 
     def _current(self) -> Daemon | None:
         return self.on_stage[-1] if self.on_stage else None
@@ -319,7 +322,7 @@ def _log_out(sim: Simulation, daemon: Daemon, trouble: Trouble) -> None:
 
 
 def _by_hand(sim: Simulation, _: Daemon, trouble: Trouble) -> None:
-    many = int(str(trouble.words["many"])) * len(sim.world.guests) // 96
+    many = max(1, int(str(trouble.words["many"])) * len(sim.world.guests) // 96)
     guests = sim.random.sample(sorted(sim.world.guests), many)
     with sim.world.present() as now_s:
         sim.world.charge()
@@ -332,7 +335,15 @@ def _freeze(sim: Simulation, daemon: Daemon, trouble: Trouble) -> None:
     freezes = daemon.book.store.freezes
     with suppress(BalancerError):
         freezes.freeze(Freeze(CLUSTER, "a person", daemon.clock.now(), "look into something"))
-    sim.later(trouble.lasts_s, lambda: freezes.thaw(CLUSTER))
+    sim.later(trouble.lasts_s, partial(_thaw, sim, freezes))
+
+
+def _thaw(sim: Simulation, freezes: Freezes) -> None:
+    """Lift a freeze as a person does: again and again where the store does not let them."""
+    try:
+        freezes.thaw(CLUSTER)
+    except BalancerError:
+        sim.later(60.0, partial(_thaw, sim, freezes))
 
 
 def _freeze_cluster(sim: Simulation, _: Daemon, trouble: Trouble) -> None:

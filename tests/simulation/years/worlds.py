@@ -61,7 +61,7 @@ class Size:
 
 
 SIZES: Mapping[str, Size] = {
-    "small": Size("small", 4, 24, 48.0, 10.0, (8, 18), (2.0, 6.0), 12),
+    "small": Size("small", 4, 16, 48.0, 10.0, (8, 18), (2.0, 6.0), 12),
     "large": Size("large", 16, 200, 168.0, 24.0, (40, 80), (4.0, 12.0), 30),
 }
 
