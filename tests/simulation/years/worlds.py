@@ -61,7 +61,7 @@ class Size:
 
 
 SIZES: Mapping[str, Size] = {
-    "small": Size("small", 4, 16, 48.0, 10.0, (8, 18), (2.0, 6.0), 12),
+    "small": Size("small", 4, 6, 48.0, 10.0, (8, 18), (2.0, 6.0), 12),
     "large": Size("large", 16, 200, 168.0, 24.0, (40, 80), (4.0, 12.0), 30),
 }
 
@@ -228,8 +228,8 @@ def draw(random: Random, clock: VirtualClock, zone: str, size: Size) -> Drawn:
 def _machine(random: Random, number: int, name: str, size: Size) -> Machine:
     return Machine(
         name,
-        logical_processors=32 * size.each // 24,
-        memory_bytes=128 * GIB * size.each // 24,
+        logical_processors=2 * size.each,
+        memory_bytes=6 * GIB * size.each,
         nics=(Nic("lm", random.choice((10e9, 25e9)), f"10.0.1.{number}/24", rdma=True),),
         option=random.choice((0, 1, 1, 2)),
         migrations_max=2,
