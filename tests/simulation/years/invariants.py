@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Readings are up to 5 s old, and a look takes a moment: what others did since cannot be held
 # against whoever started something meanwhile.
 STALE_S = 20.0
+TRIES_A_MOVE = 5  # what is locked by a backup is asked for every two minutes, for long
 
 
 class Broken(BaseException):
@@ -34,7 +35,8 @@ class Guard:
         self.books: list[Book] = []
         self.broken: list[str] = []
         self.counts: Counter[str] = Counter()
-        self.moves_of: Counter[str] = Counter()  # accepted requests of ours, by VM
+        self.moves_of: Counter[str] = Counter()  # by VM, those of ours that brought it elsewhere
+        self.tries_of: Counter[str] = Counter()  # and those that hosts accepted
         self.current: Callable[[], Daemon | None] = lambda: None
         self._options = {machine.name: machine.option for machine in self._world.machines.values()}
         self._mode = self._forms().auto_balancer_mode
@@ -195,9 +197,9 @@ class Guard:
         self._require(bool(found), f"{name} was started to {target} without being announced")
         self._require(not found[0].asked, f"{name} was started to {target} twice")
         found[0].asked = True
-        self.moves_of[vm] += 1
-        most = self._drawn.size.moves_max
-        self._require(self.moves_of[vm] <= most, f"{name} is moved more than {most} times")
+        self.tries_of[vm] += 1
+        most = TRIES_A_MOVE * self._drawn.size.moves_max
+        self._require(self.tries_of[vm] <= most, f"{name} is tried more than {most} times")
         self._leads(book)
 
     def cancelled(self, book: Book, vm: str) -> None:
@@ -265,6 +267,13 @@ class Guard:
         self._require(
             guest.id in self._world.guests_on[guest.host], f"{guest.name} was not where it is"
         )
+        ours = [one for book in self.books for one in book.open_for(guest.id) if one.asked]
+        if any(one.target == target.name for one in ours):
+            self.moves_of[guest.id] += 1
+            most = self._drawn.size.moves_max
+            self._require(
+                self.moves_of[guest.id] <= most, f"{guest.name} is moved more than {most} times"
+            )
         self._place(guest, target)
         self._placed_s[guest.id] = self._now_s()
 
