@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -64,7 +65,8 @@ def command(seed: int, speed: float, *, as_json: bool) -> int:
     ):
         config = load_config(simulated.config)
         part = config.cluster(None)
-        policy = load_policy(Path(temporary) / "policy.yaml")
+        # A cluster made a moment ago has no past that could be waited for.
+        policy = replace(load_policy(Path(temporary) / "policy.yaml"), history=None)
         gateway = connect(config, part, clock)
         store = Store.open(config.store)
         try:
