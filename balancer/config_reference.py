@@ -88,8 +88,9 @@ soon as it can. An interval goes on from the last cycle after a restart. Times o
 passed while nobody could begin a cycle (a start and its delay, a hand-over, a store that fails, a
 cluster that does not answer) are made up for by one cycle up to an hour later, which the policy's
 windows bind as any other; other missed times are not. A cluster is read at its own place within
-each `sample_every`, so that many are not all read at once; with many clusters give cycles a
-`jitter` as well.
+each `sample_every`, and the first cycles of many clusters are spread over `every` in the order of
+the configuration, so that they do not all come at once; with the same `cron` for many clusters
+give it a `jitter`.
 
 `cron` has five fields as crontab(5) has, with two differences: a day of the month and a weekday
 must both fit, and there are no names such as `@daily`. It means the wall clock of `timezone`. A

@@ -6,7 +6,8 @@
 A line is a host with memory and cores (default 16c), a colon, and its VMs with memory and
 cores used (default 0.1c). Words after the numbers: `paused`, `draining`, `down`, `unknown` for
 a host, `smb`, `tcp`, `x2` (two migrations at a time), `@Site=A` (a fault domain); for a
-VM `off`, `!word` for a blocker and `#tag`. A VM's id is its name.
+VM `off`, `!word` for a blocker, `>h2` for where somebody migrates it, and `#tag`. A VM's id is
+its name.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def _vm(words: list[str], host: str) -> Vm:
     memory, cores, state = 4.0, 0.1, VmState.RUNNING
     tags: list[str] = []
     blocked: list[str] = []
+    migrating_to: str | None = None
     for word in words[1:]:
         if (value := _number(word, "G")) is not None:
             memory = value
@@ -89,6 +91,8 @@ def _vm(words: list[str], host: str) -> Vm:
             state = VmState(word)
         elif word.startswith("!"):
             blocked.append(word[1:])
+        elif word.startswith(">"):
+            migrating_to = word[1:]
         elif word.startswith("#"):
             tags.append(word[1:])
         else:
@@ -102,4 +106,5 @@ def _vm(words: list[str], host: str) -> Vm:
         state=state,
         tags=tuple(tags),
         blocked_by=tuple(blocked),
+        migrating_to=migrating_to,
     )

@@ -97,8 +97,10 @@ def _host(part: HostPart) -> Host:
 
 
 def _vm(part: VmPart, spelled: dict[str, str]) -> Vm:
-    fields = vars(part)
-    return Vm(**{**fields, "host": spelled[part.host.casefold()]})
+    fields = vars(part) | {"host": spelled[part.host.casefold()]}
+    if part.migrating_to is not None:  # perhaps to a host that is none of this cluster's
+        fields["migrating_to"] = spelled.get(part.migrating_to.casefold(), part.migrating_to)
+    return Vm(**fields)
 
 
 def _refuse_faults(read: SnapshotDocument, spelled: dict[str, str], file: str) -> None:

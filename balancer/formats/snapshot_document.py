@@ -131,6 +131,9 @@ class VmPart(_Part):
         + ", ".join(Blocker)
         + ". An unknown word blocks as well, with a warning.",
     )
+    migrating_to: str | None = Field(
+        None, description="The host that a migration under way takes it to, whoever asked for it."
+    )
 
 
 class ClusterNetworkPart(_Part):

@@ -11,6 +11,7 @@ readings are not of one instant); without one, the host is doubted.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from balancer.gateway.cluster_rules import Seen, cluster_rules
@@ -22,7 +23,7 @@ from balancer.gateway.inventory import estate_of
 from balancer.gateway.names import host_key, id_key
 from balancer.gateway.networks import ALONE, UNREAD, cluster_networks
 from balancer.gateway.observed import host_of, lost_host, lost_vms, vm_of
-from balancer.gateway.port import Observation
+from balancer.gateway.port import InFlight, Observation
 from balancer.gateway.signs import others_of, troubles_of
 from balancer.gateway.states import AUTO_BALANCER, node_state
 from balancer.gateway.whereabouts import Whereabouts, groups_by_vm, settle
@@ -180,6 +181,7 @@ class _Assembly:
             taken_at=self._now,
         )
         flights = in_flight(snapshot, self._believed, self._where.groups)
+        snapshot = _with_targets(snapshot, flights)
         standing = frozenset(
             id_key(vm.id) for vm in snapshot.vms if vm.state in (VmState.OFF, VmState.SAVED)
         )
@@ -243,6 +245,17 @@ def _failures(cluster: ClusterAnswer | None) -> Iterator[str]:
         yield f"the cluster's {part} section failed: {why}"
     if _rules_unknown(cluster):
         yield "the cluster's own rules are not known, so no clustered VM is moved"
+
+
+def _with_targets(cluster: Cluster, flights: tuple[InFlight, ...]) -> Cluster:
+    """Return `cluster` with what is known of where VMs are being migrated to."""
+    targets = {flight.vm: flight.target for flight in flights if flight.target is not None}
+    if not targets:
+        return cluster
+    vms = tuple(
+        replace(vm, migrating_to=targets[vm.id]) if vm.id in targets else vm for vm in cluster.vms
+    )
+    return replace(cluster, vms=vms)
 
 
 def _settings(cluster: ClusterAnswer | None) -> ClusterSettings:

@@ -31,7 +31,8 @@ def memory_faults(cluster: Cluster, policy: Policy, order: Order) -> Iterator[Fi
     def size(vm: Vm) -> int:
         return vm.memory_assigned_bytes if vm.is_load else 0
 
-    for name, held, peak in _peaks(cluster, order, size):
+    for name, here, peak in _peaks(cluster, order, size):
+        held = here + sum(size(vm) for vm in cluster.arriving_on.get(name, ()))
         most = max(usable(cluster.host_by_name[name], policy).memory_bytes, held)
         if held + peak.added > most:
             text = f"could hold {gib(held + peak.added)}, {gib(most)} at most are allowed"

@@ -29,7 +29,7 @@ def end_faults(cluster: Cluster, policy: Policy, order: Order) -> Iterator[Findi
     """
     ends = {vm: order.end(vm, cluster.vm_by_id[vm].host) for vm in order.legs}
     received = {host for vm, host in ends.items() if host != cluster.vm_by_id[vm].host}
-    on: dict[str, list[Vm]] = {name: [] for name in received}
+    on: dict[str, list[Vm]] = {name: [*cluster.arriving_on.get(name, ())] for name in received}
     for vm in cluster.vms:
         if vm.is_load and (end := ends.get(vm.id, vm.host)) in on:
             on[end].append(vm)
@@ -47,6 +47,7 @@ def end_faults(cluster: Cluster, policy: Policy, order: Order) -> Iterator[Findi
             yield Finding(Code.MEMORY_END, name, text)
         if name not in rescued:
             before = [vm for vm in cluster.vms_on[name] if vm.is_load]
+            before.extend(cluster.arriving_on.get(name, ()))
             yield from _overloads(cluster, policy, host, before, on[name])
 
 

@@ -25,6 +25,7 @@ class Moment:
         migration: The one to start.
         arriving: For VMs in flight, the one to start included, the hosts they may arrive at.
         endings: For VMs of the plan and of others' migrations, the hosts they may end on.
+        brought: For VMs in others' migrations, the hosts they may arrive at: whatever we do.
         moved_by_others: Whether somebody else is migrating the VM.
         unmeasured: VMs that are not in the reading and may be arriving at the target.
     """
@@ -34,6 +35,7 @@ class Moment:
     migration: Migration
     arriving: Mapping[str, frozenset[str]]
     endings: Mapping[str, frozenset[str]]
+    brought: Mapping[str, frozenset[str]]
     moved_by_others: bool
     unmeasured: tuple[str, ...]
 
@@ -48,12 +50,12 @@ class Moment:
         return self.migration.target in self.ends(self.migration.vm)
 
     def was(self, vm: str) -> frozenset[str]:
-        """Return where `vm` was before the plan."""
-        return frozenset({self.start.vm_by_id[vm].host})
+        """Return where `vm` was before the plan, or others bring it."""
+        return frozenset({self.start.vm_by_id[vm].host}) | self.brought.get(vm, frozenset())
 
     def here(self, vm: str) -> frozenset[str]:
-        """Return the host that `vm` runs on now."""
-        return frozenset({self.cluster.vm_by_id[vm].host})
+        """Return the host that `vm` runs on now, and where others bring it."""
+        return frozenset({self.cluster.vm_by_id[vm].host}) | self.brought.get(vm, frozenset())
 
     def started(self, vm: str) -> frozenset[str]:
         """Return where `vm` is or is arriving once the migration has started."""
@@ -102,6 +104,7 @@ def moment_of(
     homes: dict[str, str] = {}
     arriving: dict[str, set[str]] = {migration.vm: {migration.target}}
     endings: dict[str, set[str]] = {}
+    brought: dict[str, frozenset[str]] = {}
     unmeasured: list[str] = []
     for vm, legs in order.legs.items():
         to = {order.migrations[at].target for at in legs if order.migrations[at].id in running}
@@ -116,6 +119,7 @@ def moment_of(
         may_be = {migration.target if target is None else target}
         if vm in cluster.vm_by_id:
             arriving.setdefault(vm, set()).update(may_be)
+            brought[vm] = brought.get(vm, frozenset()) | may_be
             endings.setdefault(vm, set()).update(may_be, {source, cluster.vm_by_id[vm].host})
         elif migration.target in may_be:
             unmeasured.append(vm)
@@ -125,6 +129,7 @@ def moment_of(
         migration,
         {vm: frozenset(hosts) for vm, hosts in arriving.items()},
         {vm: frozenset(hosts) for vm, hosts in endings.items()},
+        brought=brought,
         moved_by_others=any(vm == migration.vm for vm, _, _ in foreign),
         unmeasured=tuple(unmeasured),
     )

@@ -166,6 +166,7 @@ class Vm:
     tags: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     blocked_by: tuple[str, ...] = ()  # words of `Blocker`; an unknown word blocks as well
+    migrating_to: str | None = None  # the host that somebody is migrating it to, where known
 
     @property
     def is_load(self) -> bool:
@@ -251,6 +252,16 @@ class Cluster:
         for host in self.hosts:
             found.setdefault(host.name.casefold(), []).append(host.name)
         return {word: tuple(names) for word, names in found.items()}
+
+    @cached_property
+    def arriving_on(self) -> Mapping[str, tuple[Vm, ...]]:
+        """Map hosts to the load that migrations under way bring them, where any do."""
+        found = _by_word((vm.migrating_to, vm) for vm in self.vms if vm.migrating_to and vm.is_load)
+        return {
+            host: elsewhere
+            for host, vms in found.items()
+            if host in self.host_by_name and (elsewhere := tuple(v for v in vms if v.host != host))
+        }
 
     @cached_property
     def vms_on(self) -> Mapping[str, tuple[Vm, ...]]:

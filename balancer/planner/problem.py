@@ -62,7 +62,7 @@ class Problem:
     Attributes:
         home: (N,) host of each VM.
         weight: (2, N) work in cores x speed, and bytes; zero for VMs that are not load.
-        fixed: (2, H) load that stays whatever moves.
+        fixed: (2, H) load that stays, or arrives, whatever moves.
         scale: (2, H) utilisation per unit of weight.
         up, draining, play: (H,) states; `play` hosts count for overload.
         threshold: (2, 1) overload thresholds.
@@ -268,7 +268,7 @@ def build(
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         weight = _weights(vms, speed, home)
         own = [fixed_cores(cluster, host) for host in hosts]
-        fixed = np.stack([speed * own, np.zeros(len(hosts))])
+        fixed = np.stack([speed * own, np.zeros(len(hosts))]) + _arriving(cluster, hosts)
         scale = _scale(hosts, policy)
         _refuse_overflow(weight, fixed, scale)
     count = len(hosts)
@@ -321,6 +321,16 @@ def _weights(vms: Sequence[Vm], speed: Floats, home: Ints) -> Floats:
     used = np.array([vm.cpu_used_cores if vm.is_load else 0.0 for vm in vms], dtype=float)
     memory = [float(vm.memory_assigned_bytes) if vm.is_load else 0.0 for vm in vms]
     return np.stack([used * speed[home], np.array(memory, dtype=float)])
+
+
+def _arriving(cluster: Cluster, hosts: Sequence[Host]) -> Floats:
+    """Return the (2, H) load that migrations of others bring, as long as they are under way."""
+    load = np.zeros((2, len(hosts)))
+    for at, host in enumerate(hosts):
+        for vm in cluster.arriving_on.get(host.name, ()):
+            speed = cluster.host_by_name[vm.host].cpu_speed
+            load[:, at] += vm.cpu_used_cores * speed, vm.memory_assigned_bytes
+    return load
 
 
 def _scale(hosts: Sequence[Host], policy: Policy) -> Floats:

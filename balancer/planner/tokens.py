@@ -55,7 +55,11 @@ class Bank:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.purses: dict[Hashable, Purse] = {}
-        held = [0] * len(problem.hosts)
+        arriving = problem.cluster.arriving_on
+        held = [
+            sum(vm.memory_assigned_bytes for vm in arriving.get(host.name, ()))
+            for host in problem.hosts
+        ]
         for vm, home in zip(problem.vms, problem.home.tolist(), strict=True):
             if vm.is_load:
                 held[home] += vm.memory_assigned_bytes

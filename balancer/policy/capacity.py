@@ -62,8 +62,9 @@ def why_immovable(cluster: Cluster, vm: Vm) -> str | None:
     host = cluster.host_by_name[vm.host]
     if not vm.is_load:
         return f"it is {vm.state.value}, not running"
-    if vm.blocked_by:
-        return "it is blocked by " + ", ".join(sorted(vm.blocked_by))
+    if vm.migrating_to is not None or vm.blocked_by:
+        elsewhere = vm.migrating_to and f"being migrated to {vm.migrating_to}"
+        return f"it is {elsewhere or 'blocked by ' + ', '.join(sorted(vm.blocked_by))}"
     if host.state not in (HostState.UP, HostState.DRAINING):
         return f"its host {host.name} is {host.state.value}"
     if not host.migration.enabled:

@@ -359,8 +359,8 @@ class ClusterLoop:
         """Return a word and a sentence on why no cycle begins now."""
         if self.stopping.how is not None:
             return "interrupted", "the service stops"
-        if self._sight.frozen:
-            return "frozen", self._sight.frozen
+        if frozen := self._sight.still_frozen(self._gateway):
+            return "frozen", frozen
         policy, now = self.setup.policy, self._clock.now()
         if policy.mode is not Mode.AUTO or policy.calendar.is_open(now):
             return None
@@ -388,7 +388,8 @@ class ClusterLoop:
 
     def _serve(self, request: Request, lease: Lease) -> None:
         self.busy_with = f"request {request.id}: {request.verb}"
-        self._asked.serve(request, self._desk(lease, request), self._sight.frozen)
+        frozen = self._sight.still_frozen(self._gateway)
+        self._asked.serve(request, self._desk(lease, request), frozen)
 
     def _campaign_is_due(self) -> bool:
         """Ask for the next turns of a campaign once its window has opened."""

@@ -32,11 +32,16 @@ def read_plant(file: Path | None, clock: Clock, only: str | None = None) -> Plan
         InputError: Something is missing or wrong; the message says what and where.
     """
     config = load_config(file)
-    parts = config.document.clusters if only is None else [config.cluster(only)]
-    return Plant(config, {part.name: _setup(config, part, clock) for part in parts})
+    parts, wanted = config.document.clusters, None if only is None else config.cluster(only)
+    setups = {
+        part.name: _setup(config, part, clock, share=number / len(parts))
+        for number, part in enumerate(parts)
+        if wanted in (None, part)
+    }
+    return Plant(config, setups)
 
 
-def _setup(config: Config, part: ClusterPart, clock: Clock) -> Setup:
+def _setup(config: Config, part: ClusterPart, clock: Clock, share: float) -> Setup:
     policy = Policy() if part.policy is None else load_policy(config.beside(part.policy))
 
     def make() -> Gateway:
@@ -47,7 +52,7 @@ def _setup(config: Config, part: ClusterPart, clock: Clock) -> Setup:
         part=part,
         service=config.document.service,
         policy=policy,
-        schedule=Schedule(part.schedule, part.name),
+        schedule=Schedule(part.schedule, part.name, share),
         connect=make,
         login=read_password(config, part.connection),
     )

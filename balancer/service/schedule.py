@@ -30,10 +30,11 @@ _SECOND = timedelta(seconds=1)
 class Schedule:
     """The times at which one cluster is balanced.
 
-    `name` spreads clusters over the jitter: the same name and time, the same delay.
+    `name` spreads clusters over the jitter: the same name and time, the same delay. `share` of
+    the pause passes before the very first cycle, so that many clusters do not all begin at once.
     """
 
-    def __init__(self, part: SchedulePart, name: str) -> None:
+    def __init__(self, part: SchedulePart, name: str, share: float = 0.0) -> None:
         """Make the schedule.
 
         Raises:
@@ -42,6 +43,7 @@ class Schedule:
         self._name = name
         self._jitter_s = part.jitter
         self._every_s = part.every or EVERY_S
+        self._waits = timedelta(seconds=int(share * self._every_s))
         self._sample_every_s = part.sample_every
         self._zone = ZoneInfo(part.timezone)
         self._cron = None if part.cron is None else _cron(part.cron, self._zone)
@@ -72,7 +74,7 @@ class Schedule:
             answered = [at for at in (since, last and last + _SECOND) if at is not None]
             return self.next(max(now - GRACE, min(now, max(answered, default=now))))
         begin = max(now, not_before)
-        return self._late(begin) if last is None else self.next(begin, last)
+        return self._late(begin + self._waits) if last is None else self.next(begin, last)
 
     def next(self, after: datetime, last: datetime | None = None) -> datetime | None:
         """Return when the next cycle is due, not before `after`; None if never."""

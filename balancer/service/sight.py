@@ -49,6 +49,12 @@ class Sight:
             self._in_cluster = seen.control.freeze.strip()
             self.look_at_freeze(None)
 
+    def still_frozen(self, gateway: Gateway) -> str:
+        """Return why nothing may move; a freeze in the cluster may be over since it was read."""
+        if self._in_cluster:
+            self.look_at_freeze(gateway)
+        return self.frozen
+
     def look_at_freeze(self, gateway: Gateway | None) -> None:
         """Find out whether the cluster is frozen; with a gateway ask the cluster as well."""
         if gateway is not None:

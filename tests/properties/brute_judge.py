@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from math import fsum, isfinite
 
 from balancer.migration.rates import common_network
-from balancer.model.cluster import Cluster, HostState, ManagedBy, Transport
+from balancer.model.cluster import Cluster, HostState, ManagedBy, Transport, Vm
 from balancer.model.plan import Migration, Plan
 from balancer.model.rule import AllowedHosts, Cap, Form, InTurn, Turn, Unit
 from balancer.policy.capacity import (
@@ -184,7 +184,13 @@ def strays(form: Form, view: Whereabouts, moves: list[Migration]) -> bool:
 
 
 def held(cluster: Cluster, host: str, view: Whereabouts) -> int:
-    return sum(vm.memory_assigned_bytes for vm in cluster.vms if vm.is_load and host in view[vm.id])
+    there = (vm for vm in cluster.vms if vm.is_load and is_on(vm, host, view))
+    return sum(vm.memory_assigned_bytes for vm in there)
+
+
+def is_on(vm: Vm, host: str, view: Whereabouts) -> bool:
+    """In plain words: is it there, or does somebody bring it there?"""
+    return host in view[vm.id] or vm.migrating_to == host
 
 
 def reserved(cluster: Cluster, host: str, view: Whereabouts) -> int:
@@ -226,7 +232,7 @@ def at_the_end(
                 + fsum(
                     cores_on(vm, by_name[vm.host], host)
                     for vm in cluster.vms
-                    if vm.is_load and host.name in view[vm.id]
+                    if vm.is_load and is_on(vm, host.name, view)
                 ),
                 held(cluster, host.name, view),
             )

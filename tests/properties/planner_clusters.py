@@ -117,6 +117,9 @@ def clusters(draw: st.DrawFn, hosts_max: int = 4, vms_max: int = 7) -> Cluster:
                 vcpus=draw(st.sampled_from([None, 4, 12])),
                 cpu_reserved_cores=draw(st.sampled_from([None, None, 3.5, 6.0])),
                 blocked_by=draw(st.sampled_from([()] * 9 + [("assigned_device",)])),
+                migrating_to=draw(st.sampled_from([None] * 12 + [*names, "elsewhere"]))
+                if at
+                else None,
             )
         )
     ids = [vm.id for vm in vms]

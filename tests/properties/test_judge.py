@@ -54,6 +54,7 @@ def tight_clusters(draw: st.DrawFn) -> Cluster:
             host=draw(st.sampled_from(names)),
             cpu_used_cores=draw(st.sampled_from([0.5, 1.5])),
             memory_assigned_bytes=draw(st.sampled_from([3, 4, 6])) * GIB,
+            migrating_to=draw(st.sampled_from([None] * 12 + names)) if at else None,
         )
         for at in range(draw(st.integers(3, 8)))
     )
@@ -65,7 +66,8 @@ def tight_clusters(draw: st.DrawFn) -> Cluster:
 def sensible_plans(draw: st.DrawFn, cluster: Cluster) -> Plan:
     """Plans whose migrations make sense together, legal or not."""
     names = [host.name for host in cluster.hosts]
-    some_vms = st.lists(st.sampled_from(cluster.vms), min_size=1, max_size=4, unique=True)
+    vms = [vm for vm in cluster.vms if vm.migrating_to is None]
+    some_vms = st.lists(st.sampled_from(vms), min_size=1, max_size=4, unique=True)
     pending: list[list[Migration]] = []
     for vm in draw(some_vms):
         first, *others = draw(st.permutations([name for name in names if name != vm.host]))

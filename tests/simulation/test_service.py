@@ -254,6 +254,19 @@ def test_a_freeze_by_us_and_one_that_windows_sets() -> None:
     assert daemon.count(K.MIGRATION_DONE) == 2
 
 
+def test_a_freeze_in_the_cluster_that_was_lifted_refuses_nobody() -> None:
+    small = Small()
+    daemon = Daemon(small, setup(small, schedule=SchedulePart(every=21600.0, sample_every=21600.0)))
+    small.new_gateway().write_control(ControlName.FREEZE, "", "hands off, says Bob", 0)
+    daemon.run(minutes=2)
+    assert "Bob" in daemon.kinds(K.FROZEN)[0].text
+    small.new_gateway().write_control(ControlName.FREEZE, "hands off, says Bob", "", 0)
+    applied = daemon.ask("apply", anytime=True)
+    daemon.run(minutes=5)
+    assert daemon.store.requests.get(applied).exit_code == 0
+    assert daemon.count(K.MIGRATION_DONE) == 2
+
+
 def test_in_a_freeze_a_host_is_taken_back_as_long_as_nothing_moves() -> None:
     small = Small()
     daemon = Daemon(small, setup(small))

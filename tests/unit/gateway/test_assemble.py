@@ -502,7 +502,9 @@ def test_what_is_in_flight() -> None:
         "H1": host("H1", vms, jobs=[job("{JOB}", "h2.contoso.com"), done]),
         "H2": host("H2", jobs=[job("job", "H2", percent=90)]),
     }
-    assert assemble("c", answer, hosts, NOW).in_flight == (
+    seen = assemble("c", answer, hosts, NOW)
+    assert {vm.id: vm.migrating_to for vm in seen.cluster.vms if vm.migrating_to} == {"job": "H2"}
+    assert seen.in_flight == (
         InFlight("job", "H1", "H2", 40, queued=False),
         InFlight("queued", "H1", None, 0, queued=True),
         InFlight("state", "H1", None, 0, queued=False),

@@ -69,10 +69,11 @@ def loads(cluster: Cluster, place: Place) -> dict[str, tuple[float, float]]:
     of = {host.name: [fixed_cores(cluster, host), 0.0] for host in cluster.hosts}
     for vm in cluster.vms:
         if vm.is_load:
-            at = place[vm.id]
             by_name = cluster.host_by_name
-            of[at][0] += cores_on(vm, by_name[vm.host], by_name[at])
-            of[at][1] += vm.memory_assigned_bytes
+            # It stays at home till it is where somebody brings it.
+            for at in {place[vm.id], vm.migrating_to or place[vm.id]} & by_name.keys():
+                of[at][0] += cores_on(vm, by_name[vm.host], by_name[at])
+                of[at][1] += vm.memory_assigned_bytes
     return {name: (cpu, memory) for name, (cpu, memory) in of.items()}
 
 
@@ -259,7 +260,8 @@ def faults(
         found += reserve_faults(cluster, start, at)
         held = dict.fromkeys(room, 0)
         for vm in cluster.vms:
-            for host in at[vm.id] if vm.is_load else ():
+            there = at[vm.id] | ({vm.migrating_to} if vm.migrating_to else set[str]())
+            for host in there & held.keys() if vm.is_load else ():
                 held[host] += vm.memory_assigned_bytes
         found += [f"{host} overfull on the way" for host in room if held[host] > room[host]]
         for each in said:

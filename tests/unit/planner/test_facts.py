@@ -137,3 +137,23 @@ def test_a_vm_with_hours_of_its_own_does_not_start_outside_of_them() -> None:
         at = NOW + timedelta(minutes=minute)
         found = judge_start(SEEN, policy, made, "a", done=(), running=(), at=at)
         assert (found == ()) is starts, minute
+
+
+def test_what_others_are_bringing_to_a_host_takes_its_room() -> None:
+    seen = cluster("h1 64G draining: a 20G\nh2 64G: c 4G\nh3 64G: d 8G\nh4 64G: big 50G >h2")
+    made = plan(seen, RULES_ONLY, now=NOW)
+    assert [(one.vm, one.target) for one in made.migrations] == [("a", "h3")]
+    there = plan_of(seen, leg("a: h1 > h2"))
+    foreign = [("big", "h4", "h2")]
+    memory = {Code.MEMORY_DURING, Code.MEMORY_END}
+    assert memory <= {finding.code for finding in judge(seen, RULES_ONLY, there)}
+    started = judge_start(seen, RULES_ONLY, there, "a", done=(), running=(), foreign=foreign)
+    assert memory <= {finding.code for finding in started}
+    assert "being migrated to h2" in " ".join(why_not(seen, RULES_ONLY, "big", "h3"))
+
+
+def test_a_host_that_others_fill_beyond_its_room_may_still_be_left() -> None:
+    seen = cluster("h1 64G: a 20G, c 4G, e 20G\nh2 64G:\nh3 64G: big 50G >h1")
+    made = plan(seen, Policy(goal=Goal.RELIEVE), now=NOW)
+    assert {one.target for one in made.migrations} == {"h2"}
+    assert not judge(seen, Policy(goal=Goal.RELIEVE), made)

@@ -54,6 +54,16 @@ def test_the_first_cycle_waits_for_the_start_delay() -> None:
     assert every().first(NOON + minutes(5), None, NOON + minutes(1)) == NOON + minutes(5)
 
 
+def test_the_first_cycles_of_many_clusters_are_spread_over_the_pause() -> None:
+    firsts = [
+        Schedule(SchedulePart(every=900.0), name, share).first(NOON, None, NOON)
+        for name, share in (("A", 0.0), ("B", 1 / 3), ("C", 2 / 3))
+    ]
+    assert firsts == [NOON, NOON + minutes(5), NOON + minutes(10)]
+    again = Schedule(SchedulePart(every=900.0), "B", 1 / 3)
+    assert again.first(NOON + minutes(40), NOON + minutes(5), NOON) == NOON + minutes(50)
+
+
 def test_a_nightly_time_within_the_start_delay_is_not_lost() -> None:
     nightly = cron("2 12 * * *")
     assert nightly.first(NOON, None, NOON + minutes(3)) == NOON + minutes(2)
