@@ -112,7 +112,7 @@ class ClusterLoop:
         self._recovered = False
         self._cycle_at: datetime | None = None
         self._scheduled_at: datetime | None = None  # when another schedule came into force
-        self._sample_at = self._started
+        self._sample_at = setup.schedule.first_sample(self._started)
         self._campaign_at = self._started
         self._pending: Plan | None = None  # recommended, and not answered yet
 

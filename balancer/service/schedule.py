@@ -31,7 +31,7 @@ class Schedule:
     """The times at which one cluster is balanced.
 
     `name` spreads clusters over the jitter: the same name and time, the same delay. `share` of
-    the pause passes before the very first cycle, so that many clusters do not all begin at once.
+    the pause passes before the very first cycle and reading: many clusters do not begin at once.
     """
 
     def __init__(self, part: SchedulePart, name: str, share: float = 0.0) -> None:
@@ -43,7 +43,7 @@ class Schedule:
         self._name = name
         self._jitter_s = part.jitter
         self._every_s = part.every or EVERY_S
-        self._waits = timedelta(seconds=int(share * self._every_s))
+        self._share = share
         self._sample_every_s = part.sample_every
         self._zone = ZoneInfo(part.timezone)
         self._cron = None if part.cron is None else _cron(part.cron, self._zone)
@@ -74,7 +74,11 @@ class Schedule:
             answered = [at for at in (since, last and last + _SECOND) if at is not None]
             return self.next(max(now - GRACE, min(now, max(answered, default=now))))
         begin = max(now, not_before)
-        return self._late(begin + self._waits) if last is None else self.next(begin, last)
+        return (
+            self._late(begin + self._part_of(self._every_s))
+            if last is None
+            else self.next(begin, last)
+        )
 
     def next(self, after: datetime, last: datetime | None = None) -> datetime | None:
         """Return when the next cycle is due, not before `after`; None if never."""
@@ -98,6 +102,10 @@ class Schedule:
         """Return when the next cycle is due, once one that was due at `began` is over."""
         return self.next(max(now, began + _SECOND), began if self._cron is None else None)
 
+    def first_sample(self, started: datetime) -> datetime:
+        """Return when to read for the first time: many clusters one after another."""
+        return started + self._part_of(self._sample_every_s)
+
     def next_sample(self, now: datetime) -> datetime:
         """Return when to read next: at the cluster's own place in each period, not all at once."""
         every_s = self._sample_every_s
@@ -109,6 +117,9 @@ class Schedule:
     def longest_pause_s(self) -> float:
         """The longest pause between two cycles, for alarms: of a cron schedule, a week's."""
         return self._every_s + self._jitter_s if self._cron is None else 8 * 86400.0
+
+    def _part_of(self, pause_s: float) -> timedelta:
+        return timedelta(seconds=int(self._share * pause_s))
 
     def _late(self, due: datetime) -> datetime:
         """Return a time put off by the cluster's share of the jitter."""

@@ -61,6 +61,7 @@ def test_the_first_cycles_of_many_clusters_are_spread_over_the_pause() -> None:
     ]
     assert firsts == [NOON, NOON + minutes(5), NOON + minutes(10)]
     again = Schedule(SchedulePart(every=900.0), "B", 1 / 3)
+    assert again.first_sample(NOON) == NOON + timedelta(seconds=20)
     assert again.first(NOON + minutes(40), NOON + minutes(5), NOON) == NOON + minutes(50)
 
 
