@@ -8,6 +8,7 @@ import click
 from rich.markup import escape
 
 from balancer.cli.carry import Onlooker
+from balancer.cli.explained import show_conflicts
 from balancer.cli.interrupt import asked_to_stop
 from balancer.cli.maintain import alone, ask, finish, local_zone, me, show_stuck
 from balancer.cli.options import Source, examples, source_options
@@ -28,6 +29,8 @@ from balancer.model.drain import OnFailure, Order
 from balancer.model.plan import Status
 from balancer.planner import Evacuation
 from balancer.planner import drain as plan_drain
+from balancer.planner.conflict import conflicts
+from balancer.planner.whynot import Inquiry
 from balancer.policy.deadline import read_deadline
 
 
@@ -186,6 +189,9 @@ def _print(
     else:
         _show(found, seen, by, stretch)
     show_stuck(found.stuck)
+    if found.refused and not as_json:
+        asked = Inquiry(found.cluster, found.policy, found.plan)
+        show_conflicts(conflicts(asked.problem, asked.place, others_stay=True))
     if by is not None:
         refuse_late(by, expected_s(found, seen), stretch, now)
     infeasible = found.plan.status is Status.INFEASIBLE

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from balancer.cli.explained import show_conflicts
 from balancer.cli.files import check_output, write_file
 from balancer.cli.interrupt import asked_to_stop
 from balancer.cli.options import SECONDS, Source, examples, seconds_since_start, source_options
@@ -15,6 +16,8 @@ from balancer.errors import ExitCode
 from balancer.execute.aside import heeding
 from balancer.formats.plan import plan_to_json
 from balancer.model.plan import Status, StoppedBy
+from balancer.planner.conflict import conflicts
+from balancer.planner.whynot import Inquiry
 
 
 @click.command(
@@ -67,10 +70,11 @@ def command(
     with asked_to_stop() as interrupted:
         seen = source.read()
         cluster, policy = heeding(seen.cluster, source.policy(), seen.asides)
+        behind = source.behind(cluster, policy)
         made = plan_and_judge(
             cluster,
             policy,
-            behind=source.behind(cluster, policy),
+            behind=behind,
             seed=seed,
             max_migrations=max_migrations,
             time_limit_s=time_limit,
@@ -87,6 +91,10 @@ def command(
         print_json(document)
     else:
         show_plan(made.plan)
+        if made.plan.status is Status.INFEASIBLE:
+            needed, past = (cluster, None) if behind is None else (behind.cluster, behind.past)
+            asked = Inquiry(needed, policy, made.plan, past)
+            show_conflicts(conflicts(asked.problem, asked.place))
     if made.plan.stopped_by is StoppedBy.INTERRUPT:
         return ExitCode.INTERRUPTED  # what was found by then is a whole plan, and judged
     if made.plan.status is Status.INFEASIBLE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 from balancer.errors import InputError, Place
 from balancer.formats.plan_document import (
     PLAN_SCHEMA,
+    EffectPart,
     MigrationPart,
     NotMovedPart,
     PlanDocument,
@@ -20,6 +22,7 @@ from balancer.formats.plan_document import (
     UnresolvedPart,
 )
 from balancer.formats.strict import parse_json, utc, validated, write_json
+from balancer.model.effect import Effect, End, Gain, Repair
 from balancer.model.plan import (
     Migration,
     NotMoved,
@@ -72,7 +75,7 @@ def parse_plan(document: str | bytes, file: str) -> Plan:
         score=_score(read.score),
         makespan_s=read.makespan_s,
         makespan_bound_s=read.makespan_bound_s,
-        migrations=tuple(Migration(**vars(part)) for part in read.migrations),
+        migrations=tuple(_migration(part) for part in read.migrations),
         settings=tuple(SettingChange(**vars(part)) for part in read.settings),
         not_moved=tuple(NotMoved(**vars(part)) for part in read.not_moved),
         unresolved=tuple(Unresolved(**vars(part)) for part in read.unresolved),
@@ -81,6 +84,20 @@ def parse_plan(document: str | bytes, file: str) -> Plan:
 
 def _score(read: ScorePart) -> Score:
     return Score(**{**vars(read), "tiers": tuple(Tier(**vars(part)) for part in read.tiers)})
+
+
+def _migration(read: MigrationPart) -> Migration:
+    effect = None if read.effect is None else _effect(read.effect)
+    return Migration(**{**vars(read), "effect": effect})
+
+
+def _effect(read: EffectPart) -> Effect:
+    parts = {
+        "repairs": tuple(Repair(**vars(part)) for part in read.repairs),
+        "gains": tuple(Gain(**vars(part)) for part in read.gains),
+        "ends": tuple(End(**vars(part)) for part in read.ends),
+    }
+    return Effect(**{**vars(read), **parts})
 
 
 def _faults_of_migrations(read: PlanDocument) -> Iterator[tuple[str, str]]:
@@ -141,7 +158,7 @@ def plan_to_json(plan: Plan) -> str:
         "policy_sha256": plan.policy_sha256,
         "status": plan.status,
         "stopped_by": plan.stopped_by,
-        "migrations": [_said(MigrationPart, part) for part in plan.migrations],
+        "migrations": [_said_of(migration) for migration in plan.migrations],
         "settings": [_said(SettingPart, part) for part in plan.settings],
         "not_moved": [_said(NotMovedPart, part) for part in plan.not_moved],
         "unresolved": [_said(UnresolvedPart, part) for part in plan.unresolved],
@@ -150,6 +167,13 @@ def plan_to_json(plan: Plan) -> str:
         "makespan_bound_s": plan.makespan_bound_s,
     }
     return write_json(document)
+
+
+def _said_of(migration: Migration) -> dict[str, Any]:
+    """Return a migration for its document; a plan made before there were effects has none."""
+    said = _said(MigrationPart, migration)
+    effect = said.pop("effect")
+    return said if effect is None else {**said, "effect": asdict(effect)}
 
 
 def _said(part: type[BaseModel], noun: object) -> dict[str, Any]:

@@ -36,6 +36,49 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class RepairPart(_Part):
+    """Something wrong now that the plan mends at least in part, and that the VM is a cause of."""
+
+    tier: Name = Field(description="Which goal: drain, rules, overload or soft rules.")
+    subject: Name = Field(description="A host, a host's resource, or a rule.")
+
+
+class GainPart(_Part):
+    """What a goal would be worse by, were this migration alone left out of the plan."""
+
+    tier: Name = Field(description="Which goal, as in the score's tiers.")
+    by: AnyReal = Field(description="In the unit of that tier; below zero: it would be better.")
+
+
+class EndPart(_Part):
+    """CPU or memory of the host that is left or entered, in shares of what is usable."""
+
+    host: Name = Field(description="One of the migration's two hosts.")
+    resource: Name = Field(description="CPU or memory.")
+    before: Real = Field(description="Now.")
+    without: Real = Field(description="When the plan is done, were this migration left out.")
+    after: Real = Field(description="When the plan is done.")
+
+
+class EffectPart(_Part):
+    """What a migration mends, gains and costs; after a stop-over the last one says all of it.
+
+    Two migrations that could each have mended a thing alone both have it in `repairs`, and gain
+    nothing there.
+    """
+
+    repairs: tuple[RepairPart, ...] = Field(description="What it has a part in mending.")
+    gains: tuple[GainPart, ...] = Field(
+        description="By goal, the most important first; what is zero is left out. Of balance the "
+        "cost of moving is not taken off."
+    )
+    ends: tuple[EndPart, ...] = Field(description="Both hosts, both resources.")
+    score_cost: Real = Field(description="What moving it costs, in units of the balance score.")
+    copy_s: Real = Field(description="Seconds of copying, as scheduled.")
+    blackout_s: Real = Field(description="Seconds that the guest stands still at the end.")
+    failure_rate: Real = Field(description="How often migrations between its hosts fail, 0 to 1.")
+
+
 class MigrationPart(_Part):
     """One move of one VM. `after` binds; `start_s` and `duration_s` are a forecast."""
 
@@ -52,6 +95,7 @@ class MigrationPart(_Part):
     duration_s: Real = Field(description="Forecast.")
     bytes: Whole = Field(description="Forecast of memory copied.")
     reason: str = Field(description="Why, in words and numbers.")
+    effect: EffectPart | None = Field(None, description="What it mends, gains and costs.")
 
 
 class SettingPart(_Part):

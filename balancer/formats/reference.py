@@ -182,6 +182,10 @@ _HEADINGS = {
     },
     "plan": {
         "MigrationPart": "Migration",
+        "EffectPart": "A migration's `effect`",
+        "RepairPart": "`effect.repairs`",
+        "GainPart": "`effect.gains`",
+        "EndPart": "`effect.ends`",
         "SettingPart": "Setting",
         "NotMovedPart": "Not moved",
         "UnresolvedPart": "Unresolved",

@@ -9,6 +9,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from balancer.model.cluster import Transport
+from balancer.model.effect import Effect
 
 
 class Kind(StrEnum):
@@ -55,6 +56,7 @@ class Migration:
     after: tuple[str, ...] = ()
     kind: Kind = Kind.LIVE
     stopover: bool = False
+    effect: Effect | None = None  # None in plans that were made before there were effects
 
 
 @dataclass(frozen=True, slots=True)

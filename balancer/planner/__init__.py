@@ -7,6 +7,7 @@ from balancer.planner.back import bring_back
 from balancer.planner.drain import Evacuation, Stuck, drain
 from balancer.planner.fabric import plan_fabric
 from balancer.planner.plan import EFFORT, move, plan
+from balancer.planner.prices import prices
 
 __all__ = [
     "EFFORT",
@@ -19,5 +20,6 @@ __all__ = [
     "place",
     "plan",
     "plan_fabric",
+    "prices",
     "why_not",
 ]

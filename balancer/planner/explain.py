@@ -156,9 +156,10 @@ def repairs(problem: Problem, place: Ints, vm: int, *, hard: bool = True) -> tup
             found.append(cite(one.rule))
     for index in problem.groups_about(vm):
         group = problem.groups[index]
-        before, after = group.counts(problem.home), group.counts(place)
-        helped = group.hard == hard and group.broken(after) < group.broken(before)
-        if helped and vm in group.guilty(before, problem.home):
+        if group.hard != hard or not group.broken(group.before):
+            continue
+        helped = group.broken(group.counts(place)) < group.broken(group.before)
+        if helped and vm in group.guilty(group.before, problem.home):
             found.append(cite(group.said.rule))
     return tuple(sorted(set(found)))
 
@@ -182,11 +183,16 @@ def _evened(story: Story, source: int, target: int) -> int:
 
 def obstacles(state: State, vm: int, host: int) -> tuple[str, ...]:
     """Return every fact and rule that keeps `vm` from `host` in this state; empty if none."""
+    if state.place[vm] == host:
+        return (f"it is on {state.problem.hosts[host].name} already",)
+    return (*ruled_out(state, vm, host), *_capacity_obstacles(state, vm, host))
+
+
+def ruled_out(state: State, vm: int, host: int) -> tuple[str, ...]:
+    """Return what keeps `vm` from `host` in this state, besides room."""
     problem = state.problem
     one, target = problem.vms[vm], problem.hosts[host]
     source = problem.hosts[state.place[vm]]
-    if state.place[vm] == host:
-        return (f"it is on {target.name} already",)
     found = [text for text in (why_immovable(problem.cluster, one), why_no_target(target)) if text]
     found.extend(problem.calm.against(vm, int(state.place[vm]), host))
     slots = problem.caps.concurrent_per_host
@@ -217,7 +223,7 @@ def obstacles(state: State, vm: int, host: int) -> tuple[str, ...]:
             found.append(no_room if group.is_fact else broken)
         elif group.limit is None and group.hard and not problem.allowed[vm, host] and not found:
             found.append(f"{cite(group.said.rule)} holds during the moves")
-    return (*found, *_capacity_obstacles(state, vm, host))
+    return tuple(found)
 
 
 def _opens(hours: Hours, now: datetime) -> str:
@@ -253,24 +259,36 @@ def curb(dropped: Mapping[int, str], *, cut_short: bool) -> str:
 
 def what_keeps(state: State, vm: int, curbed: str = "") -> str:
     """Return the binding reason why `vm` stays; `curbed` is what kept the plan from doing more."""
+    bound, open_hosts = what_binds(state, vm)
+    could = f"no move of it betters the plan ({counted(open_hosts, 'host')} could take it)"
+    return bound or curbed or could
+
+
+def what_binds(state: State, vm: int) -> tuple[str, int]:
+    """Return the fact, rule or limit by which `vm` stays, or none and how many hosts are open."""
     problem = state.problem
     one = problem.vms[vm]
     if (fact := why_immovable(problem.cluster, one)) is not None:
-        return fact
+        return fact, 0
     if vm in problem.calm.kept and problem.calm.binds(vm):
-        return problem.calm.kept[vm]
+        return problem.calm.kept[vm], 0
     # In one sweep first: on a large cluster most VMs have somewhere to go, and words are slow.
     able = state.rule_change(vm).legal & state.fits(vm, even_overload=True)
     able[problem.home[vm]] = False
     open_hosts = int(able.sum())
     if open_hosts and state.moves >= problem.cap:
-        return f"the cap of {problem.cap} migrations is used up"
+        return used_up(problem), open_hosts
     if open_hosts and (held := _held(problem, vm)) and not problem.from_drain[vm]:
-        return f"{cite(held)} moves it as a last resort only"
-    if open_hosts:
-        could = f"no move of it betters the plan ({counted(open_hosts, 'host')} could take it)"
-        return curbed or could
-    return _what_keeps_from_all(state, vm)
+        return f"{cite(held)} moves it as a last resort only", open_hosts
+    return ("" if open_hosts else _what_keeps_from_all(state, vm)), open_hosts
+
+
+def used_up(problem: Problem) -> str:
+    """Return what is used up where a plan may have no more migrations: a run's cap or the day's."""
+    limits, day = problem.policy.limits, problem.calm.day_moves
+    if day is not None and (limits.migrations_per_run or problem.cap + 1) > problem.cap:
+        return f"the budget of {limits.migrations_per_day} migrations a day is used up"
+    return f"the cap of {problem.cap} migrations is used up"
 
 
 def _what_keeps_from_all(state: State, vm: int) -> str:

@@ -69,13 +69,25 @@ def without_unpaid(problem: Problem, place: Ints) -> tuple[Ints, dict[int, str]]
         for vm in _optional(problem, place):
             trial = place.copy()
             trial[vm] = problem.home[vm]
-            gain = _gain(problem, place, trial)
-            cost = cost_of(timing, vm, int(place[vm]))
-            if gain * payback_s < cost.total and _as_good(problem, trial, place):
-                place, told[vm] = trial, _text(gain, cost, payback_s)
+            text = why_unpaid(timing, place, trial, vm)
+            if text and _as_good(problem, trial, place):
+                place, told[vm] = trial, text
         if len(told) == before:
             break
     return place, told
+
+
+def why_unpaid(timing: Timing, place: Ints, without: Ints, vm: int) -> str:
+    """Return why the move of `vm` in `place` does not pay, against `without` it; empty if it does.
+
+    A policy that wants no payback has every move pay.
+    """
+    problem = timing.problem
+    payback_s = problem.policy.costs.payback_s
+    if payback_s is None:
+        return ""
+    gain, cost = _gain(problem, place, without), cost_of(timing, vm, int(place[vm]))
+    return _text(gain, cost, payback_s) if gain * payback_s < cost.total else ""
 
 
 def _optional(problem: Problem, place: Ints) -> list[int]:

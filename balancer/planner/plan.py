@@ -13,6 +13,7 @@ from balancer.model.past import Past
 from balancer.model.plan import Migration, Plan, Score, Status, StoppedBy, Tier
 from balancer.planner import explain
 from balancer.planner.carry import Carried, carry
+from balancer.planner.effects import effects
 from balancer.planner.ilp import Solver
 from balancer.planner.optimise import Found, balance_bound, optimise
 from balancer.planner.payback import without_unpaid
@@ -93,10 +94,15 @@ def plan(
     work.reserve_s = RESERVE_SHARE * (time_limit_s or 0.0) + RESERVE_S * len(problem.vms)
     found = optimise(problem, work, seed, solver)
     found = replace(found, place=settle_ties(problem, found.place))
-    place, unpaid = without_unpaid(problem, found.place)
-    carried = carry(problem, place, work.apart(FINISH_UNITS), solver)
-    carried = replace(carried, dropped=unpaid | carried.dropped)
+    carried = finish(problem, found.place, work, solver)
     return assemble(problem, found, carried, work, Stamp(now, snapshot_sha256), solver)
+
+
+def finish(problem: Problem, place: Ints, work: Work, solver: Solver) -> Carried:
+    """Return what of a placement pays and can be carried out, and how."""
+    place, unpaid = without_unpaid(problem, place)
+    carried = carry(problem, place, work.apart(FINISH_UNITS), solver)
+    return replace(carried, dropped=unpaid | carried.dropped)
 
 
 def move(
@@ -246,7 +252,7 @@ def _migrations(problem: Problem, carried: Carried, *, asked_for: bool) -> tuple
     width = len(str(len(timed)))
     names = [f"m{number:0{width}}" for number in range(1, len(timed) + 1)]
     made: list[Migration] = []
-    for name, one in zip(names, timed, strict=True):
+    for name, one, effect in zip(names, timed, effects(problem, carried), strict=True):
         vm = problem.vms[one.leg.vm]
         if one.stopover:
             reason = explain.stopover_reason(story, one.leg.vm)
@@ -266,6 +272,7 @@ def _migrations(problem: Problem, carried: Carried, *, asked_for: bool) -> tuple
                 reason=reason,
                 after=tuple(names[at] for at in one.after),
                 stopover=one.stopover,
+                effect=effect,
             )
         )
     return tuple(made)

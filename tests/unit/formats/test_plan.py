@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from balancer.errors import InputError
 from balancer.formats.plan import parse_plan, plan_to_json, read_plan
 from balancer.model.cluster import Transport
+from balancer.model.effect import Effect, End, Gain, Repair
 from balancer.model.plan import (
     Kind,
     Migration,
@@ -71,6 +72,18 @@ def number(least: float = 0.0) -> st.SearchStrategy[float]:
     return st.floats(least, 1e12)
 
 
+EFFECTS = st.builds(
+    Effect,
+    repairs=st.lists(st.builds(Repair, NAME, NAME), max_size=2).map(tuple),
+    gains=st.lists(st.builds(Gain, NAME, number(-1e9)), max_size=2).map(tuple),
+    ends=st.lists(st.builds(End, NAME, NAME, number(), number(), number()), max_size=2).map(tuple),
+    score_cost=number(),
+    copy_s=number(),
+    blackout_s=number(),
+    failure_rate=number(),
+)
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
     ids = draw(st.lists(NAME, max_size=3, unique=True))
@@ -90,6 +103,7 @@ def plans(draw: st.DrawFn) -> Plan:
             tuple(ids[:index]),
             draw(st.sampled_from(Kind)),
             draw(st.booleans()),
+            draw(st.none() | EFFECTS),
         )
         for index, name in enumerate(ids)
     )

@@ -1,0 +1,161 @@
+"""What holds for every explanation: effects, conflicts and prices of random small clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from functools import partial
+from itertools import combinations
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from balancer.errors import InputError
+from balancer.model.cluster import Cluster
+from balancer.model.plan import Plan
+from balancer.planner import plan, prices
+from balancer.planner.conflict import subjects
+from balancer.planner.problem import Ints, Problem, build, utilisation
+from balancer.planner.quarrel import Subject, quarrel
+from balancer.planner.score import measure
+from balancer.planner.smallest import minimal, smallest
+from balancer.planner.whynot import Inquiry, place_of
+from balancer.policy.policy import Policy
+from tests.properties.brute_conflict import can_hold
+from tests.properties.planner_clusters import clusters, policies
+from tests.unit.planner.oracle import NOW
+
+FEW = settings(
+    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+TRIED_MAX = 400  # sets of claims that are compared with every placement
+
+
+def planned(seen: Cluster, policy: Policy) -> tuple[Problem, Plan]:
+    try:
+        return build(seen, policy, now=NOW), plan(seen, policy, now=NOW)
+    except InputError:
+        assume(condition=False)
+        raise
+
+
+@FEW
+@given(clusters(), policies())
+def test_a_gain_is_what_would_be_worse_without_the_migration(seen: Cluster, policy: Policy) -> None:
+    problem, made = planned(seen, policy)
+    place = place_of(problem, made)
+    index = {vm.id: at for at, vm in enumerate(problem.vms)}
+    last = {one.vm: one for one in made.migrations}
+    for one in last.values():
+        assert one.effect is not None
+        without = place.copy()
+        without[index[one.vm]] = problem.home[index[one.vm]]
+        with_it, left = measure(problem, place), measure(problem, without)
+        told = {gain.tier: gain.by for gain in one.effect.gains}
+        expected = {
+            "drain": left.drain - with_it.drain,
+            "rules": left.rules - with_it.rules,
+            "overload": left.overload - with_it.overload,
+            "last resort": left.resort - with_it.resort,
+            "soft rules": left.soft - with_it.soft,
+            "balance": (left.balance - left.cost) - (with_it.balance - with_it.cost),
+        }
+        for tier, by in expected.items():
+            assert np.isclose(told.get(tier, 0.0), by, atol=1e-8), tier
+        assert np.isclose(one.effect.score_cost, with_it.cost - left.cost, atol=1e-8)
+        after, before = utilisation(problem, place), utilisation(problem, without)
+        hosts = {host.name: at for at, host in enumerate(problem.hosts)}
+        for end in one.effect.ends:
+            row, host = ("CPU", "memory").index(end.resource), hosts[end.host]
+            assert np.isclose(end.after, after[row, host], atol=1e-5)
+            assert np.isclose(end.without, before[row, host], atol=1e-5)
+
+
+def _can_hold(
+    problem: Problem,
+    end: Ints,
+    subject: Subject,
+    keys: tuple[Hashable, ...],
+    claims: frozenset[int] | set[int],
+) -> bool:
+    return can_hold(problem, end, subject, [keys[at] for at in sorted(claims)])
+
+
+@FEW
+@given(clusters(hosts_max=3, vms_max=5), policies(), st.booleans(), st.booleans())
+def test_a_conflict_is_one_and_nothing_of_it_can_be_left_out(
+    seen: Cluster,
+    policy: Policy,
+    at_the_end: bool,  # noqa: FBT001 -- drawn
+    stay: bool,  # noqa: FBT001 -- drawn
+) -> None:
+    problem, made = planned(seen, policy)
+    end = place_of(problem, made) if at_the_end else problem.home
+    for subject in subjects(problem, end):
+        oracle = quarrel(problem, end, subject, others_stay=stay, solver="auto")
+        everything = frozenset(range(len(oracle.claims)))
+        held = partial(_can_hold, problem, end, subject, oracle.keys)
+        assert oracle.fails(everything) is not held(everything)
+        if not oracle.fails(everything):
+            continue
+        found, proven = smallest(minimal(sorted(everything), oracle), oracle, 40)
+        assert not held(found), "it is a conflict"
+        for one in found:
+            assert held(found - {one}), "without any one of it the others can hold"
+        if proven and comb(len(everything), len(found) - 1) <= TRIED_MAX:
+            for fewer in combinations(sorted(everything), len(found) - 1):
+                assert held(frozenset(fewer)), "no smaller set is in conflict"
+
+
+@FEW
+@given(clusters(hosts_max=3, vms_max=5), policies(), st.booleans())
+def test_a_conflict_that_is_seen_without_telling_all_vms_apart_is_one(
+    seen: Cluster,
+    policy: Policy,
+    stay: bool,  # noqa: FBT001 -- drawn
+) -> None:
+    problem, _ = planned(seen, policy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("balancer.planner.quarrel.COLUMNS_MAX", 0)
+        for subject in subjects(problem, problem.home):
+            oracle = quarrel(problem, problem.home, subject, others_stay=stay, solver="auto")
+            everything = frozenset(range(len(oracle.claims)))
+            if oracle.fails(everything):
+                found = minimal(sorted(everything), oracle)
+                assert not _can_hold(problem, problem.home, subject, oracle.keys, found)
+
+
+@settings(FEW, max_examples=25)
+@given(clusters(), policies())
+def test_no_price_is_below_zero(seen: Cluster, policy: Policy) -> None:
+    planned(seen, policy)
+    found = prices(seen, policy, now=NOW)
+    assert not found.untried
+    for price in found.prices:
+        assert price.faster_s >= 0
+        if price.gains:
+            assert price.gains[0].by > 0, price
+            assert not price.proven
+
+
+@FEW
+@given(clusters(), policies())
+def test_what_a_vm_would_change_elsewhere_is_measured(seen: Cluster, policy: Policy) -> None:
+    _, made = planned(seen, policy)
+    asked = Inquiry(seen, policy, made)
+    for vm in asked.problem.vms:
+        answer = asked.vm(vm.id)
+        assert [one.host for one in answer.instead] == sorted(
+            {host.name for host in seen.hosts} - {answer.target}
+        )
+        for one in answer.instead:
+            assert one.says
+            trial = asked.place.copy()
+            trial[asked.vms[vm.id]] = asked.hosts[one.host]
+            if not one.against:
+                worse = measure(asked.problem, trial).key(asked.problem.policy.goal)
+                now = asked.after.key(asked.problem.policy.goal)
+                differs = any(abs(a - b) > 1e-6 for a, b in zip(worse, now, strict=True))
+                assert bool(one.changes) or not differs
