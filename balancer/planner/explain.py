@@ -16,8 +16,9 @@ from balancer.planner.groups import Group
 from balancer.planner.problem import CPU, GIB, MEMORY, Floats, Ints, Problem, utilisation
 from balancer.planner.score import means, overloaded
 from balancer.planner.state import State
-from balancer.policy.capacity import why_immovable, why_no_target, why_unfit
+from balancer.policy.capacity import usable, why_immovable, why_no_target, why_unfit
 from balancer.policy.policy import Goal
+from balancer.policy.rules import HostReserve
 from balancer.policy.said import Said
 
 RESOURCES = {CPU: "CPU", MEMORY: "memory"}
@@ -240,13 +241,26 @@ def _capacity_obstacles(state: State, vm: int, host: int) -> tuple[str, ...]:
     if after[MEMORY] > 1.0:
         free = (1.0 / problem.scale[MEMORY, host] - state.load[MEMORY, host]) / GIB
         needed = problem.weight[MEMORY, vm] / GIB
-        return (f"{target} has {max(0.0, free):.1f} GiB of memory free, {needed:.1f} are needed",)
+        text = f"{target} has {max(0.0, free):.1f} GiB of memory free, {needed:.1f} are needed"
+        return (text + reserved(problem, host, needed - free),)
     return tuple(
         f"{target} would be overloaded: {label} "
         + beyond(after[resource], problem.threshold[resource, 0], ", above ")
         for resource, label in RESOURCES.items()
         if after[resource] > problem.threshold[resource, 0]
     )
+
+
+def reserved(problem: Problem, host: int, missing_gib: float = 0.0) -> str:
+    """Return a clause on what is kept free of a host's memory, where it is what is missing."""
+    one = problem.hosts[host]
+    kept = (one.memory_bytes - usable(one, problem.policy).memory_bytes) / GIB
+    if kept <= 0 or kept < missing_gib:
+        return ""
+    rules = (rule for rule in problem.policy.rules if isinstance(rule, HostReserve))
+    own = [rule for rule in rules if rule.memory_bytes(one) / GIB >= kept - 1e-9]
+    who = cite(own[0]) if own else "the policy's reserve"
+    return f"; {who} keeps {kept:.1f} GiB free"
 
 
 def curb(dropped: Mapping[int, str], *, cut_short: bool) -> str:

@@ -15,8 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import numpy as np
-
 from balancer.model.cluster import Cluster
 from balancer.model.effect import Gain
 from balancer.model.past import Past
@@ -30,6 +28,8 @@ from balancer.planner.relaxed import (
     Relaxation,
     broken_rules,
     relaxations,
+    same_places,
+    same_task,
     without_rules,
 )
 from balancer.planner.restrain import restrain
@@ -42,7 +42,7 @@ from balancer.policy.policy import Policy
 EFFORT_EACH = 4e5  # of one relaxation, in units of work; small tasks end earlier, with a proof
 RULES_FEW = 12  # that are looked at one by one without asking which matter
 PLAN_SHARE = 0.4  # of a time limit, for the plan that is priced
-NOTHING = 1e-9
+NOTHING = 1e-7  # a difference of a tier that is worth no word; above what `better` heeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +169,9 @@ def prices(
         return replace(made, policy=replace(made.policy, goal=problem.policy.goal))
 
     todo = relaxations(problem, cluster, policy, base.carried.place)
-    idle, found = _idle(base, todo, task, tools, effort_each)
-    untried: list[str] = []
-    todo = [one for one in todo if one.text not in idle]
+    idle = _idle(base, todo, task, tools, effort_each)
+    found, untried = list(idle.values()), list[str]()
+    todo = [one for at, one in enumerate(todo) if at not in idle]
     for number, one in enumerate(todo):
         on_progress(number, len(todo), one.text)
         if tools.work(effort_each, len(problem.vms)).cut_short():
@@ -212,24 +212,23 @@ def _idle(
     task: Callable[[Cluster, Policy], Problem],
     tools: _Tools,
     effort: float,
-) -> tuple[frozenset[str], list[Price]]:
-    """Return which rules a plan without any of them would not break, and their prices."""
+) -> dict[int, Price]:
+    """Return the prices of rules that even a plan without any rules does not break, by number."""
     rules = [one for one in todo if one.rule is not None]
     work = tools.work(2.0 * effort, len(base.problem.vms))
     if len(rules) <= RULES_FEW or work.cut_short():
-        return frozenset(), []
+        return {}
     free = task(*without_rules(rules))
     if not legal_end(free, base.start):
-        return frozenset(), []
+        return {}
     found = once(free, work, tools.seed + 1, tools.solver, start=base.start)
     breaks = broken_rules(base.problem, found.place)
     most = _at_most(found, measure(free, base.carried.place))
-    idle = [
-        Price(one.kind, one.text, (), 0, 0.0, most, proven=False)
-        for one in rules
+    return {
+        at: Price(one.kind, one.text, (), 0, 0.0, most, proven=False)
+        for at, one in enumerate(todo)
         if one.places and id(one.rule) not in breaks
-    ]
-    return frozenset(price.relaxed for price in idle), idle
+    }
 
 
 def _searched(
@@ -244,9 +243,9 @@ def _searched(
 
 def _price(base: _Base, one: Relaxation, relaxed: Problem, tools: _Tools, effort: float) -> Price:
     """Return what a relaxation buys."""
-    if one.kind == "slots" and _same_places(base.problem, relaxed):
+    if one.kind == "slots" and same_places(base.problem, relaxed):
         return _sooner(base, one, relaxed, tools)
-    if _same_task(base.problem, relaxed):
+    if same_task(base.problem, relaxed):
         return Price(one.kind, one.text, (), 0, 0.0, None, proven=True)
     goal = relaxed.policy.goal
     before = measure(relaxed, base.carried.place)
@@ -268,31 +267,6 @@ def _price(base: _Base, one: Relaxation, relaxed: Problem, tools: _Tools, effort
         faster_s=0.0,
         at_most=max(0.0, balance) if sure else _at_most(found, before),
         proven=sure and not gains,
-    )
-
-
-def _same_places(one: Problem, other: Problem) -> bool:
-    """Tell whether VMs may be in the same places; how they get there aside."""
-    return (
-        np.array_equal(one.allowed, other.allowed)
-        and np.array_equal(one.scale, other.scale)
-        and np.array_equal(one.fixed, other.fixed)
-        and np.array_equal(one.soft[one.soft_row], other.soft[other.soft_row])
-        and np.array_equal(one.reluctant, other.reluctant)
-        and np.array_equal(one.astray, other.astray)
-        and one.caps.migrations == other.caps.migrations
-        and [group.said.form for group in one.groups] == [group.said.form for group in other.groups]
-    )
-
-
-def _same_task(one: Problem, other: Problem) -> bool:
-    """Tell whether two tasks have the same plans."""
-    return (
-        _same_places(one, other)
-        and one.caps == other.caps
-        and one.turns == other.turns
-        and one.hours_of_vm.keys() == other.hours_of_vm.keys()
-        and (one.calm.day_moves, one.calm.day_bytes) == (other.calm.day_moves, other.calm.day_bytes)
     )
 
 
@@ -331,11 +305,17 @@ def _with_freed(base: _Base, relaxed: Problem, before: Measure, after: Measure) 
 
 
 def _at_most(found: Found, before: Measure) -> float | None:
-    """Return what no plan gains more of in balance, where the search has a bound."""
+    """Return what no plan gains more of in balance, where the search has a bound that says so."""
     bounds = [bound.value for bound in found.balance]
-    if not bounds:
+    # Bounds hold for plans that keep what the search kept: nothing less than the plan has.
+    if not bounds or found.kept is None or _above(found.kept) != _above(before):
         return None
     return round(max(0.0, before.balance - max(bounds)), 9)
+
+
+def _above(of: Measure) -> tuple[float, ...]:
+    """Return the tiers above balance."""
+    return of.drain, of.rules, round(of.overload, 6), of.resort, round(of.soft, 6)
 
 
 def _worth(price: Price, order: dict[str, int]) -> tuple[object, ...]:

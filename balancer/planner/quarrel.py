@@ -9,7 +9,7 @@ import numpy as np
 
 from balancer.model.rule import Rule
 from balancer.planner.claims import Claims
-from balancer.planner.explain import RESOURCES, cite, counted, hosts_of, percent
+from balancer.planner.explain import RESOURCES, cite, counted, hosts_of, percent, reserved
 from balancer.planner.groups import Group
 from balancer.planner.ilp import Solver
 from balancer.planner.problem import CPU, GIB, MEMORY, Bools, Floats, Ints, Problem
@@ -114,7 +114,7 @@ class _Builder:
         problem, home = self.problem, int(self.problem.home[vm])
         one, source = problem.vms[vm], problem.hosts[home]
         if (fact := why_immovable(problem.cluster, one)) is not None:
-            if one.is_load and not one.blocked_by:
+            if one.is_load and not one.blocked_by and one.migrating_to is None:
                 yield self._host(home)
             else:
                 yield self.claims.claim(("vm", vm), "fact", f"{one.name}: {fact}")
@@ -193,7 +193,8 @@ class _Builder:
         if problem.limit[resource, host] < 1.0 and not problem.from_drain.any():
             text += f" below its threshold of {percent(float(problem.threshold[resource, 0]))}"
         taken = f", {held / speed:.1f} of them taken for good"
-        return text + (taken if held >= HELD_MIN else "")
+        text += taken if held >= HELD_MIN else ""
+        return text + (reserved(problem, host) if resource == MEMORY else "")
 
     def _flow(self, size: Floats) -> Ints:
         """Return for each host a variable of what flows there of VMs that are not told apart."""

@@ -113,6 +113,31 @@ def broken_rules(problem: Problem, place: Ints) -> set[int]:
     return found
 
 
+def same_places(one: Problem, other: Problem) -> bool:
+    """Tell whether VMs may be in the same places; how they get there aside."""
+    return (
+        np.array_equal(one.allowed, other.allowed)
+        and np.array_equal(one.scale, other.scale)
+        and np.array_equal(one.fixed, other.fixed)
+        and np.array_equal(one.soft[one.soft_row], other.soft[other.soft_row])
+        and np.array_equal(one.reluctant, other.reluctant)
+        and np.array_equal(one.astray, other.astray)
+        and one.caps.migrations == other.caps.migrations
+        and [group.said.form for group in one.groups] == [group.said.form for group in other.groups]
+    )
+
+
+def same_task(one: Problem, other: Problem) -> bool:
+    """Tell whether two tasks have the same plans."""
+    return (
+        same_places(one, other)
+        and one.caps == other.caps
+        and one.turns == other.turns
+        and one.hours_of_vm.keys() == other.hours_of_vm.keys()
+        and (one.calm.day_moves, one.calm.day_bytes) == (other.calm.day_moves, other.calm.day_bytes)
+    )
+
+
 def _limits(cluster: Cluster, policy: Policy) -> Iterator[Relaxation]:
     limits, more = policy.limits, MORE_MIGRATIONS
 

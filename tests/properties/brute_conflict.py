@@ -39,7 +39,7 @@ def _holds(problem: Problem, end: Ints, subject: Subject, key: Hashable, place: 
 def _may(problem: Problem, key: Hashable, vm: int, there: int, moves: int) -> bool:
     """Tell whether a claim that is about single migrations lets one of them be."""
     home, one = int(problem.home[vm]), problem.vms[vm]
-    allowed = {
+    allowed: dict[Hashable, bool] = {
         "cap": moves <= problem.cap,
         "stay": bool(problem.from_drain[vm]),
         ("vm", vm): False,
@@ -64,7 +64,8 @@ def _host(problem: Problem, end: Ints, subject: Subject, host: int, place: Ints)
         one = problem.vms[vm]
         if there == host != home and why_no_target(problem.hosts[host]):
             return False
-        held = why_immovable(problem.cluster, one) and one.is_load and not one.blocked_by
+        of_itself = not one.is_load or one.blocked_by or one.migrating_to
+        held = why_immovable(problem.cluster, one) and not of_itself
         if home == host != there and held:
             return False
         leaves = problem.from_drain[vm] and (subject.drained == host or end[vm] != home)
