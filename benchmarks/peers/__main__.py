@@ -200,7 +200,7 @@ def peers_of(options: argparse.Namespace) -> list[Peer]:
     """Return the peers that were asked for, each in all its settings."""
     every: dict[str, list[Peer]] = {
         "hbal": [Hbal()],
-        "rebalancer": [Rebalancer(setting, options.seconds) for setting in SETTINGS],
+        "rebalancer": [Rebalancer(setting, options.seconds) for setting in options.settings],
         "proxlb-solver": [ProxLbSolver(options.seconds)],
         "proxlb": [ProxLb("memory"), ProxLb("cpu")],
     }
@@ -213,6 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sizes", type=Size.read, nargs="+", default=list(map(Size.read, SIZES)))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--peers", choices=PEERS, nargs="+", default=PEERS)
+    parser.add_argument(
+        "--settings", choices=SETTINGS, nargs="+", default=tuple(SETTINGS), help="of Rebalancer"
+    )
     parser.add_argument("--real", action="store_true", help="clusters from data of real fleets")
     parser.add_argument("--seconds", type=float, default=60.0, help="for those that take a time")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds until one is stopped")
