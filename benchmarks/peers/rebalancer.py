@@ -32,13 +32,8 @@ KL: dict[str, Any] = {"klSearchMoveTypeSpec": {}}
 STRATIFIED = {"moveTypeName": "SINGLE_RANDOM_STRATIFIED"}
 FEW: dict[str, Any] = {"sample": 16, "hot": 16}  # of hosts to go to, and of VMs to go
 SETTINGS: dict[str, dict[str, Any]] = {
-    "stratified": {"goal": "parabola", "moves": [STRATIFIED, KL], **FEW},
-    "stratified, priced": {
-        "goal": "parabola",
-        "moves": [STRATIFIED, KL, SWAP],
-        "priced": True,
-        **FEW,
-    },
+    "stratified": {"goal": "parabola", "moves": [STRATIFIED], **FEW},
+    "stratified, priced": {"goal": "parabola", "moves": [STRATIFIED], "priced": True, **FEW},
     "all moves": {"goal": "parabola", "moves": [SINGLE, KL, SWAP]},
     "all moves, priced": {"goal": "parabola", "moves": [SINGLE, KL, SWAP], "priced": True},
     "HiGHS": {"goal": "tangents", "moves": []},
