@@ -32,6 +32,10 @@ from balancer.store.history import Measurement
 from balancer.store.journal import Change
 from balancer.store.records import MoveRecord
 
+# What a look showed is acted on for so long: a host that is slow to take a request, or a process
+# that was stopped in between, must not have the rest begun on what was true minutes ago.
+LOOK_AGE_MAX_S = 10.0
+
 # A cancellation may get lost: it is asked for again while the migration is still seen moving.
 CANCEL_AGAIN_S = 15.0
 
@@ -187,6 +191,11 @@ class Mover:
         move.code, move.held_since_s, move.percent = None, None, 0
         move.doubt = context.lease.fence
         self._enter(move, Event.INTEND)
+        if context.now_s - move.asked_s > LOOK_AGE_MAX_S:
+            move.doubt = None
+            text = "this process stood still just before it was asked for"
+            self._not_sent(move, Cause(Why.INTERRUPTED, text))
+            return
         request = MoveRequest(migration.vm, migration.source, migration.target, move.clustered)
         try:
             context.act(migration.source, lambda fence: context.gateway.start(request, fence))
@@ -195,7 +204,7 @@ class Mover:
             self._ended_badly(move, Event.REFUSED, error.code, error.message)
         except UnreachableError as error:
             move.doubt = None
-            self._not_sent(move, error.message)
+            self._not_sent(move, Cause(Why.HOST_UNREACHABLE, error.message))
         except ReplyLostError:
             self._enter(move, Event.LOST, Cause(Why.LOST, "the reply to the request was lost"))
             context.tell(NewsKind.LOST, move.id, f"{move.label}: {move.reason}; looking")
@@ -307,15 +316,14 @@ class Mover:
         if failure_of(code).reaction is Reaction.STOP:
             self._context.stop(why)
 
-    def _not_sent(self, move: Move, why: str) -> None:
+    def _not_sent(self, move: Move, cause: Cause) -> None:
         """The request never left: nothing has happened, and nothing will."""
         patience = PATIENCE[Reaction.RETRY]
-        cause = Cause(Why.HOST_UNREACHABLE, why)
         if move.attempts <= patience.attempts:
             self._try_later(move, patience.delay_before(move.attempts), cause)
             return
         self._enter(move, Event.REFUSED, cause)
-        self._context.tell(NewsKind.FAILED, move.id, f"{move.label} failed: {why}")
+        self._context.tell(NewsKind.FAILED, move.id, f"{move.label} failed: {cause.text}")
 
     def _came_to_nothing(self, move: Move) -> None:
         """A lost request shows no trace for long enough: it can be asked for again."""

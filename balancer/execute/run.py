@@ -19,7 +19,7 @@ from balancer.execute.context import Context
 from balancer.execute.decide import Ends, admitted, blocked_by, is_there, verdict, why_not_at_rest
 from balancer.execute.held import Held, held_back, why_unwell
 from balancer.execute.machine import IN_FLIGHT, TABLE
-from balancer.execute.move import Move, Mover
+from balancer.execute.move import LOOK_AGE_MAX_S, Move, Mover
 from balancer.execute.progress import NewsKind, OnInterrupt
 from balancer.execute.pulse import Pulse
 from balancer.execute.readings import Readings, brought_up_to_date
@@ -45,10 +45,6 @@ HOLD_MAX_S = 300.0
 # Each start is a call to a host, of seconds at worst; after so many, what is in flight is looked
 # at again and whoever watches is told.
 STARTS_PER_POLL = 16
-
-# What a look showed is acted on for so long: a host that is slow to take a request, or a process
-# that was stopped in between, must not have the rest begun on what was true minutes ago.
-LOOK_AGE_MAX_S = 10.0
 
 # Restoring settings at the end waits for others' migrations to leave the host, but not for ever:
 # the next start restores what is still owed.

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,8 @@ from balancer.model.plan import Plan
 from balancer.model.rule import SelectBy, Selector
 from balancer.policy.policy import Limits, Policy, TransportPolicy
 from balancer.policy.rules.avoid import Avoid
+from balancer.store.journal import Change
+from balancer.store.leases import Lease
 from balancer.store.store import Store
 from tests.simulation.small import Small
 from tests.simulation.traps import Trap, TrappedGateway
@@ -208,6 +211,26 @@ def test_a_request_that_cannot_be_sent_is_tried_again() -> None:
     assert whys(report) == [Why.HOST_UNREACHABLE]
     moves = [move for progress in bench.seen for move in progress.moves]
     assert moves[-1].why is Why.HOST_UNREACHABLE, "the metrics count by it"
+
+
+def test_a_process_that_stood_still_before_it_asked_looks_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    journal, write = bench.store.journal, bench.store.journal.move
+
+    def stopped(lease: Lease, run: int, move: int, change: Change, **more: Any) -> None:
+        if change.state == MigrationState.INTENDED:
+            monkeypatch.setattr(journal, "move", write)
+            inject(bench.small.world, Fault(FaultKind.NODE_PAUSED, host="h2"))
+            bench.small.clock.sleep(1800.0)
+        write(lease, run, move, change, **more)
+
+    monkeypatch.setattr(journal, "move", stopped)
+    report = bench.run(bench.small.plan([("m1", "v11", "h2")]))
+    assert states(report) == [SKIPPED]
+    assert whys(report) == [Why.TARGET]
+    assert bench.starts == 0
 
 
 def test_a_migration_that_hangs_is_cancelled_at_its_deadline() -> None:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from typing import Any, TypeVar
 
@@ -61,7 +62,7 @@ class Book:
     """
 
     point: Callable[[], None]
-    intended: Callable[[Book, Entry], None]
+    intended: Callable[[Book, Entry, datetime], None]
     ended: Callable[[Entry], None]
     store: Store = field(init=False)
     entries: dict[int, Entry] = field(default_factory=dict)
@@ -127,7 +128,7 @@ class _Journal(Journal):
             entry.state = MigrationState(change.state)
             if entry.state is MigrationState.INTENDED:
                 entry.fence, entry.asked = lease.fence, False
-                self.book.intended(self.book, entry)
+                self.book.intended(self.book, entry, change.at)
             elif entry.state.is_final:
                 self.book.ended(entry)
                 del self.book.entries[move]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from balancer.gateway.simulator.physics import Migration, Phase
@@ -99,13 +100,16 @@ class Guard:
 
     # As the journal is written
 
-    def intended(self, book: Book, entry: Entry) -> None:
-        """A migration is about to be asked for: limits, rules and windows must let it."""
+    def intended(self, book: Book, entry: Entry, at: datetime) -> None:
+        """A migration is about to be asked for: limits, rules and windows must let it.
+
+        The process may have stood still since `at`, on its wall clock: then nothing is asked for.
+        """
         self.counts["intended"] += 1
         guest = self._world.guests[entry.vm]
         self._check_limits(book)
         self._check_rules(book, entry, guest)
-        self._check_window(book, entry)
+        self._check_window(entry, at)
 
     def ended(self, entry: Entry) -> None:
         """A migration is over as far as we know."""
@@ -175,13 +179,12 @@ class Guard:
         }
         return there | {one.vm for one in book.in_flight if one.vm in group and one.target == host}
 
-    def _check_window(self, book: Book, entry: Entry) -> None:
+    def _check_window(self, entry: Entry, at: datetime) -> None:
         daemon = self.current()
         if not self._drawn.windows or daemon is None or daemon.is_exempt():
             return
-        now = daemon.clock.now()
-        if not any(window.shows(now) for window in self._drawn.windows):
-            self.fail(f"{entry.vm} is moved at {now:%Y-%m-%d %H:%M} UTC, outside every window")
+        if not any(window.shows(at) for window in self._drawn.windows):
+            self.fail(f"{entry.vm} is moved at {at:%Y-%m-%d %H:%M} UTC, outside every window")
 
     # As hosts act
 
