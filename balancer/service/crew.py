@@ -22,6 +22,7 @@ from balancer.execute.requests import SERVED
 from balancer.service.events import Bus, EventKind
 from balancer.service.jobs import Counter, serve
 from balancer.service.loop import Setup
+from balancer.service.others import Others
 from balancer.service.stop import AbandonedError
 from balancer.service.telling import Teller
 from balancer.service.visit import Visits
@@ -49,6 +50,7 @@ class Crew:
         self._counter = Counter(url)
         self._lock = threading.Lock()
         self._loops: dict[str, Visits] = {}
+        self._others = Others(store, clock, bus)
         self._busy: set[str] = set()
         self._over = threading.Event()
         self._aio = asyncio.new_event_loop()
@@ -168,6 +170,7 @@ class Crew:
                 if marked_s is None or now_s - marked_s >= MARK_S:
                     self._store.marks.set_all(names, SERVED, self._clock.now())
                     wanted |= self._store.journal.adrift(self._clock.now())
+                    self._others.follow(names)
                     marked_s = now_s
                 self._counter.ask_for(wanted & names)
 

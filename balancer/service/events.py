@@ -53,6 +53,9 @@ class EventKind(StrEnum):
     Reading:
     - `sampled` [seconds, hosts, vms, unknown_hosts], `sample_failed`
     - `host_lost`, `host_back` (subject: the host; told once a change)
+    - `stands` [silent, frozen, approval_pending, unresolved]: how a cluster was left by whoever
+      visited it last; told by each worker when that changes, for what it shows itself. `silent`
+      are names, with commas between
 
     A cycle:
     - `cycle_started` [trigger: schedule|request, late_s], `cycle_skipped` [why],
@@ -102,6 +105,7 @@ class EventKind(StrEnum):
     SAMPLE_FAILED = "sample_failed"
     HOST_LOST = "host_lost"
     HOST_BACK = "host_back"
+    STANDS = "stands"
     CYCLE_STARTED = "cycle_started"
     CYCLE_SKIPPED = "cycle_skipped"
     CYCLE_ENDED = "cycle_ended"
@@ -175,6 +179,7 @@ _DETAILS = frozenset(
         EventKind.STORE_PRUNED,
         EventKind.VISIT_ASKED,
         EventKind.VISIT_STARTED,
+        EventKind.STANDS,
     }
 )
 

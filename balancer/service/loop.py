@@ -25,12 +25,13 @@ from balancer.execute.recover import recover
 from balancer.execute.tenure import Tenure
 from balancer.gateway.gather import while_waiting
 from balancer.gateway.port import FencedError, Gateway, Observation, ReplyLostError
-from balancer.model.plan import Plan
 from balancer.policy.policy import Mode, Policy
 from balancer.service.asked import Asked
 from balancer.service.desk import SCHEDULE, Desk, cycle
 from balancer.service.events import Bus, EventKind, Value
 from balancer.service.holding import Holding
+from balancer.service.memory import Memory
+from balancer.service.pending import Pending
 from balancer.service.ramp import cap
 from balancer.service.rolling import goes_on
 from balancer.service.schedule import Schedule
@@ -41,7 +42,6 @@ from balancer.service.verbs import VERBS, Verb
 from balancer.store.faults import StoreError
 from balancer.store.leases import Lease, LeaseLostError
 from balancer.store.requests import Request
-from balancer.store.standing import Verdict
 from balancer.store.store import Store
 
 CYCLED = "cycled"  # the mark that tells when the last cycle began
@@ -104,7 +104,9 @@ class ClusterLoop:
         self._tell = Teller(bus, clock, setup.name)
         self._gateway = setup.connect()
         self._tenure = Tenure(setup.name, store, self._gateway, clock, serves=True)
-        self._sight = Sight(store, clock, self._tell)
+        self._memory = self._made_memory()
+        self._sight = Sight(store, clock, self._tell, self._memory)
+        self._pending = Pending(store, clock, self._tell, self._memory)
         self._holding = Holding(self._tell)
         self._asked = Asked(store, clock, self._tell, VERBS if verbs is None else verbs)
         self._started = self._seen_at = clock.now()
@@ -114,7 +116,6 @@ class ClusterLoop:
         self._scheduled_at: datetime | None = None  # when another schedule came into force
         self._sample_at = setup.schedule.first_sample(self._started)
         self._campaign_at = self._started
-        self._pending: Plan | None = None  # recommended, and not answered yet
 
     @property
     def name(self) -> str:
@@ -125,6 +126,10 @@ class ClusterLoop:
     def leads(self) -> bool:
         """Tell whether we are the cluster's executor."""
         return self._tenure.confirmed
+
+    def _made_memory(self) -> Memory:
+        """Return what keeps each change from being told twice: of a daemon, by itself alone."""
+        return Memory(self.name)
 
     def replace(self, setup: Setup) -> None:
         """Go by another setup from the next turn on."""
@@ -187,7 +192,7 @@ class ClusterLoop:
         if not self._recovered:
             self._recover(lease)
         self._sight.look_at_freeze(None)
-        self._follow_pending()
+        self._pending.follow()
         if self.stopping.how is None and (request := self._asked.next(lease)) is not None:
             self._serve(request, lease)
             return _IN_A_MOMENT
@@ -340,12 +345,9 @@ class ClusterLoop:
         cycled = cycle(desk, mode, trigger=SCHEDULE, late_s=late_s, max_migrations=most)
         self._mode()  # tells at once if this run was one too many
         if cycled.result == "recommended" and cycled.plan is not None:
-            plan = self._pending = cycled.plan
-            told = self._tell.of(plan=plan.id)
-            many, until = len(plan.migrations), f"{plan.expires_at:%Y-%m-%d %H:%M} UTC"
-            text = f"{many} migrations wait for `balancer approve {plan.id}` until {until}"
-            data: dict[str, Value] = {"migrations": many, "expires_at": plan.expires_at.isoformat()}
-            told(EventKind.APPROVAL_WANTED, text, data=data)
+            self._pending.waits(cycled.plan)
+        if cycled.plan is not None:
+            self._memory.note(unresolved=len(cycled.plan.unresolved))
         return cycled
 
     def _mode(self) -> Mode:
@@ -367,22 +369,6 @@ class ClusterLoop:
         opens = policy.calendar.next_opening(now)
         when = "" if opens is None else f"; the next opens at {opens:%Y-%m-%d %H:%M} UTC"
         return "window", f"no window is open{when}"
-
-    def _follow_pending(self) -> None:
-        """Tell what became of a recommendation."""
-        plan = self._pending
-        if plan is None:
-            return
-        approval = self._store.approvals.of(plan.id)
-        told = self._tell.of(plan=plan.id)
-        if approval is not None:
-            self._pending = None
-            if approval.verdict is Verdict.REJECTED:
-                text = f"rejected by {approval.by}: {approval.reason or 'no reason given'}"
-                told(EventKind.PLAN_REJECTED, text, data={"by": approval.by})
-        elif self._clock.now() >= plan.expires_at:
-            self._pending = None
-            told(EventKind.PLAN_EXPIRED, "nobody answered within the plan's life")
 
     # Requests
 
@@ -435,8 +421,8 @@ class ClusterLoop:
     def _rest_s(self) -> float:
         now = self._clock.now()
         dues = [self._sample_at, *([self._cycle_at] if self._cycle_at else [])]
-        if self._pending is not None:
-            dues.append(self._pending.expires_at)
+        if (expires_at := self._pending.expires_at) is not None:
+            dues.append(expires_at)
         return min(self._idle_s, max(0.0, (min(dues) - now).total_seconds()))
 
     def _wait(self) -> None:

@@ -144,8 +144,9 @@ class Metrics:
             kind.THAWED: lambda event: series.frozen.labels(event.cluster).set(0),
             kind.SAMPLED: self._sampled,
             kind.SAMPLE_FAILED: lambda event: series.samples.labels(event.cluster, "failed").inc(),
-            kind.HOST_LOST: lambda event: self._host(event, answers=False),
-            kind.HOST_BACK: lambda event: self._host(event, answers=True),
+            kind.HOST_LOST: lambda event: self._host(event, event.subject, answers=False),
+            kind.HOST_BACK: lambda event: self._host(event, event.subject, answers=True),
+            kind.STANDS: self._stands,
             kind.CYCLE_SKIPPED: self._cycle_skipped,
             kind.CYCLE_ENDED: lambda event: self._cycle_ended(event, "done"),
             kind.CYCLE_FAILED: lambda event: self._cycle_ended(event, "failed"),
@@ -195,11 +196,26 @@ class Metrics:
         series.vms.labels(cluster).set(number(event, "vms"))
         series.unknown.labels(cluster).set(number(event, "unknown_hosts"))
 
-    def _host(self, event: Event, *, answers: bool) -> None:
+    def _stands(self, event: Event) -> None:
+        """Follow what others have found: our own last visit may be long ago."""
+        series, cluster = self.series, event.cluster
+        silent = set(filter(None, str(event.data.get("silent", "")).split(",")))
+        series.unknown.labels(cluster).set(len(silent))
+        series.frozen.labels(cluster).set(number(event, "frozen"))
+        series.approval_pending.labels(cluster).set(number(event, "approval_pending"))
+        series.unresolved.labels(cluster).set(number(event, "unresolved"))
+        with self._lock:
+            back = self._hosts.get(cluster, set()) - silent - {OTHER}
+        for name in sorted(silent):
+            self._host(event, name, answers=False)
+        for name in sorted(back):
+            self._host(event, name, answers=True)
+
+    def _host(self, event: Event, host: str, *, answers: bool) -> None:
         with self._lock:
             known = self._hosts.setdefault(event.cluster, set())
-            is_new = event.subject not in known
-            name = OTHER if is_new and len(known) >= HOSTS_MAX else event.subject
+            is_new = host not in known
+            name = OTHER if is_new and len(known) >= HOSTS_MAX else host
             known.add(name)
         self.series.host_answers.labels(event.cluster, name).set(answers)
 

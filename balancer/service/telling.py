@@ -10,6 +10,7 @@ from balancer.execute.progress import MoveProgress, News, NewsKind, Progress
 from balancer.model.outcome import MigrationState, RunReport
 from balancer.model.plan import Plan
 from balancer.service.events import Bus, Event, EventKind, Value
+from balancer.store.known import Known
 
 _KINDS = {
     NewsKind.STARTED: EventKind.MIGRATION_STARTED,
@@ -107,6 +108,16 @@ class Teller:
         if move.why is not None:
             data["why"] = move.why.value
         self(kind, news.text, subject=move.name, migration=move.migration, data=data)
+
+    def stands(self, known: Known) -> None:
+        """Tell how a cluster stands, whoever has found that."""
+        data: dict[str, Value] = {
+            "silent": ",".join(known.silent),
+            "frozen": bool(known.frozen),
+            "approval_pending": bool(known.pending),
+            "unresolved": known.unresolved,
+        }
+        self(EventKind.STANDS, "as the last visit has left it", data=data)
 
     def ended(self, report: RunReport) -> None:
         """Tell how a run ended."""

@@ -12,6 +12,7 @@ from balancer.cycle import Cycle
 from balancer.service.dispatch import DUE
 from balancer.service.events import EventKind
 from balancer.service.loop import ClusterLoop
+from balancer.service.memory import Memory
 from balancer.service.stop import AbandonedError
 from balancer.store.leases import Lease
 
@@ -21,6 +22,10 @@ ANSWERED = "answered"  # the mark that tells which due time was answered last
 
 class Visits(ClusterLoop):
     """One cluster in the life of a worker: nothing, but for its visits."""
+
+    def _made_memory(self) -> Memory:
+        """Return what all who visit the cluster share."""
+        return Memory(self.name, self._store.known)
 
     def visit(self) -> None:
         """Do what is due and let the cluster go, so that any worker may come next.
@@ -45,6 +50,8 @@ class Visits(ClusterLoop):
     def _recover(self, lease: Lease) -> None:
         """Bring to an end what was left; a run that was cut short is followed by a cycle."""
         was_cut = bool(self._store.journal.open_runs(self.name))
+        self._memory.recall()
+        self._pending.recall()
         super()._recover(lease)
         if was_cut:
             self._cycle_at = self._clock.now()

@@ -18,6 +18,7 @@ from balancer.store.engine import open_engine, open_engine_read_only, reading_en
 from balancer.store.faults import NoStoreError
 from balancer.store.history import History
 from balancer.store.journal import Journal
+from balancer.store.known import Knowledge
 from balancer.store.lately import Lately
 from balancer.store.leases import Leases
 from balancer.store.plans import Plans
@@ -48,6 +49,7 @@ class Store:
         self.approvals = Approvals(engine, reading, location)
         self.asides = Asides(engine, reading, location)
         self.breakers = Breakers(engine, reading, location)
+        self.known = Knowledge(engine, reading, location)
         self.marks = Marks(engine, reading, location)
         self.thinning = Thinning(engine, reading, location)
         self.drains = Drains(engine, reading, location)

@@ -275,6 +275,18 @@ approvals = Table(
     Column("reason", Text, nullable=False),
 )
 
+# How each cluster stood when it was last looked at, as its visitors have told.
+known = Table(
+    "known",
+    metadata,
+    Column("cluster", String, primary_key=True),
+    Column("silent", Text, nullable=False),  # a JSON list: hosts that do not answer
+    Column("frozen", Text, nullable=False),
+    Column("in_cluster", Text, nullable=False),  # the freeze that the cluster itself keeps
+    Column("pending", String, nullable=False),  # the plan that waits for an answer
+    Column("unresolved", Integer, nullable=False),
+)
+
 # When something was last done, so that a restart does not do it again at once.
 marks = Table(
     "marks",

@@ -8,10 +8,13 @@ from datetime import timedelta
 
 import pytest
 
+from balancer.gateway.control import ControlName
 from balancer.gateway.simulator.drains import OperatorDrain
 from balancer.service.dispatch import Dispatch
 from balancer.service.events import Bus, Event, EventKind
 from balancer.service.loop import Setup
+from balancer.service.metrics import Metrics
+from balancer.service.others import Others
 from balancer.service.stop import AbandonedError
 from balancer.service.visit import Visits
 from balancer.store.standing import Freeze
@@ -178,3 +181,72 @@ def test_what_others_put_off_is_due_again_at_the_next_visit() -> None:
     assert fleet.count(EventKind.RUN_STARTED) == 0
     fleet.run(minutes=20)  # not only at the next full hour
     assert fleet.count(EventKind.MIGRATION_DONE) == 1  # the first run makes one move
+
+
+class Worker:
+    """A worker in a process of its own, with its metrics."""
+
+    def __init__(self, small: Small, setup: Setup, store: Store) -> None:
+        self.told: list[Event] = []
+        self.metrics = Metrics()
+        self.metrics.watch({"small": 900.0}, 0.0)
+        bus = Bus()
+        bus.subscribe("metrics", self.metrics.hear)
+        bus.subscribe("test", self.told.append)
+        self.loop = Visits(setup, store, small.clock, bus)
+        self.others = Others(store, small.clock, bus)
+
+    def gauge(self, name: str, **labels: str) -> float | None:
+        labels = {"cluster": "small", **labels}
+        return self.metrics.series.registry.get_sample_value(f"balancer_{name}", labels)
+
+    def gauges(self) -> dict[str, float | None]:
+        names = ("unknown_hosts", "frozen", "approval_pending", "unresolved_problems")
+        return {name: self.gauge(name) for name in names}
+
+
+def test_every_worker_shows_how_a_cluster_stands_whoever_visited_it_last() -> None:
+    each, store = Small(), Store.open("sqlite://")
+    one, two = (Worker(each, made(each, mode="recommend"), store) for _ in range(2))
+
+    def visit(worker: Worker) -> None:
+        worker.loop.visit()
+        for other in (one, two):
+            other.others.follow({"small"})
+        each.clock.sleep(61)
+
+    store.marks.set("small", "due", each.clock.now())
+    visit(one)
+    assert one.gauges() == two.gauges()
+    assert two.gauge("approval_pending") == 1
+
+    each.world.machines["h3"].powered = False
+    each.gateway.write_control(ControlName.FREEZE, "", "stop it", 0)
+    visit(one)
+    expected = {"unknown_hosts": 1, "frozen": 1, "approval_pending": 1, "unresolved_problems": 0}
+    assert one.gauges() == two.gauges() == expected
+    assert two.gauge("host_answers", host="h3") == 0
+
+    each.world.machines["h3"].powered = True
+    each.gateway.write_control(ControlName.FREEZE, "stop it", "", 0)
+    each.clock.sleep(24 * 3600)  # the plan's life is over
+    visit(two)
+    assert one.gauges() == two.gauges() == dict.fromkeys(expected, 0)
+    assert one.gauge("host_answers", host="h3") == 1
+    kinds = [event.kind for worker in (one, two) for event in worker.told]
+    for once in (EventKind.HOST_LOST, EventKind.HOST_BACK, EventKind.FROZEN, EventKind.THAWED):
+        assert kinds.count(once) == 1, once
+    assert kinds.count(EventKind.PLAN_EXPIRED) == 1
+
+
+def test_a_freeze_that_was_lifted_meanwhile_costs_no_cycle() -> None:
+    each, store = Small(), Store.open("sqlite://")
+    one, two = (Worker(each, made(each), store) for _ in range(2))
+    each.gateway.write_control(ControlName.FREEZE, "", "stop it", 0)
+    one.loop.visit()
+    each.gateway.write_control(ControlName.FREEZE, "stop it", "", 0)
+    each.clock.sleep(61)
+    store.marks.set("small", "due", each.clock.now())
+    two.loop.visit()
+    assert EventKind.CYCLE_SKIPPED not in {event.kind for event in two.told}
+    assert EventKind.RUN_ENDED in {event.kind for event in two.told}
