@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from balancer.errors import InputError
 from balancer.execute.context import Context
@@ -58,7 +59,21 @@ def note_end(move: Move, context: Context) -> None:
         context.tell(NewsKind.SET_ASIDE, one.label, f"{one.label} {one}", note=True)
 
 
-def has_failed(move: Move) -> bool:
+class Ended(Protocol):
+    """A migration that has ended, at work or in the journal."""
+
+    @property
+    def state(self) -> MigrationState:
+        """Return how."""
+        ...
+
+    @property
+    def why(self) -> Why | None:
+        """Return why it did not happen."""
+        ...
+
+
+def has_failed(move: Ended) -> bool:
     """Tell whether a migration failed, or was cancelled because it would not end."""
     late = move.state is MigrationState.CANCELLED and move.why is Why.LATE
     return move.state is MigrationState.FAILED or late

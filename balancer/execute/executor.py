@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from balancer.clock import Clock
 from balancer.errors import ExitCode
+from balancer.execute.breaker import count_failed
 from balancer.execute.context import Context
 from balancer.execute.decide import within_cap
 from balancer.execute.eta import eta_s
@@ -100,7 +101,7 @@ def execute(
             check_alone(seen, policy)
         kept = _allowed(plan, policy, context, cluster, max_migrations)
         allowed = restricted(plan, kept)
-        records = _entered(context, allowed, cluster)
+        records = _entered(context, allowed, cluster, by_hand=by_hand)
         stream = Run(context, allowed, policy, readings, *records, by_hand=by_hand)
         end = _carry_out(
             stream, context, interrupted, on_interrupt, on_progress, poll_s, by_hand=by_hand
@@ -170,25 +171,21 @@ def _carry_out(
 
 def _count(run: Run, context: Context, end: RunEnd) -> None:
     """Take note of a run for the circuit breaker across runs; a stop or a refusal says nothing."""
-    breakers, cluster = context.store.breakers, context.lease.cluster
     if run.has_failed:
-        why = context.alarm or "as many migrations failed as went well"
-        found = breakers.failed(context.lease, f"plan {run.plan.id}: {why}", context.now)
-        if found.is_open(context.now) and found.open_until is not None:
-            text = (
-                f"{found.failed_runs} runs in a row failed: nothing is done unattended until "
-                f"{found.open_until:%Y-%m-%d %H:%M} UTC"
-            )
-            context.tell(NewsKind.NOTED, cluster, text, note=True)
+        count_failed(context, run.plan.id)
     elif end is RunEnd.DONE:
-        breakers.close(cluster)
+        context.store.breakers.close(context.lease.cluster)
 
 
-def _entered(context: Context, plan: Plan, cluster: Cluster) -> tuple[int, tuple[Move, ...]]:
+def _entered(
+    context: Context, plan: Plan, cluster: Cluster, *, by_hand: bool
+) -> tuple[int, tuple[Move, ...]]:
     """Enter the run and its migrations in the journal; return its id, and them as moves."""
     vms = cluster.vm_by_id
     entries = [Entry(each, clustered=vms[each.vm].clustered) for each in plan.migrations]
-    run, records = context.store.journal.begin_run(context.lease, plan.id, entries, context.now)
+    run, records = context.store.journal.begin_run(
+        context.lease, plan.id, entries, context.now, by_hand=by_hand
+    )
     moves = tuple(
         Move(
             record=record,

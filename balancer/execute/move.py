@@ -172,6 +172,7 @@ def adopted(record: MoveRecord, context: Context) -> Move:
         percent=record.percent,
         why=record.why,
         reason=record.reason,
+        heartbeat=None if record.heartbeat is None else Heartbeat(record.heartbeat),
         doubt=context.lease.fence - 1,  # any earlier number
     )
 
@@ -382,6 +383,7 @@ class Mover:
             started_at=move.started_at,
             percent=move.percent,
             blackout_s=move.blackout_s,
+            heartbeat=move.heartbeat,
         )
         move.state, move.since_s, move.code = after, context.now_s, code
         move.why, move.reason = word, text

@@ -25,7 +25,7 @@ class Pulse:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._missing: dict[str, tuple[Move, float]] = {}
+        self._missing: dict[int, tuple[Move, float]] = {}
 
     @property
     def missing(self) -> list[Move]:
@@ -35,7 +35,11 @@ class Pulse:
     def arrived(self, move: Move, sighting: Sighting | None) -> None:
         """Take note of a move that is done, as the look showed it that said so."""
         if sighting is not None and is_worse(sighting.heartbeat, move.heartbeat):
-            self._missing[move.id] = (move, self._context.now_s + GRACE_S)
+            self.doubt(move)
+
+    def doubt(self, move: Move) -> None:
+        """Look at a guest until it is as well as it was."""
+        self._missing[move.record] = (move, self._context.now_s + GRACE_S)
 
     def feel(self, sightings: Mapping[str, Sighting]) -> None:
         """Conclude from another look: a guest is well again, or there is reason for an alarm."""
@@ -47,15 +51,15 @@ class Pulse:
                     self._lose_sight(move)
                 continue
             if sighting.hosts != (move.migration.target,) or sighting.moving:
-                del self._missing[move.id]  # somebody has moved it on: it is theirs now
+                del self._missing[move.record]  # somebody has moved it on: it is theirs now
             elif not is_worse(sighting.heartbeat, move.heartbeat):
-                del self._missing[move.id]
+                del self._missing[move.record]
             elif over:
-                del self._missing[move.id]
+                del self._missing[move.record]
                 self._context.stop(_alarm(move, sighting))
 
     def _lose_sight(self, move: Move) -> None:
-        del self._missing[move.id]
+        del self._missing[move.record]
         text = f"{move.label}: its heartbeat could not be looked at for {GRACE_S:.0f} s"
         self._context.tell(NewsKind.NOTED, move.id, text, note=True)
 

@@ -2,26 +2,32 @@
 
 No migration is asked for again. One that was under way is waited for; one that perhaps was
 asked for is looked for until it shows, or its source turns away what was asked for earlier and it
-has had the time to; one that had not had its turn is over. Then hosts get their settings back, and
-nodes that a drain was to resume are. Every later start tries what could not be done yet.
+has had the time to; one that had not had its turn is over. A guest that has arrived has the time to
+answer as it did before, and its run counts as any other for what comes next. Then hosts get their
+settings back, and nodes that a drain was to resume are. Every later start tries what could not be
+done yet.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 
 from balancer.clock import Clock
 from balancer.errors import InternalError, RefusedError, UnreachableError
 from balancer.execute.aside import note_end
+from balancer.execute.breaker import count_failed, went_wrong
 from balancer.execute.context import Context
 from balancer.execute.move import Move, Mover, adopted
 from balancer.execute.progress import NewsKind, OnProgress, Progress, never, silent
+from balancer.execute.pulse import GRACE_S, Pulse
 from balancer.execute.settings import owed_text, pay_back
 from balancer.execute.undoing import undo_left
 from balancer.gateway.port import Gateway, Sighting
 from balancer.model.outcome import Cause, MigrationState, RunEnd, Why
 from balancer.store.leases import Lease
+from balancer.store.records import RunRecord
 from balancer.store.store import Store
 
 
@@ -62,32 +68,58 @@ def recover_into(
     context: Context, *, interrupted: Callable[[], bool], on_progress: OnProgress, poll_s: float
 ) -> None:
     """Do what `recover` does, with a run's own context."""
-    mover = Mover(context, may_retry=False)
+    mover, pulse = Mover(context, may_retry=False), Pulse(context)
     started_s = context.now_s
     moves = [adopted(record, context) for record in context.store.journal.open_moves(_of(context))]
+    for move in _just_arrived(context):
+        pulse.doubt(move)
     for move in moves:
         _adopt(move, mover, context)
-    while in_flight := [move for move in moves if not move.state.is_final]:
+    while (in_flight := [move for move in moves if not move.state.is_final]) or pulse.missing:
         if interrupted():
             return
         context.renew()
-        sightings = look(context, in_flight)
+        sightings = look(context, [*in_flight, *pulse.missing])
+        pulse.feel(sightings)
         for move in in_flight:
-            mover.follow(move, sightings.get(move.migration.vm))
+            sighting = sightings.get(move.migration.vm)
+            mover.follow(move, sighting)
+            if move.state is MigrationState.DONE:
+                pulse.arrived(move, sighting)
             if move.state.is_final:
                 note_end(move, context)
                 _note_end(move, context)
         on_progress(_progress(context, moves, started_s))
-        if any(not move.state.is_final for move in moves):
+        if pulse.missing or any(not move.state.is_final for move in moves):
             context.clock.sleep(poll_s)
     _restore_settings(context)
     undo_left(context)
     for run in context.store.journal.open_runs(_of(context)):
-        ends = Counter(move.state.value for move in context.store.journal.moves(run.id))
-        counts = ", ".join(f"{count} {state}" for state, count in ends.items())
-        text = f"plan {run.plan} was cut short; a later start brought it to an end: {counts}"
-        context.store.journal.end_run(context.lease, run.id, RunEnd.IN_PART, context.now, text)
-        context.notes.append(text)
+        _close(run, context)
+
+
+def _just_arrived(context: Context) -> Iterator[Move]:
+    """Yield the moves whose guests were perhaps still looked at when their executor ended."""
+    journal = context.store.journal
+    for run in journal.open_runs(_of(context)):
+        asked = [one for one in journal.moves(run.id) if one.heartbeat is not None]
+        last = max((one.since for one in asked), default=run.started_at)
+        for record in asked:
+            is_new = record.since >= last - timedelta(seconds=GRACE_S)
+            if is_new and record.state is MigrationState.DONE:
+                yield adopted(record, context)
+
+
+def _close(run: RunRecord, context: Context) -> None:
+    """End a run of which nothing is left; it counts as if its own executor had ended it."""
+    moves = context.store.journal.moves(run.id)
+    ends = Counter(move.state.value for move in moves)
+    counts = ", ".join(f"{count} {state}" for state, count in ends.items())
+    text = f"plan {run.plan} was cut short; a later start brought it to an end: {counts}"
+    context.store.journal.end_run(context.lease, run.id, RunEnd.IN_PART, context.now, text)
+    context.notes.append(text)
+    if not run.by_hand and (context.alarm or went_wrong(moves)):
+        count_failed(context, run.plan)
 
 
 def look(context: Context, moves: Sequence[Move]) -> Mapping[str, Sighting]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from balancer.errors import UnreachableError
 from balancer.execute.aside import note_end, why_aside
-from balancer.execute.breaker import counts, tripped
+from balancer.execute.breaker import tripped, went_wrong
 from balancer.execute.context import Context
 from balancer.execute.decide import Ends, admitted, blocked_by, is_there, verdict, why_not_at_rest
 from balancer.execute.held import Held, held_back, why_unwell
@@ -91,8 +91,7 @@ class Run:
     @property
     def has_failed(self) -> bool:
         """Tell whether as much failed as went well, or something went wrong that nobody foresaw."""
-        failed, done = counts(self.moves)
-        return (failed > 0 and failed >= done) or bool(self._context.alarm and not self.unwell)
+        return went_wrong(self.moves) or bool(self._context.alarm and not self.unwell)
 
     @property
     def is_over(self) -> bool:

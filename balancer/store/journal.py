@@ -55,7 +55,13 @@ class Journal(JournalReader):
     """Reads and writes the journal of every cluster in the store."""
 
     def begin_run(
-        self, lease: Lease, plan: str, entries: Sequence[Entry], at: datetime
+        self,
+        lease: Lease,
+        plan: str,
+        entries: Sequence[Entry],
+        at: datetime,
+        *,
+        by_hand: bool = False,
     ) -> tuple[int, tuple[int, ...]]:
         """Enter a run and its migrations as planned; return its id and theirs, in order."""
         with self._writing() as connection:
@@ -68,6 +74,7 @@ class Journal(JournalReader):
                 holder=lease.holder,
                 fence=lease.fence,
                 started_at=at,
+                by_hand=by_hand,
             )
             ids = tuple(
                 _inserted(connection, tables.moves, **_row(lease, run, entry, at))
@@ -87,6 +94,7 @@ class Journal(JournalReader):
         started_at: datetime | None = None,
         percent: int | None = None,
         blackout_s: float | None = None,
+        heartbeat: str | None = None,
     ) -> None:
         """Take a migration from one state to the next; what is None stays as it was.
 
@@ -101,6 +109,8 @@ class Journal(JournalReader):
             more["percent"] = percent
         if blackout_s is not None:
             more["blackout_s"] = blackout_s
+        if heartbeat is not None:
+            more["heartbeat"] = heartbeat
         with self._writing() as connection:
             require_held(connection, lease)
             _step(connection, tables.moves, move, change, more)

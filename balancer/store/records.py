@@ -46,7 +46,10 @@ class TransitionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One execution of a plan; `end` is None while it goes on, or if its executor died."""
+    """One execution of a plan; `end` is None while it goes on, or if its executor died.
+
+    `by_hand` says that a person asked for these very migrations.
+    """
 
     id: int
     cluster: str
@@ -56,11 +59,15 @@ class RunRecord:
     started_at: datetime
     ended_at: datetime | None
     end: RunEnd | None
+    by_hand: bool
 
 
 @dataclass(frozen=True, slots=True)
 class MoveRecord:
-    """One migration of a run. `since` is when it entered `state`."""
+    """One migration of a run.
+
+    `since` is when it entered `state`, `heartbeat` the guest's before it was last asked for.
+    """
 
     id: int
     run: int
@@ -82,6 +89,7 @@ class MoveRecord:
     code: int | None
     why: Why | None
     reason: str
+    heartbeat: str | None
 
     @property
     def outcome(self) -> MigrationOutcome:

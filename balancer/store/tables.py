@@ -86,6 +86,7 @@ runs = Table(
     Column("started_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Column("end", String),
+    Column("by_hand", Boolean, nullable=False, server_default=false()),  # a person's own moves
     Index(None, "cluster", "started_at"),
 )
 
@@ -112,6 +113,7 @@ moves = Table(
     Column("code", BigInteger),
     Column("why", String),  # a word, where something did not happen
     Column("reason", Text, nullable=False),
+    Column("heartbeat", String),  # the guest's before the last attempt; a word, if it has one
     UniqueConstraint("run", "migration"),
     Index(None, "cluster", "state"),
 )

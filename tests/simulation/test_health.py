@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import pytest
 
 from balancer.errors import RefusedError, UnreachableError
+from balancer.execute.executor import execute
 from balancer.execute.pulse import GRACE_S
+from balancer.execute.recover import recover
+from balancer.gateway.port import Sighting
 from balancer.gateway.simulator.faults import Fault, FaultKind
 from balancer.gateway.simulator.mishaps import heal, inject
 from balancer.gateway.simulator.windows import NodeState, NodeStatus
@@ -17,7 +20,8 @@ from balancer.model.outcome import MigrationState, RunEnd
 from balancer.service.events import EventKind
 from tests.simulation.daemon import AWAY, Daemon, setup
 from tests.simulation.small import Small
-from tests.simulation.test_execute import DONE, SKIPPED, TWO, Bench, states
+from tests.simulation.test_execute import DONE, SKIPPED, TWO, WRITING, Bench, states
+from tests.simulation.traps import PowerCut, Trap, TrappedGateway
 
 IN_TURN = [("m1", "v11", "h2"), ("m2", "v31", "h4")]
 
@@ -188,6 +192,54 @@ def test_a_guest_that_somebody_moves_on_is_theirs() -> None:
 
     bench.later(5.0, on)
     assert states(bench.run(plan)) == [DONE, DONE]
+
+
+class DiesAt(TrappedGateway):
+    """The process ends with the first look after so many seconds."""
+
+    def __init__(self, bench: Bench, at_s: float) -> None:
+        super().__init__(bench.small.gateway, Trap())
+        self._clock, self._at_s = bench.small.clock, at_s
+
+    def look(self, vms: Collection[str]) -> Mapping[str, Sighting]:
+        if self._clock.monotonic_s() >= self._at_s:
+            raise PowerCut
+        return super().look(vms)
+
+
+def _crash_and_start_again(bench: Bench, at_s: float) -> tuple[str, ...]:
+    small, store = bench.small, bench.store
+    plan = small.plan(IN_TURN, after={"m2": ("m1",)})
+    lease = store.leases.acquire("small", "first", 5.0, small.clock.now())
+    gateway = DiesAt(bench, at_s)
+    with pytest.raises(PowerCut):
+        execute(plan, WRITING, gateway, store, small.clock, lease=lease, interrupted=lambda: False)
+    small.clock.sleep(600.0)
+    with store.leases.hold("small", "second", small.clock) as lease:
+        return recover("small", small.new_gateway(), store, small.clock, lease=lease)
+
+
+AT = pytest.mark.parametrize("at_s", [1.5, 30.0], ids=["as it moves", "once it has arrived"])
+
+
+@AT
+def test_a_guest_is_compared_with_before_after_a_crash_as_well(at_s: float) -> None:
+    bench = Bench(slots=1)
+    _ailing(bench, 1e9)
+    with pytest.raises(RefusedError, match="the heartbeat of v11 was ok on h1, and is lost"):
+        _crash_and_start_again(bench, at_s)
+    breaker = bench.store.breakers.of("small")
+    assert breaker is not None
+    assert "heartbeat of v11" in breaker.reason
+
+
+@AT
+def test_a_guest_that_is_well_after_a_crash_is_no_alarm(at_s: float) -> None:
+    bench = Bench(slots=1)
+    _ailing(bench, 20.0)
+    _crash_and_start_again(bench, at_s)
+    assert bench.small.host_of("v11") == "h2"
+    assert bench.store.breakers.of("small") is None
 
 
 def test_a_node_paused_for_weeks_is_left_out_and_the_rest_is_balanced() -> None:

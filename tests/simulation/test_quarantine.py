@@ -8,6 +8,8 @@ from itertools import pairwise
 import pytest
 
 from balancer.execute.aside import heeding
+from balancer.execute.executor import execute
+from balancer.execute.recover import recover
 from balancer.formats.plan import plan_to_json
 from balancer.gateway.simulator.faults import Fault, FaultKind
 from balancer.gateway.simulator.mishaps import heal, inject
@@ -15,13 +17,17 @@ from balancer.model.aside import About, Aside
 from balancer.model.outcome import MigrationState, RunEnd, Why
 from balancer.planner import why_not
 from balancer.policy.load import parse_policy
+from balancer.policy.policy import Policy
 from balancer.service.events import EventKind
 from balancer.store.asides import FIRST
-from balancer.store.breakers import COOL_OFF
+from balancer.store.breakers import COOL_OFF, RUNS_MAX
 from balancer.store.standing import Approval, Verdict
+from balancer.store.store import Store
 from tests.simulation.daemon import AWAY, Daemon, setup
 from tests.simulation.small import Small
 from tests.simulation.test_execute import DONE, FAILED, SKIPPED, Bench, states
+from tests.simulation.test_late import DiesAtLook
+from tests.simulation.traps import PowerCut, Trap
 
 K = EventKind
 INCOMPATIBLE, RESET, NO_MEMORY, LOCKED = 0x80071741, 0x80072746, 0x800705AA, 0x80071748
@@ -255,3 +261,29 @@ def test_a_restart_remembers_both() -> None:
     assert runs == 3
     assert again.count(K.RUN_STARTED) == 0
     assert again.count(K.FELL_BACK) == 1
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_run_that_a_crash_interrupted_counts_as_any_other(*, by_hand: bool) -> None:
+    small = Small()
+    inject(small.world, fails(NO_MEMORY))
+    with Store.open("sqlite://") as store:
+        for times in range(1, RUNS_MAX + 1):
+            lease = store.leases.acquire("small", "first", 60.0, small.clock.now())
+            with pytest.raises(PowerCut):
+                execute(
+                    small.plan([("m1", "v11", "h2")]),
+                    Policy(),
+                    DiesAtLook(small.gateway, Trap()),
+                    store,
+                    small.clock,
+                    lease=lease,
+                    interrupted=lambda: False,
+                    by_hand=by_hand,
+                )
+            store.leases.release(lease)
+            with store.leases.hold("small", "second", small.clock) as lease:
+                recover("small", small.new_gateway(), store, small.clock, lease=lease)
+            breaker = store.breakers.of("small")
+            assert (breaker.failed_runs if breaker else 0) == (0 if by_hand else times)
+        assert by_hand == (breaker is None or not breaker.is_open(small.clock.now()))

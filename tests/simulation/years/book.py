@@ -110,7 +110,7 @@ class Book:
 class _Journal(Journal):
     book: Book
 
-    def begin_run(self, lease: Any, plan: Any, entries: Any, at: Any) -> Any:
+    def begin_run(self, lease: Any, plan: Any, entries: Any, *more: Any, **words: Any) -> Any:
         def note(result: Any) -> None:
             run, ids = result
             self.book.runs.add(run)
@@ -119,7 +119,7 @@ class _Journal(Journal):
                 self.book.entries[id_] = Entry(one.vm, one.source, one.target, one.duration_s)
 
         return self.book.around(
-            lambda: super(_Journal, self).begin_run(lease, plan, entries, at), note
+            lambda: super(_Journal, self).begin_run(lease, plan, entries, *more, **words), note
         )
 
     def move(self, lease: Any, run: int, move: int, change: Any, **more: Any) -> None:
