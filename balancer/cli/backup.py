@@ -10,6 +10,7 @@ from balancer.cli.files import check_output
 from balancer.cli.options import Source, examples, records_options
 from balancer.cli.output import print_json
 from balancer.cli.terminal import out
+from balancer.clock import SystemClock
 from balancer.config import load_config
 from balancer.store.backup import back_up
 
@@ -26,7 +27,7 @@ def command(source: Source, file: Path, *, as_json: bool) -> int:
     """
     config = load_config(source.config)
     check_output(file)
-    size = back_up(config.store, file)
+    size = back_up(config.store, file, SystemClock().now())
     if as_json:
         print_json({"file": str(file), "bytes": size})
     else:

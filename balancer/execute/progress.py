@@ -30,6 +30,7 @@ class NewsKind(StrEnum):
     LOST = "lost"  # a reply: only looking again tells
     ADOPTED = "adopted"
     SET_ASIDE = "set_aside"
+    SET_DOWN = "set_down"  # a drain or campaign that does not go on by itself
     SETTING_WRITTEN = "setting_written"
     SETTING_RESTORED = "setting_restored"
     SETTING_LEFT = "setting_left"

@@ -20,8 +20,9 @@ from balancer.execute.aside import note_end
 from balancer.execute.breaker import count_failed, went_wrong
 from balancer.execute.context import Context
 from balancer.execute.move import Move, Mover, adopted
-from balancer.execute.progress import NewsKind, OnProgress, Progress, never, silent
+from balancer.execute.progress import NewsKind, OnProgress, Progress, never, only_news, silent
 from balancer.execute.pulse import GRACE_S, Pulse
+from balancer.execute.set_down import set_down
 from balancer.execute.settings import owed_text, pay_back
 from balancer.execute.undoing import undo_left
 from balancer.gateway.port import Gateway, Sighting
@@ -56,6 +57,8 @@ def recover(
         raise InternalError(f"the lease is for {lease.cluster!r}, not for {cluster!r}")
     context = Context(gateway, store, clock, lease)
     recover_into(context, interrupted=interrupted, on_progress=on_progress, poll_s=poll_s)
+    if news := context.take_news():
+        on_progress(only_news(context.now, news))
     if context.alarm:
         raise RefusedError(
             f"an earlier run left this behind: {context.alarm}; nothing is moved for now",
@@ -68,6 +71,7 @@ def recover_into(
     context: Context, *, interrupted: Callable[[], bool], on_progress: OnProgress, poll_s: float
 ) -> None:
     """Do what `recover` does, with a run's own context."""
+    set_down(context)
     mover, pulse = Mover(context, may_retry=False), Pulse(context)
     started_s = context.now_s
     moves = [adopted(record, context) for record in context.store.journal.open_moves(_of(context))]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from balancer.clock import Clock
 from balancer.errors import BalancerError, ExitCode
 from balancer.execute.progress import OnInterrupt
+from balancer.execute.set_down import why
 from balancer.gateway.port import FencedError
 from balancer.service.desk import Desk, Ended
 from balancer.service.events import EventKind, Value
@@ -26,7 +27,7 @@ class Asked:
     """The requests to one cluster, from the side of whoever carries them out."""
 
     def __init__(self, store: Store, clock: Clock, tell: Teller, verbs: Mapping[str, Verb]) -> None:
-        self._requests = store.requests
+        self._requests, self._marks = store.requests, store.marks
         self._clock = clock
         self._tell = tell
         self._verbs = verbs
@@ -41,8 +42,23 @@ class Asked:
 
     def left(self, lease: Lease) -> Iterator[Request]:
         """Yield what an executor that ended had taken and that can go on; answer the rest."""
+        self._set_down(lease)
         self.answer_left(lease)
         yield from (one for one in self._open() if one.state is RequestState.TAKEN)
+
+    def _set_down(self, lease: Lease) -> None:
+        """Answer what was asked before these records were left alone for long."""
+        before = self._marks.left_alone(lease.cluster)
+        if before is None:
+            return
+        for request in self._open():
+            waited = request.state is RequestState.WAITING
+            if request.since > before:
+                continue
+            if waited and not self._requests.take(lease, request.id, self._clock.now()):
+                continue
+            code = ExitCode.ANSWER_IS_NO if waited else ExitCode.EXECUTED_IN_PART
+            self._finish(lease, request, Ended(code, f"{why(before)}: ask again", refused=waited))
 
     def answer_left(self, lease: Lease) -> None:
         """Answer what an executor that ended had taken and that cannot go on."""

@@ -22,6 +22,7 @@ _KINDS = {
     NewsKind.LOST: EventKind.REPLY_LOST,
     NewsKind.ADOPTED: EventKind.MIGRATION_ADOPTED,
     NewsKind.SET_ASIDE: EventKind.SET_ASIDE,
+    NewsKind.SET_DOWN: EventKind.DRAIN_FAILED,
     NewsKind.SETTING_WRITTEN: EventKind.SETTING_WRITTEN,
     NewsKind.SETTING_RESTORED: EventKind.SETTING_RESTORED,
     NewsKind.SETTING_LEFT: EventKind.SETTING_LEFT,

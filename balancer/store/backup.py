@@ -6,19 +6,24 @@ import contextlib
 import os
 import secrets
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 from balancer.store.address import Address
 from balancer.store.dump import dump
 from balancer.store.faults import NoStoreError, StoreError, UnusableStoreError
+from balancer.store.standing import COPIED, EVERY_CLUSTER
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def back_up(store: Address, file: Path) -> int:
+def back_up(store: Address, file: Path, now: datetime) -> int:
     """Copy the store to `file` and return its size in bytes.
 
     Of a SQLite file it is SQLite's own online backup, of PostgreSQL a dump: one consistent state,
     whatever happens meanwhile. The copy is checked, written to disk and only then given its name.
+    A copy of a SQLite file says of itself since when it is one, so that nothing in it goes on.
 
     Raises:
         UnusableStoreError: There is no store.
@@ -32,7 +37,7 @@ def back_up(store: Address, file: Path) -> int:
     try:
         beside.touch(mode=0o600, exist_ok=False)
         if isinstance(store, Path):
-            _copy(store, beside)
+            _copy(store, beside, now)
         else:
             dump(store, beside)
         with beside.open("rb") as stream:
@@ -48,7 +53,7 @@ def back_up(store: Address, file: Path) -> int:
             beside.unlink(missing_ok=True)
 
 
-def _copy(store: Path, to: Path) -> None:
+def _copy(store: Path, to: Path, now: datetime) -> None:
     address = f"file:{quote(str(store))}?mode=ro"
     with (
         contextlib.closing(sqlite3.connect(address, uri=True)) as source,
@@ -58,9 +63,20 @@ def _copy(store: Path, to: Path) -> None:
         # SQLite begins anew after each commit of others, and beside a busy service never ends.
         source.backup(target)
         target.execute("PRAGMA journal_mode=DELETE")  # one file, nothing beside it
+        _mark(target, now)
         (found,) = target.execute("PRAGMA quick_check").fetchone()
         if found != "ok":
             raise StoreError(
                 f"the copy of {store} is damaged: {found}",
                 remedy="check the store with `sqlite3 FILE 'PRAGMA integrity_check'`",
             )
+
+
+def _mark(copy: sqlite3.Connection, now: datetime) -> None:
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'marks'"
+    if copy.execute(query).fetchone() is None:
+        return  # of a version that had none yet
+    at = (now - _EPOCH) // timedelta(microseconds=1)
+    words = (EVERY_CLUSTER, COPIED, at)
+    copy.execute("INSERT OR REPLACE INTO marks (cluster, name, at) VALUES (?, ?, ?)", words)
+    copy.commit()

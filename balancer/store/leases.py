@@ -24,14 +24,19 @@ from balancer.clock import Clock
 from balancer.errors import HeldError
 from balancer.store import tables
 from balancer.store.faults import StoreError, working
-from balancer.store.part import Part
+from balancer.store.part import Part, put
 from balancer.store.process import identity, is_gone
+from balancer.store.standing import SILENT
 
 # Renewed every third of it, also while hosts that hang are waited for (`execute/tenure.py`). If it
 # lapses all the same it is kept only if nobody wanted it meanwhile, and whoever took it has the
 # higher number. One whose process cannot be told to be dead, say in a container that is gone, keeps
 # others waiting no longer than this.
 LEASE_TTL_S = 60.0
+
+# A cluster that nobody held for so long was left alone: what stands open there is out of date.
+# Longer than any restart of a machine, shorter than it takes to find and restore a backup.
+LEFT_ALONE = timedelta(hours=1)
 
 # Fences start from the seconds since then, not from one: hosts remember the highest they saw, and
 # a store that was lost and made anew, or a second store, must not begin below it. Seconds from
@@ -110,6 +115,9 @@ class Leases(Part):
                     written=row.written,
                 )
                 _change(connection, cluster, asdict(lease))
+                if row.fence and now - row.expires_at > LEFT_ALONE:
+                    mark = {"cluster": cluster, "name": SILENT, "at": row.expires_at}
+                    put(connection, tables.marks, mark)
             elif row.expires_at > (latest := now + timedelta(seconds=row.ttl_s)):
                 # A clock was set back. Whoever lives renews it; a dead holder must not keep the
                 # cluster for as many hours more.

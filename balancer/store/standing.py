@@ -99,6 +99,8 @@ class Approvals(Part):
 
 
 _IDENTITY = "store "
+SILENT = "silent"  # the end of a cluster's last lease, where the next one came long after
+COPIED = "copied"  # when this store was copied from another one, which is to say backed up
 
 
 class Marks(Part):
@@ -141,6 +143,14 @@ class Marks(Part):
         rows = self._read(query)
         found: datetime | None = rows[0]["at"] if rows else None
         return found
+
+    def left_alone(self, cluster: str) -> datetime | None:
+        """Return until when this store was kept before it was left alone, or None.
+
+        What is open since before is out of date: the store was restored, or nobody was there.
+        """
+        marks = (self.get(cluster, SILENT), self.get(EVERY_CLUSTER, COPIED))
+        return max((at for at in marks if at is not None), default=None)
 
     def ahead_s(self, clock: Clock) -> float:
         """Return by how many seconds a clock is ahead of a database server's."""

@@ -46,7 +46,7 @@ def test_it_comes_to_an_end_whatever_others_write_meanwhile(
         monkeypatch.setattr(
             sqlite3, "connect", lambda *args, **more: real(*args, factory=Watched, **more)
         )
-        size = backup.back_up(place, file)
+        size = backup.back_up(place, file, NOW)
         monkeypatch.undo()
     assert size > 32_000_000
     with Store.open_read_only(file) as copy:

@@ -253,7 +253,7 @@ def test_a_backup_is_restored_elsewhere_and_its_password_is_on_no_command_line(
         lease = store.leases.acquire("c", "me", 60.0, NOW)
         run, _ = store.journal.begin_run(lease, "p", [], NOW)
         file = tmp_path / "o'dd ü.dump"
-        assert back_up(place, file) == file.stat().st_size
+        assert back_up(place, file, NOW) == file.stat().st_size
     assert file.stat().st_mode & 0o077 == 0
     assert "--no-password" in seen.read_text()
     assert PASSWORD not in seen.read_text()
@@ -266,9 +266,9 @@ def test_a_backup_is_restored_elsewhere_and_its_password_is_on_no_command_line(
         assert copy.leases.current("c", NOW) == lease
         assert copy.journal.open_runs("c")[0].id == run
     with pytest.raises(StoreError, match="pg_dump failed") as caught:
-        back_up(place.set(database="nowhere"), tmp_path / "no.dump")
+        back_up(place.set(database="nowhere"), tmp_path / "no.dump", NOW)
     assert PASSWORD not in str(caught.value)
     assert not list(tmp_path.glob("*no.dump*"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(StoreError, match="client is not here"):
-        back_up(place, file)
+        back_up(place, file, NOW)
