@@ -137,7 +137,15 @@ did what it meant to doubles that, until at 64 times as many the cap is gone. A 
 migration failed begins anew. The journal remembers, so a restart changes nothing.
 """,
     ),
-    ("RetentionPart", "`service.retention`", "The journal, the audit log and measurements stay.\n"),
+    (
+        "RetentionPart",
+        "`service.retention`",
+        """\
+`journal` and `audit` are 90 days at least. What is not over, or is still owed to a host, stays. A
+line of the audit log can never be changed, and the database itself refuses to delete one within 60
+days.
+""",
+    ),
 )
 
 

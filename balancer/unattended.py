@@ -68,12 +68,21 @@ class HooksPart(Document):
     timeout: Duration = Field(300.0, description="Then the command and its children are killed.")
 
 
+# Plans look back 28 days and windows 90; and nobody should lose the log by a slip of the pen.
+LongTime = Annotated[Duration, Field(ge=90 * 86400.0)]
+
+
 class RetentionPart(Document):
-    """How long measurements are kept."""
+    """How long records of each kind are kept."""
 
     samples: Duration = Field(8 * 86400.0, description="Every reading; older ones become hourly.")
     hourly: Duration = Field(400 * 86400.0, description="Hourly means; older ones are deleted.")
     plans: Duration = Field(30 * 86400.0, description="Plans that were never carried out.")
+    journal: LongTime = Field(
+        400 * 86400.0,
+        description="Runs with their plans, drains, campaigns, requests, times of migrations.",
+    )
+    audit: LongTime = Field(400 * 86400.0, description="The audit log.")
 
 
 class AutoPart(Document):

@@ -78,7 +78,7 @@ class EventKind(StrEnum):
     - `request_taken` [request, verb, asked_by], `request_ended` [request, verb, state, exit_code]
     - `drain_started` [vms, eta_s], `drain_ended` [seconds, left], `drain_failed`, `host_resumed`
     - `hook_ran` [hook, seconds], `hook_failed` [hook, seconds, exit_code]
-    - `store_failed`, `store_pruned` [samples]
+    - `store_failed`, `store_pruned` [samples: records of any kind]
     - `listener_failed` [listener, failures, dropped]
     """
 

@@ -1,7 +1,7 @@
 """The audit log: who did what, why, and what came of it. Lines are added and never changed.
 
-The database itself refuses to change or delete a line (triggers of revision 0004), so that not
-even a fault of ours can tidy up the past.
+The database itself refuses to change a line, and for 60 days to delete it (triggers of revisions
+0006 and 0012), so that not even a fault of ours can tidy up the past.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from balancer.store.breakers import Breakers
 from balancer.store.campaigns import Campaigns
 from balancer.store.drains import Drains
 from balancer.store.engine import open_engine, open_engine_read_only, reading_engine
+from balancer.store.expiry import Expiry
 from balancer.store.faults import NoStoreError
 from balancer.store.history import History
 from balancer.store.journal import Journal
@@ -52,6 +53,7 @@ class Store:
         self.known = Knowledge(engine, reading, location)
         self.marks = Marks(engine, reading, location)
         self.thinning = Thinning(engine, reading, location)
+        self.expiry = Expiry(engine, reading, location)
         self.drains = Drains(engine, reading, location)
         self.campaigns = Campaigns(engine, reading, location)
 

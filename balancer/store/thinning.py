@@ -1,11 +1,12 @@
 """What of the past is kept: every reading for a while, hourly means for longer, then nothing.
 
-The journal, the audit log and measurements of migrations are few and stay. Work is done an hour of
-history at a time, each in a short transaction of its own, so that nobody waits long for it.
+Work is done an hour of history and some hosts and VMs at a time, each in a short transaction of its
+own: SQLite lets one write, and the others, of whom one may be about to move a VM, wait meanwhile.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, func, insert, select
@@ -15,10 +16,11 @@ from balancer.store.part import Part
 from balancer.store.postgresql import alone
 
 HOUR = timedelta(hours=1)
+AT_A_TIME = 250  # hosts and VMs: of readings every minute, 15,000
 
 
 class Thinning(Part):
-    """Thins out history and old plans."""
+    """Thins out history."""
 
     def oldest(self, since: datetime | None) -> datetime | None:
         """Return when the oldest reading was taken, at or after `since`; None if there is none."""
@@ -29,14 +31,22 @@ class Thinning(Part):
         found: datetime | None = self._read(query)[0]["at"]
         return found
 
-    def thin_hour(self, hour: datetime) -> int:
+    def parts(self) -> Iterator[tuple[int, ...]]:
+        """Yield the ids of all hosts and VMs that there are readings of, some at a time."""
+        table, last = tables.subjects, 0
+        query = select(table.c.id).order_by(table.c.id).limit(AT_A_TIME)
+        while ids := tuple(row["id"] for row in self._read(query.where(table.c.id > last))):
+            yield ids
+            last = ids[-1]
+
+    def thin_hour(self, hour: datetime, subjects: Sequence[int]) -> int:
         """Replace the readings of one hour by their means, at its beginning; return how many went.
 
-        A host or VM that was read once in it keeps that reading's values. Of words (state, place)
-        the last in the alphabet stands for the hour.
+        Done twice it changes nothing: one that was read once keeps that reading's values. Of words
+        (state, place) the last in the alphabet stands for the hour.
         """
         table = tables.samples
-        inside = (table.c.at >= hour, table.c.at < hour + HOUR)
+        inside = (table.c.subject.in_(subjects), table.c.at >= hour, table.c.at < hour + HOUR)
         means = (
             select(
                 table.c.subject,
@@ -61,15 +71,6 @@ class Thinning(Part):
                     row[name] = None if row[name] is None else int(row[name])
             connection.execute(insert(table), rows)
         return gone - len(rows)
-
-    def drop_plans(self, before: datetime) -> int:
-        """Delete plans that expired before and were never carried out; return how many."""
-        plans = tables.plans
-        carried_out = select(tables.runs.c.plan)
-        with self._writing() as connection:
-            return connection.execute(
-                delete(plans).where(plans.c.expires_at < before, plans.c.id.not_in(carried_out))
-            ).rowcount
 
 
 def hour_of(at: datetime) -> datetime:

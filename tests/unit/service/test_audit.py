@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import delete, update
 from sqlalchemy.exc import DBAPIError
 
+from balancer.clock import SystemClock
 from balancer.service.audit import ACTS, AuditLog
 from balancer.service.events import Bus, Event, EventKind, Value
 from balancer.service.redact import Secrets
@@ -82,7 +83,7 @@ def test_lines_are_found_by_cluster_and_time_and_the_latest_are_shown_in_order()
 
 def test_nobody_can_change_a_line_not_even_we(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s.sqlite") as store:
-        AuditLog(store).hear(event(EventKind.FROZEN))
+        AuditLog(store).hear(replace(event(EventKind.FROZEN), at=SystemClock().now()))
         for statement in (update(tables.audit).values(who="nobody"), delete(tables.audit)):
             with (
                 pytest.raises(DBAPIError, match="append-only"),

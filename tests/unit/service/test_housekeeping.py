@@ -8,9 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from balancer.clock import VirtualClock
+from balancer.model.outcome import RunEnd
 from balancer.service.events import Bus, Event, EventKind
-from balancer.service.housekeeping import tidy
+from balancer.service.housekeeping import PAUSE_S, tidy
 from balancer.service.telling import Teller
+from balancer.store import thinning
+from balancer.store.audit import AuditEntry
 from balancer.store.history import Sample, SubjectKind
 from balancer.store.store import Store
 from balancer.unattended import RetentionPart
@@ -119,3 +122,32 @@ def test_a_clock_that_was_set_back_loses_nothing(house: House) -> None:
     back = House(house.store)
     back.tidy()  # at the beginning of the year again
     assert house.samples() == kept
+
+
+def test_what_others_have_to_wait_for_is_short(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two hosts or VMs at a time, an hour of three takes two transactions; readings stay."""
+    monkeypatch.setattr(thinning, "AT_A_TIME", 2)
+    house.live(hours=30)
+    began = house.clock.now()
+    house.tidy()
+    assert (house.clock.now() - began).total_seconds() == pytest.approx(6 * 2 * PAUSE_S)
+    assert len(house.samples()) == 6 + 24 * 3
+    (event,) = house.told
+    assert event.data["samples"] == 6 * 3 * 2
+
+
+def test_the_journal_and_the_audit_log_go_when_their_time_has_come(house: House) -> None:
+    store, now = house.store, house.clock.now()
+    with store.leases.hold("test", "me", house.clock) as lease:
+        run, _ = store.journal.begin_run(lease, "p", [], now)
+        store.journal.end_run(lease, run, RunEnd.DONE, now)
+    store.audit.append([AuditEntry(now, "test", "me", "ran", "", "", "done", "")])
+    keep = RetentionPart(journal=100 * DAY_S, audit=200 * DAY_S)
+    kept = []
+    for days in (99, 2, 98, 2):
+        house.clock.sleep(days * DAY_S)
+        house.tidy(keep)
+        kept.append((len(store.journal.runs("test")), len(store.audit.entries())))
+    assert kept == [(1, 1), (0, 1), (0, 1), (0, 0)]
