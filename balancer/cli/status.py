@@ -17,6 +17,7 @@ from balancer.cli.terminal import out
 from balancer.clock import SystemClock
 from balancer.config import load_config
 from balancer.execute.requests import is_served
+from balancer.execute.underway import Underway, underway
 from balancer.formats.plan import parse_plan
 from balancer.model.aside import Aside
 from balancer.store.breakers import Breaker
@@ -86,6 +87,7 @@ class _Status:
     lease: Lease | None = None
     served: bool = False
     frozen: Freeze | None = None
+    underway: tuple[Underway, ...] = ()
     waits: _Waits | None = None
     requests: tuple[Request, ...] = ()
     runs: tuple[RunRecord, ...] = ()
@@ -103,6 +105,7 @@ def _status(store: Store, name: str, runs: int, now: datetime) -> _Status:
         lease=store.leases.current(name, now),
         served=is_served(store, name, SystemClock()),
         frozen=store.freezes.of(name),
+        underway=underway(store, name, now),
         waits=_waits(store, name, now),
         requests=store.requests.open(name),
         runs=store.journal.runs(name, runs),
@@ -129,12 +132,26 @@ def _show_people(status: _Status) -> None:
     if (freeze := status.frozen) is not None:
         said = f"by {freeze.by} since {_when(freeze.at)}: {freeze.reason or 'no reason given'}"
         out.print(f"  [red]frozen[/] {escape(said)}", soft_wrap=True)
+    for work in status.underway:
+        _show_underway(work)
     for one in status.requests:
         said = f"request {one.id}: {one.verb} for {one.asked_by} since {_when(one.since)}"
         out.print(f"  [yellow]{one.state.value}[/] {escape(said)}", soft_wrap=True)
     if (waits := status.waits) is not None:
         said = f"{waits.migrations} migrations until {_when(waits.until)}: "
         out.print(f"  [yellow]waits[/] {said}balancer approve {escape(waits.plan)}", soft_wrap=True)
+
+
+def _show_underway(work: Underway) -> None:
+    """Show a drain or a campaign that is not over."""
+    what = "VMs away" if work.kind == "drain" else "hosts through"
+    parts = [f"{', '.join(work.hosts)}: {work.step}", f"{work.done} of {work.total} {what}"]
+    if work.ends_at is not None:
+        parts.append(f"over by about {_when(work.ends_at)}")
+    said = f"{'; '.join(parts)} (for {work.asked_by or 'somebody'} since {_when(work.started_at)})"
+    out.print(f"  [yellow]{work.kind}[/] {escape(said)}", soft_wrap=True)
+    if work.reason:
+        out.print(f"    {escape(work.reason)}", soft_wrap=True)
 
 
 def _show_caution(status: _Status) -> None:

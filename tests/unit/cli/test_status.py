@@ -13,7 +13,10 @@ from balancer.cli import run
 from balancer.clock import SystemClock
 from balancer.formats.plan import plan_to_json
 from balancer.model.aside import About, Aside
+from balancer.model.drain import DrainState, Kind, Order, Thing
 from balancer.store.breakers import RUNS_MAX
+from balancer.store.campaigns import CampaignState, HostStep
+from balancer.store.journal import Change, Entry
 from balancer.store.standing import Approval, Freeze, Verdict
 from balancer.store.store import Store
 from tests.simulation.small import Small
@@ -99,3 +102,53 @@ def test_thaw_forgets_failed_runs(config: Path, capsys: pytest.CaptureFixture[st
     (status,) = json.loads(capsys.readouterr().out)["clusters"]
     assert status["only_recommends"] is False
     assert len(status["set_aside"]) == 1  # what failed stays set aside
+
+
+def test_a_drain_and_a_campaign_are_named_with_their_step_and_when_they_should_be_over(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = SystemClock().now()
+    began = now - timedelta(minutes=10)
+    made = replace(Small().plan([("m1", "v11", "h2")]), cluster="prod")
+    entry = Entry(replace(made.migrations[0], source="h1", vm="v1"), clustered=True)
+    with (
+        Store.open(config.parent / "s.sqlite") as store,
+        store.leases.hold("prod", "me", SystemClock()) as lease,
+    ):
+        things = [Thing("h1", Kind.VM, f"v{n}", f"v{n}") for n in range(1, 5)]
+        order = Order(("h1",), asked_by="ada")
+        drain = store.drains.begin(lease, order, things, began, 60.0)
+        store.drains.enter(lease, drain, DrainState.MOVING, began)
+        number, (move,) = store.journal.begin_run(lease, made.id, [entry], began)
+        for before, after in (("planned", "intended"), ("intended", "done")):
+            store.journal.move(lease, number, move, Change(before, after, now))
+        hosts = [["h3"], ["h1"], ["h2"]]
+        start = now - timedelta(hours=1)
+        campaign = store.campaigns.begin(lease, hosts, {"work_s": 9.0}, "bob", start)
+        store.campaigns.step(lease, campaign, "h3", HostStep.DONE, now - timedelta(minutes=30))
+        store.campaigns.step(lease, campaign, "h1", HostStep.DRAINING, began)
+    assert run(["status", "--config", str(config)]) == 0
+    told = capsys.readouterr().out
+    assert "drain h1: moving; 1 of 4 VMs away; over by about" in told
+    assert "(for ada since" in told
+    assert "campaign h1: draining; 1 of 3 hosts through; over by about" in told
+    assert run(["status", "--json", "--config", str(config)]) == 0
+    (status,) = json.loads(capsys.readouterr().out)["clusters"]
+    by_pace, by_turns = (datetime.fromisoformat(one["ends_at"]) for one in status["underway"])
+    # A quarter took ten minutes, a turn half an hour; this turn has begun half an hour ago.
+    assert abs(by_pace - (began + timedelta(minutes=40))) < timedelta(minutes=1)
+    assert abs(by_turns - (now + timedelta(minutes=30))) < timedelta(minutes=1)
+
+    with (
+        Store.open(config.parent / "s.sqlite") as store,
+        store.leases.hold("prod", "me", SystemClock()) as lease,
+    ):
+        store.drains.enter(lease, drain, DrainState.DRAINED, now)
+        store.campaigns.step(lease, campaign, "h1", HostStep.DONE, now)
+        waits = "no window is [open]; the next window opens at 02:00"
+        store.campaigns.enter(lease, campaign, CampaignState.GOING, now, waits)
+    assert run(["status", "--config", str(config)]) == 0
+    told = capsys.readouterr().out
+    assert "drain h1" not in told
+    assert "campaign h3, h1, h2: waiting; 2 of 3 hosts through (for bob" in told
+    assert "no window is [open]; the next window opens at 02:00" in told
