@@ -37,7 +37,7 @@ def hindsight(
         unattended: Nobody asked for this plan: where history is short, load is not acted on.
             What somebody asks for is then planned on the last reading, and says so.
     """
-    back_s = max(MOVES_S, *(s or 0.0 for s in (policy.cooldown.vm_s, policy.cooldown.undo_s)))
+    back_s = max(MOVES_S, policy.cooldown.longest_s)
     moves = store.lately.moves(cluster.name, now - timedelta(seconds=back_s))
     how = policy.history
     if how is None:

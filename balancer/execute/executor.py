@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 from balancer.clock import Clock
 from balancer.errors import ExitCode
@@ -29,9 +30,11 @@ from balancer.model.outcome import (
     RunReport,
     Why,
 )
+from balancer.model.past import Past
 from balancer.model.plan import Plan
 from balancer.policy.capacity import caps_in_force
 from balancer.policy.policy import Policy
+from balancer.policy.stability import DAY_S
 from balancer.store.journal import Entry
 from balancer.store.leases import Lease, LeaseLostError
 from balancer.store.store import Store
@@ -99,7 +102,8 @@ def execute(
         check_health(seen)
         if not by_hand:
             check_alone(seen, policy)
-        kept = _allowed(plan, policy, context, cluster, max_migrations)
+        past = None if by_hand else _past(context, policy)
+        kept = _allowed(plan, policy, context, cluster, max_migrations, past)
         allowed = restricted(plan, kept)
         records = _entered(context, allowed, cluster, by_hand=by_hand)
         stream = Run(context, allowed, policy, readings, *records, by_hand=by_hand)
@@ -121,13 +125,25 @@ def execute(
     )
 
 
+def _past(context: Context, policy: Policy) -> Past:
+    """Return what has been moved lately, as far as cool-downs and the day's budget look back."""
+    back = timedelta(seconds=max(DAY_S, policy.cooldown.longest_s))
+    moves = context.store.lately.moves(context.lease.cluster, context.now - back)
+    return Past(context.now, moves)
+
+
 def _allowed(
-    plan: Plan, policy: Policy, context: Context, cluster: Cluster, max_migrations: int | None
+    plan: Plan,
+    policy: Policy,
+    context: Context,
+    cluster: Cluster,
+    max_migrations: int | None,
+    past: Past | None,
 ) -> frozenset[str]:
     """Return the migrations that may be carried out, once the plan has passed every gate."""
     check_plan(plan, cluster.name, context.now)
     kept = within_cap(plan, caps_in_force(cluster, policy, max_migrations).migrations)
-    context.notes.extend(check_legal(cluster, policy, restricted(plan, kept)))
+    context.notes.extend(check_legal(cluster, policy, restricted(plan, kept), past))
     if left := len(plan.migrations) - len(kept):
         text = f"{left} migrations are left out: {len(kept)} are allowed in one run"
         context.tell(NewsKind.NOTED, plan.cluster, text, note=True)

@@ -9,6 +9,7 @@ from balancer.errors import InputError, RefusedError
 from balancer.execute.decide import PASSES
 from balancer.judge import Code, Finding, judge
 from balancer.model.cluster import Cluster
+from balancer.model.past import Past
 from balancer.model.plan import Plan
 from balancer.policy.policy import Policy
 
@@ -48,14 +49,17 @@ def check_plan(plan: Plan, cluster: str, now: datetime) -> None:
         )
 
 
-def check_legal(cluster: Cluster, policy: Policy, plan: Plan) -> tuple[str, ...]:
+def check_legal(cluster: Cluster, policy: Policy, plan: Plan, past: Past | None) -> tuple[str, ...]:
     """Refuse a plan that the judge does not pass; return what it says of load, as sentences.
+
+    `past` is what cool-downs and the day's budget go by: since the plan was made others may have
+    been carried out. None where they do not bind.
 
     Raises:
         InputError: The cluster is no longer the one planned for.
         RefusedError: Carrying the plan out would break a rule or pass a limit.
     """
-    findings = judge(cluster, policy, plan)
+    findings = judge(cluster, policy, plan, past=past)
     stale = [finding for finding in findings if finding.code in _STALE]
     if stale:
         raise InputError(f"plan {plan.id} is out of date: {_text(stale)}", remedy=_REMEDY)

@@ -53,6 +53,11 @@ class Cooldown:
     host_s: float | None = None
     undo_s: float | None = None
 
+    @property
+    def longest_s(self) -> float:
+        """Return how far back moves are looked at."""
+        return max(each or 0.0 for each in (self.vm_s, self.host_s, self.undo_s))
+
 
 @dataclass(frozen=True, slots=True)
 class Costs:
