@@ -113,16 +113,18 @@ A command is a list: the program and its arguments, without a shell. Its environ
 | `BALANCER_PLAN` | The plan's id. |
 | `BALANCER_MIGRATIONS` | How many migrations the plan has. |
 | `BALANCER_HOSTS` | The hosts that take part, separated by commas. |
-| `BALANCER_END` | After a run: `done`, `in_part`, `cancelled`, `refused`, `failed` (an error). |
+| `BALANCER_END` | After a run: `done`, `in_part`, `cancelled`, `refused`, `failed` (an error), \
+`interrupted`. |
 | `BALANCER_DONE`, `BALANCER_FAILED` | How many migrations were; empty where an error ended it. |
 
 Its input is empty. What it prints, to either stream, is told in the log if it fails, the last 500
 characters of it. After `timeout` it is killed with its children.
 
 Each run whose `before_run` went well, or that has none, has its `after_run`, however it ends; after
-`failed` some migrations may still be in flight, which the next start or turn brings to an end. Only
-a crash, a stop at once and another executor that took the cluster leave it out: let what
-`before_run` does end by itself.
+`failed` some migrations may still be in flight, which the next start or turn brings to an end. Of a
+run that a crash, a stop at once or another executor cut short, even in its `before_run`, whoever
+acts on the cluster next runs it, with `interrupted`, once nothing of it moves any more. A crash at
+the very end may have it run twice.
 """,
     ),
     ("ServicePart", "`service`", ""),

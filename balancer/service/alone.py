@@ -14,7 +14,7 @@ from balancer.model.plan import Plan
 from balancer.policy.policy import Policy
 from balancer.service.asked import Asked
 from balancer.service.audit import AuditLog
-from balancer.service.desk import Desk
+from balancer.service.desk import Desk, end_left
 from balancer.service.events import Bus
 from balancer.service.sight import Sight
 from balancer.service.stop import Reason, Stop
@@ -54,8 +54,6 @@ def carry_out_alone(
     with holding(cluster, store, gateway, clock) as tenure:
         lease = tenure.confirm()
         sight.look_at_freeze(gateway)
-        number = store.requests.submit(cluster, verb, arguments, asked_by, clock.now())
-        store.requests.take(lease, number, clock.now())
         stop = Stop(clock, lambda: _reasons(tenure, sight, gateway, interrupted))
         desk = Desk(
             cluster=cluster,
@@ -71,6 +69,9 @@ def carry_out_alone(
             planned=planned,
             reported=reported,
         )
+        end_left(desk)
+        number = store.requests.submit(cluster, verb, arguments, asked_by, clock.now())
+        store.requests.take(lease, number, clock.now())
         asked = Asked(store, clock, tell, VERBS)
         asked.serve(store.requests.get(number), desk, sight.frozen)
         asked.answer_left(lease)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,9 +15,10 @@ from balancer.errors import BalancerError, ExitCode, HeldError, InputError, Refu
 from balancer.execute.executor import exit_code
 from balancer.execute.held import Held
 from balancer.execute.progress import Progress
+from balancer.execute.recover import recover
 from balancer.execute.window import MayStart
 from balancer.gateway.port import Gateway, Observation
-from balancer.model.outcome import RunReport
+from balancer.model.outcome import MigrationState, RunReport
 from balancer.model.plan import Plan, Status
 from balancer.policy.policy import Mode, Policy
 from balancer.service.events import EventKind, Value
@@ -25,11 +26,13 @@ from balancer.service.hooks import HookResult, run_hook
 from balancer.service.stop import AbandonedError, Stop
 from balancer.service.telling import Teller
 from balancer.service.turns import PLANNING
+from balancer.store.faults import StoreError
 from balancer.store.leases import Lease
 from balancer.store.store import Store
 from balancer.unattended import HooksPart
 
 SCHEDULE = "schedule"  # what triggers a cycle that nobody asked for
+INTERRUPTED = "interrupted"  # how a run ended that its own executor did not end
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +129,13 @@ class _Herald(Watcher):
     def before_run(self, plan: Plan) -> None:
         """Run the hook, which may say no."""
         desk = self._desk = self._desk.of(plan=plan.id)
+        variables = _variables(desk, plan)
+        if desk.hooks.after_run:
+            desk.store.brackets.open(desk.lease, plan.id, variables, desk.clock.now())
         if desk.hooks.before_run:
-            result = _hook(desk, "before_run", _variables(desk, plan))
+            result = _hook(desk, "before_run", variables)
             if not result.ok:
+                desk.store.brackets.close(desk.lease)
                 raise RefusedError(
                     f"the hook before the run says no: {result.text}",
                     remedy="nothing was moved; the hook's exit code 0 lets the run begin",
@@ -146,19 +153,21 @@ class _Herald(Watcher):
         desk.tell.ended(report)
         desk.reported(report)
         if desk.hooks.after_run:
-            _hook(desk, "after_run", _variables(desk, plan) | _outcome(report))
+            states = [one.state for one in report.migrations]
+            _hook_after(desk, _variables(desk, plan) | _outcome(report.end.value, states))
 
     def run_failed(self, plan: Plan, error: Exception) -> None:
         """Run the hook after a run that was refused or cut short, unless others act by now.
 
-        Where another executor has the cluster, its own runs have their hooks, and ours could undo
-        what one of them prepared; a service that has to end at once has no time for one.
+        Whoever has the cluster then brings the run to its end, and has the hook run after that; a
+        service that has to end at once has no time for one.
         """
         desk = self._desk
         if desk.hooks.after_run and not isinstance(error, HeldError | AbandonedError):
             end = "refused" if isinstance(error, RefusedError | InputError) else "failed"
             outcome = {"BALANCER_END": end, "BALANCER_DONE": "", "BALANCER_FAILED": ""}
-            _hook(desk, "after_run", _variables(desk, plan) | outcome, beat=desk.stop.beat)
+            with suppress(StoreError):  # what went wrong may be just that; then it is run again
+                _hook_after(desk, _variables(desk, plan) | outcome, beat=desk.stop.beat)
 
 
 def carry_out(
@@ -185,6 +194,37 @@ def carry_out(
     )
 
 
+def end_left(desk: Desk) -> None:
+    """Have the hook run after a run that its executor did not bring to its end.
+
+    Raises:
+        RefusedError, LeaseLostError, FencedError: As `recover` does.
+    """
+    left = desk.store.brackets.of(desk.cluster)
+    if left is None:
+        return
+    journal = desk.store.journal
+    recover(
+        desk.cluster,
+        desk.gateway,
+        desk.store,
+        desk.clock,
+        lease=desk.lease,
+        interrupted=desk.stop,
+        on_progress=desk.watch,
+        poll_s=desk.poll_s,
+    )
+    if journal.open_runs(desk.cluster):
+        return  # we are asked to stop: the next start goes on with it
+    if desk.hooks.after_run:
+        run = next((one for one in journal.runs(desk.cluster) if one.plan == left.plan), None)
+        states = [] if run is None else [move.state for move in journal.moves(run.id)]
+        outcome = _outcome(INTERRUPTED, states)
+        _hook_after(desk.of(plan=left.plan), {**left.variables, **outcome}, beat=desk.stop.beat)
+    else:
+        desk.store.brackets.close(desk.lease)
+
+
 def _variables(desk: Desk, plan: Plan) -> dict[str, str]:
     hosts = sorted({host for each in plan.migrations for host in (each.source, each.target)})
     return {
@@ -195,14 +235,20 @@ def _variables(desk: Desk, plan: Plan) -> dict[str, str]:
     }
 
 
-def _outcome(report: RunReport) -> dict[str, str]:
-    done = sum(one.state.value == "done" for one in report.migrations)
-    failed = sum(one.state.value == "failed" for one in report.migrations)
+def _outcome(end: str, states: Sequence[MigrationState]) -> dict[str, str]:
     return {
-        "BALANCER_END": report.end.value,
-        "BALANCER_DONE": str(done),
-        "BALANCER_FAILED": str(failed),
+        "BALANCER_END": end,
+        "BALANCER_DONE": str(states.count(MigrationState.DONE)),
+        "BALANCER_FAILED": str(states.count(MigrationState.FAILED)),
     }
+
+
+def _hook_after(
+    desk: Desk, variables: Mapping[str, str], *, beat: Callable[[], object] | None = None
+) -> None:
+    """Run the hook after a run; only then the run is behind us."""
+    _hook(desk, "after_run", variables, beat=beat)
+    desk.store.brackets.close(desk.lease)
 
 
 def _hook(

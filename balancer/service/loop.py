@@ -27,7 +27,7 @@ from balancer.gateway.gather import while_waiting
 from balancer.gateway.port import FencedError, Gateway, Observation, ReplyLostError
 from balancer.policy.policy import Mode, Policy
 from balancer.service.asked import Asked
-from balancer.service.desk import SCHEDULE, Desk, cycle
+from balancer.service.desk import SCHEDULE, Desk, cycle, end_left
 from balancer.service.events import Bus, EventKind, Value
 from balancer.service.holding import Holding
 from balancer.service.memory import Memory
@@ -269,6 +269,7 @@ class ClusterLoop:
             on_progress=desk.watch,
             poll_s=self._poll_s,
         )
+        end_left(desk)
         for request in self._asked.left(lease):
             self._serve(request, lease)
         self._cycle_at = self._first_cycle()

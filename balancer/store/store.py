@@ -11,6 +11,7 @@ from balancer.clock import Clock
 from balancer.store.address import Address, is_sqlite, named, where
 from balancer.store.asides import Asides
 from balancer.store.audit import Audit
+from balancer.store.brackets import Brackets
 from balancer.store.breakers import Breakers
 from balancer.store.campaigns import Campaigns
 from balancer.store.drains import Drains
@@ -49,6 +50,7 @@ class Store:
         self.freezes = Freezes(engine, reading, location)
         self.approvals = Approvals(engine, reading, location)
         self.asides = Asides(engine, reading, location)
+        self.brackets = Brackets(engine, reading, location)
         self.breakers = Breakers(engine, reading, location)
         self.known = Knowledge(engine, reading, location)
         self.marks = Marks(engine, reading, location)

@@ -277,6 +277,16 @@ approvals = Table(
     Column("reason", Text, nullable=False),
 )
 
+# Runs whose hook before has begun, and whose hook after has not ended.
+brackets = Table(
+    "brackets",
+    metadata,
+    Column("cluster", String, primary_key=True),
+    Column("plan", String, nullable=False),
+    Column("variables", Text, nullable=False),  # a JSON object
+    Column("at", Instant, nullable=False),
+)
+
 # How each cluster stood when it was last looked at, as its visitors have told.
 known = Table(
     "known",

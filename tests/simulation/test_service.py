@@ -20,6 +20,8 @@ from balancer.gateway.control import ControlName
 from balancer.gateway.port import Gateway
 from balancer.gateway.simulator.windows import NodeState
 from balancer.model.outcome import MigrationState
+from balancer.policy.load import parse_policy
+from balancer.service.alone import carry_out_alone
 from balancer.service.desk import Desk, Ended
 from balancer.service.events import Event, EventKind
 from balancer.service.loop import Setup
@@ -539,21 +541,62 @@ def test_a_run_that_ends_with_an_error_has_its_second_hook(
 
 
 @pytest.mark.parametrize("error", [LeaseLostError("another has it"), AbandonedError("at once")])
-def test_a_run_that_others_bring_to_an_end_has_no_second_hook(
+def test_a_run_that_others_bring_to_an_end_has_its_second_hook_then_and_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BalancerError
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
     said = tmp_path / "said"
-    tell = ["/bin/sh", "-c", 'echo "$BALANCER_HOOK" >> "$0"', str(said)]
-    daemon = Daemon(
-        small := Small(), setup(small, hooks=HooksPart(before_run=tell, after_run=tell))
-    )
+    tell = ["/bin/sh", "-c", 'echo "$BALANCER_HOOK/$BALANCER_END" >> "$0"', str(said)]
+    hooks = HooksPart(before_run=tell, after_run=tell)
+    daemon = Daemon(small := Small(), setup(small, hooks=hooks))
     monkeypatch.setattr("balancer.cycle.execute", fail)
     with suppress(AbandonedError):
-        daemon.run(minutes=1)
-    assert set(said.read_text().split()) == {"before_run"}
+        daemon.run(seconds=35)
+    assert said.read_text().split() == ["before_run/"]
+    small.clock.sleep(61)
+    for _ in range(2):
+        again = Daemon(small, setup(small, hooks=hooks), store=daemon.store)
+        again.run(minutes=1)
+        again.loop.close()
+    assert said.read_text().split() == ["before_run/", "after_run/interrupted"]
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["by the service", "by a command"])
+def test_a_run_that_a_crash_cut_short_has_its_second_hook_once_it_is_over(
+    tmp_path: Path, *, alone: bool
+) -> None:
+    said = tmp_path / "said"
+    script = 'echo "$BALANCER_HOOK/$BALANCER_END/$BALANCER_DONE/$BALANCER_HOSTS" >> "$0"'
+    hooks = HooksPart(after_run=["/bin/sh", "-c", script, str(said)])
+    small = Small()
+    daemon = Daemon(small, setup(small, hooks=hooks))
+    Meddler(daemon, lambda: setattr(daemon.stopping, "abandon", True))
+    with pytest.raises(AbandonedError):
+        daemon.run(minutes=5)
+    (move,) = daemon.store.journal.open_moves("small")
+    assert not said.exists()
+    small.clock.sleep(300)
+    if alone:
+        ended = carry_out_alone(
+            "small",
+            parse_policy("version: 1\ngoal: rules-only\n", "policy"),
+            small.new_gateway(),
+            daemon.store,
+            small.clock,
+            ("apply", {}),
+            asked_by="a person",
+            hooks=hooks,
+            interrupted=lambda: False,
+            planned=lambda *_: None,
+            progress=lambda _: None,
+            reported=lambda _: None,
+        )
+        assert ended.exit_code == 0
+    else:
+        Daemon(small, setup(small, hooks=hooks), store=daemon.store).run(seconds=20)
+    assert said.read_text() == f"after_run/interrupted/1/{move.source},{move.target}\n"
 
 
 def test_what_an_earlier_run_left_astray_is_told_once_and_then_life_goes_on() -> None:
