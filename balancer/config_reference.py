@@ -86,11 +86,11 @@ _SECTIONS = (
 Without `every` and `cron` a cluster is balanced every 15 minutes. A cycle that is late begins as
 soon as it can. An interval goes on from the last cycle after a restart. Times of a `cron` that
 passed while nobody could begin a cycle (a start and its delay, a hand-over, a store that fails, a
-cluster that does not answer) are made up for by one cycle up to an hour later, which the policy's
-windows bind as any other; other missed times are not. A cluster is read at its own place within
-each `sample_every`, and the first cycles of many clusters are spread over `every` in the order of
-the configuration, so that they do not all come at once; with the same `cron` for many clusters
-give it a `jitter`.
+cluster that does not answer) are made up for by one cycle up to an hour later, or as long as the
+policy's window stays open, which binds it as any other; other missed times are not, and a message
+says so (`cycle_missed`). A cluster is read at its own place within each `sample_every`, and the
+first cycles of many clusters are spread over `every` in the order of the configuration, so that
+they do not all come at once; with the same `cron` for many clusters give it a `jitter`.
 
 `cron` has five fields as crontab(5) has, with two differences: a day of the month and a weekday
 must both fit, and there are no names such as `@daily`. It means the wall clock of `timezone`. A

@@ -106,6 +106,13 @@ class Calendar:
                 return at
         return None
 
+    def opened(self, at: datetime) -> datetime | None:
+        """Return since when it has been open at `at`, at most some days; None if it is closed."""
+        for begin, end in self.openings(at - _FIRST_LOOK, at + _SECOND):
+            if begin <= at < end:
+                return begin
+        return None
+
     def next_opening(self, at: datetime) -> datetime | None:
         """Return `at` if it is open, else when it next opens; None if not within `HORIZON`."""
         for until in _looks(at):

@@ -15,6 +15,7 @@ from balancer.errors import ExitCode
 from balancer.service.events import Bus, EventKind
 from balancer.service.loop import CYCLED, STEP, TROUBLE_S, Setup, Stopping
 from balancer.service.telling import Teller
+from balancer.service.timetable import first_due
 from balancer.store.faults import StoreError
 from balancer.store.leases import Lease
 from balancer.store.store import Store
@@ -135,4 +136,13 @@ class Dispatch:
         last = max((mark for mark in marks if mark is not None), default=None)
         since = self._scheduled_at or (self._started if last is None else None)
         now = self._clock.now()
-        return self.setup.schedule.first(now, last, self._not_before, since=since)
+        return first_due(
+            self.setup.schedule,
+            self.setup.policy.calendar,
+            self._store.marks,
+            self._tell,
+            now,
+            last,
+            self._not_before,
+            since=since,
+        )

@@ -59,6 +59,7 @@ class EventKind(StrEnum):
 
     A cycle:
     - `cycle_started` [trigger: schedule|request, late_s], `cycle_skipped` [why],
+      `cycle_missed` [due_at]: nobody could begin it, and it is not made up for,
       `cycle_ended` [seconds, result], `cycle_failed` [seconds, exit_code]
     - `planned` [status, migrations, bytes, makespan_s, score_before, score_after, unresolved]
     - `approval_wanted` [migrations, expires_at], `plan_approved` [by], `plan_rejected` [by],
@@ -108,6 +109,7 @@ class EventKind(StrEnum):
     STANDS = "stands"
     CYCLE_STARTED = "cycle_started"
     CYCLE_SKIPPED = "cycle_skipped"
+    CYCLE_MISSED = "cycle_missed"
     CYCLE_ENDED = "cycle_ended"
     CYCLE_FAILED = "cycle_failed"
     PLANNED = "planned"
@@ -163,6 +165,7 @@ _WARNINGS = frozenset(
         EventKind.JOB_RETRIED,
         EventKind.SAMPLE_FAILED,
         EventKind.HOST_LOST,
+        EventKind.CYCLE_MISSED,
         EventKind.PLAN_EXPIRED,
         EventKind.MIGRATION_FAILED,
         EventKind.SET_ASIDE,

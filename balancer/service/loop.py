@@ -38,6 +38,7 @@ from balancer.service.schedule import Schedule
 from balancer.service.sight import Sight
 from balancer.service.stop import AbandonedError, Reason, Stop
 from balancer.service.telling import Teller
+from balancer.service.timetable import first_due
 from balancer.service.verbs import VERBS, Verb
 from balancer.store.faults import StoreError
 from balancer.store.leases import Lease, LeaseLostError
@@ -279,7 +280,16 @@ class ClusterLoop:
         not_before = self._started + timedelta(seconds=self.setup.service.start_delay)
         last = self._store.marks.get(self.name, CYCLED)
         since = self._scheduled_at or (self._started if last is None else None)
-        due = self.setup.schedule.first(self._clock.now(), last, not_before, since=since)
+        due = first_due(
+            self.setup.schedule,
+            self.setup.policy.calendar,
+            self._store.marks,
+            self._tell,
+            self._clock.now(),
+            last,
+            not_before,
+            since=since,
+        )
         return due and max(due, not_before)
 
     # Reading

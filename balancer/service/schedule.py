@@ -4,8 +4,9 @@ All times returned are in UTC: a sum of a local time and a duration is wrong on 
 which clocks change. What such a night leaves out comes once, when it is over; what it has twice
 comes the first time only, unless the expression asks for every hour or every minute anyway.
 Times that passed while a cycle ran are not made up for: the next one counts. Of a crontab's times
-that passed while nobody could begin a cycle, those of the last hour are made up for by one cycle:
-the next may be a day away. A cycle that is late begins as soon as it can, once.
+that passed while nobody could begin a cycle, those of the last hour and those of the window that
+is open are made up for by one cycle: the next may be a day away. A cycle that is late begins as
+soon as it can, once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from balancer.errors import InputError
 from balancer.unattended import SchedulePart
 
 EVERY_S = 900.0
-GRACE = timedelta(hours=1)  # a crontab's time that passed longer ago is not made up for
+GRACE = timedelta(hours=1)  # so long any crontab's time that passed is made up for
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")  # as crontab(5) numbers them
 _SECOND = timedelta(seconds=1)
 
@@ -57,6 +58,7 @@ class Schedule:
         not_before: datetime,
         *,
         since: datetime | None = None,
+        opened: datetime | None = None,
     ) -> datetime | None:
         """Return when the first cycle after a start is due; if in the past, it was missed.
 
@@ -67,18 +69,27 @@ class Schedule:
                 noted by a clock that was set back since, and says nothing.
             not_before: The end of the start delay: a time that falls into it comes after it.
             since: No earlier time of a crontab was missed. Without it `last` tells, or the present.
+            opened: Since when the window is open in which it is the present.
         """
         if last is not None and last > now:
             last = None
         if self._cron is not None:
-            answered = [at for at in (since, last and last + _SECOND) if at is not None]
-            return self.next(max(now - GRACE, min(now, max(answered, default=now))))
+            reach = min(now - GRACE, opened or now)
+            return self.next(max(reach, min(now, _answered(last, since) or now)))
         begin = max(now, not_before)
         return (
             self._late(begin + self._part_of(self._every_s))
             if last is None
             else self.next(begin, last)
         )
+
+    def missed(
+        self, now: datetime, last: datetime | None, *, since: datetime | None = None
+    ) -> datetime | None:
+        """Return the first time of a crontab that has passed without a cycle; see `first`."""
+        answered = None if self._cron is None else _answered(last, since)
+        due = None if answered is None or answered > now else self.next(answered)
+        return due if due is not None and due < now else None
 
     def next(self, after: datetime, last: datetime | None = None) -> datetime | None:
         """Return when the next cycle is due, not before `after`; None if never."""
@@ -127,6 +138,12 @@ class Schedule:
             return due
         drawn = zlib.crc32(f"{self._name} {due.timestamp():.0f}".encode()) / 2**32
         return due + timedelta(seconds=int(drawn * self._jitter_s))
+
+
+def _answered(last: datetime | None, since: datetime | None) -> datetime | None:
+    """Return up to when no time was missed."""
+    known = [at for at in (since, last and last + _SECOND) if at is not None]
+    return max(known, default=None)
 
 
 def _cron(text: str, zone: ZoneInfo) -> CronTrigger:

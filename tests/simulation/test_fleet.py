@@ -183,6 +183,19 @@ def test_what_others_put_off_is_due_again_at_the_next_visit() -> None:
     assert fleet.count(EventKind.MIGRATION_DONE) == 1  # the first run makes one move
 
 
+def test_a_time_that_no_dispatcher_was_there_for_is_told_of_once() -> None:
+    each = Small()
+    nightly = made(each, schedule=SchedulePart(cron="30 2 * * *", sample_every=3600.0))
+    store = Store.open("sqlite://")
+    Fleet(each, nightly, store=store).run(hours=1)
+    store.marks.set("small", "cycled", each.clock.now())
+    each.clock.sleep(5 * 3600)
+    later = Fleet(each, nightly, store=store, dispatchers=2)
+    later.run(hours=1)
+    assert later.count(EventKind.CYCLE_MISSED) == 1
+    assert later.count(EventKind.CYCLE_STARTED) == 0
+
+
 class Worker:
     """A worker in a process of its own, with its metrics."""
 

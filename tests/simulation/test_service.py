@@ -132,6 +132,45 @@ def test_a_nightly_cycle_survives_the_start_delay_a_store_fault_and_a_restart() 
     assert again.count(K.CYCLE_STARTED) == 0
 
 
+NIGHTLY = SchedulePart(cron="30 2 * * *")
+
+
+def away_at_night(policy: str) -> tuple[Small, Daemon]:
+    """Return a daemon that was away from after the cycle of one night until 05:00 of the next."""
+    small = Small(clock=VirtualClock(datetime(2026, 3, 25, 2, 20, tzinfo=UTC)))
+    before = Daemon(small, setup(small, policy, schedule=NIGHTLY))
+    before.run(minutes=40)
+    assert before.count(K.CYCLE_STARTED) == 1
+    before.loop.close()
+    small.clock.sleep(26 * 3600)
+    return small, Daemon(small, setup(small, policy, schedule=NIGHTLY), store=before.store)
+
+
+def test_a_nightly_cycle_that_was_missed_is_made_up_for_while_its_window_is_open() -> None:
+    _, daemon = away_at_night("windows: [{from: '02:00', to: '06:00', timezone: UTC}]")
+    daemon.run(hours=3)
+    assert [f"{at:%H:%M}" for at in daemon.times(K.CYCLE_STARTED)] == ["05:00"]
+    assert daemon.count(K.CYCLE_MISSED) == 0
+
+
+@pytest.mark.parametrize(
+    "policy",
+    ["", "windows: [{from: '02:00', to: '04:00'}, {from: '04:30', to: '06:00'}]"],
+    ids=["no windows", "another window"],
+)
+def test_one_that_is_not_made_up_for_is_told_of_once(policy: str) -> None:
+    small, daemon = away_at_night(policy)
+    daemon.run(hours=1)
+    (missed,) = daemon.kinds(K.CYCLE_MISSED)
+    assert missed.data["due_at"] == "2026-03-26T02:30:00+00:00"
+    assert "the next is due at 2026-03-27 02:30 UTC" in missed.text
+    daemon.loop.close()
+    again = Daemon(small, setup(small, policy, schedule=NIGHTLY), store=daemon.store)
+    again.run(days=1)
+    assert again.count(K.CYCLE_MISSED) == 0
+    assert [f"{at:%d %H:%M}" for at in again.times(K.CYCLE_STARTED)] == ["27 02:30"]
+
+
 def test_trust_grows_from_one_migration_a_run() -> None:
     small = Small(each=8)
     names = ", ".join(f"v1{n}" for n in range(1, 9))
