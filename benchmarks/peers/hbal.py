@@ -52,7 +52,8 @@ class Hbal:
                 [*command, "-t", str(data)], limit_s=task.limit_s, environment=environment
             )
         if ran.status and not ran.cut:
-            raise FailedError(f"hbal: {(ran.err or ran.out).strip()[-300:]}")
+            said = (ran.err or ran.out).strip()[-300:]
+            raise FailedError(f"hbal ended with {ran.status}: {said}")
         steps = STEP.findall(ran.out)
         note = f"{len(steps)} steps"
         if ran.cut:

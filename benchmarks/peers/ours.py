@@ -22,20 +22,15 @@ class Ours:
 
     Attributes:
         time_limit_s: Wall seconds for the whole command; None leaves it to its own limit of work.
-        lifetime: How long the gain of a migration is expected to last, as a policy says it: the
-            shorter, the more a migration has to gain for what it copies. None is the default.
     """
 
     time_limit_s: float | None = None
-    lifetime: str | None = None
     expresses = "all"
     tells_all = True
 
     @property
     def name(self) -> str:
-        said = [] if self.lifetime is None else [f"lifetime {self.lifetime}"]
-        said += [] if self.time_limit_s is None else [f"{self.time_limit_s:g} s"]
-        return f"ours ({', '.join(said)})" if said else "ours"
+        return "ours" if self.time_limit_s is None else f"ours ({self.time_limit_s:g} s)"
 
     def balance(self, task: Task) -> Answer:
         """Plan, and read where its migrations lead."""
@@ -44,12 +39,9 @@ class Ours:
         if self.time_limit_s is not None:
             command += ["--time-limit", str(self.time_limit_s)]
         with tempfile.TemporaryDirectory() as folder:
-            snapshot, policy = Path(folder) / "snapshot.json", Path(folder) / "policy.yaml"
+            snapshot = Path(folder) / "snapshot.json"
             snapshot.write_text(snapshot_to_json(task.cluster), "utf-8")
             command += ["--snapshot", str(snapshot)]
-            if self.lifetime is not None:
-                policy.write_text(f"version: 1\ncosts:\n  lifetime: {self.lifetime}\n", "utf-8")
-                command += ["--policy", str(policy)]
             ran = measured.run(command, limit_s=task.limit_s)
         if ran.cut or ran.status:
             raise FailedError(f"balancer plan ended with {ran.status}: {ran.err.strip()[-300:]}")
