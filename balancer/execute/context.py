@@ -24,6 +24,10 @@ RENEW_SHARE = 1 / 3  # of the lease's life after which it is renewed
 # request's time to fail, and others wait meanwhile.
 SHOW_AGAIN_S = 10.0
 
+# Several hosts that hang cost a request's time each. Once that is over, or what healthy hosts take
+# adds up to so much, the rest waits for the next step: what moves is looked at in between.
+STEP_MAX_S = 10.0
+
 T = TypeVar("T")
 
 
@@ -49,6 +53,8 @@ class Context:
     _news: list[News] = field(default_factory=list)
     _shown: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # fences, since when
     _show_again_s: dict[str, float] = field(default_factory=dict)
+    _failed_s: dict[str, float] = field(default_factory=dict)  # when a host last did not answer
+    _step_began_s: float = math.inf
 
     def __post_init__(self) -> None:
         # The lease may be minutes old: the cluster was read and planned on since it was taken.
@@ -63,6 +69,23 @@ class Context:
     def now_s(self) -> float:
         """Return monotonic seconds."""
         return self.clock.monotonic_s()
+
+    def begin_step(self) -> None:
+        """Count the time of a step from now on."""
+        self._step_began_s = self.now_s
+
+    @property
+    def is_late(self) -> bool:
+        """Tell whether what can wait should be left to the next step."""
+        return self.now_s - self._step_began_s > STEP_MAX_S
+
+    def failed_s(self, host: str) -> float:
+        """Return when a host last did not answer: who goes by it keeps nobody waiting for one."""
+        return self._failed_s.get(host, -math.inf)
+
+    def note_failed(self, host: str) -> None:
+        """Take note that a host does not answer now."""
+        self._failed_s[host] = self.now_s
 
     def renew(self) -> None:
         """Renew the lease when it is due.
@@ -86,7 +109,11 @@ class Context:
         the host has seen the new one it turns the old request away, whenever that is its turn.
         """
         fence = self.lease.fence
-        answer = self.act_anywhere(request)
+        try:
+            answer = self.act_anywhere(request)
+        except (ReplyLostError, UnreachableError):
+            self.note_failed(host)
+            raise
         self._note_shown(host, fence)
         return answer
 
@@ -106,13 +133,14 @@ class Context:
         """
         if (since_s := self._known_since_s(host, fence)) is not None:
             return since_s
-        if self.now_s < self._show_again_s.get(host, -math.inf):
+        if self.is_late or self.now_s < self._show_again_s.get(host, -math.inf):
             return None
         self.renew()
         try:
             present = self.gateway.read_transport(host)
             self.act(host, lambda ours: self.gateway.write_transport(host, present, present, ours))
         except (MoveRefusedError, ReplyLostError, UnreachableError):
+            self.note_failed(host)
             self._show_again_s[host] = self.now_s + SHOW_AGAIN_S
         return self._known_since_s(host, fence)
 

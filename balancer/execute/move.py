@@ -258,6 +258,8 @@ class Mover:
 
     def _ask_to_cancel(self, move: Move) -> None:
         context, migration = self._context, move.migration
+        if context.is_late:
+            return  # it is announced: the next step asks
         move.cancelled_s = context.now_s
         try:
             context.act(

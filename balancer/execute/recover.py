@@ -84,8 +84,9 @@ def recover_into(
             return
         context.renew()
         sightings = look(context, [*in_flight, *pulse.missing])
+        context.begin_step()
         pulse.feel(sightings)
-        for move in in_flight:
+        for move in patient(in_flight, context):
             sighting = sightings.get(move.migration.vm)
             mover.follow(move, sighting)
             if move.state is MigrationState.DONE:
@@ -132,6 +133,11 @@ def look(context: Context, moves: Sequence[Move]) -> Mapping[str, Sighting]:
         return context.gateway.look(sorted({move.migration.vm for move in moves}))
     except UnreachableError:
         return {}
+
+
+def patient(moves: Sequence[Move], context: Context) -> list[Move]:
+    """Return moves in an order by which a source that hangs is asked after those that answer."""
+    return sorted(moves, key=lambda move: context.failed_s(move.migration.source))
 
 
 def _of(context: Context) -> str:

@@ -23,7 +23,7 @@ from balancer.execute.move import LOOK_AGE_MAX_S, Move, Mover
 from balancer.execute.progress import NewsKind, OnInterrupt
 from balancer.execute.pulse import Pulse
 from balancer.execute.readings import Readings, brought_up_to_date
-from balancer.execute.recover import look
+from balancer.execute.recover import look, patient
 from balancer.execute.settings import HostSetting, owed_text, restore, write
 from balancer.execute.takeover import take_over, taken_back
 from balancer.gateway.port import InFlight, Observation, Sighting
@@ -106,14 +106,16 @@ class Run:
             StoreError: The journal cannot be written, so nothing may be done.
         """
         self._context.renew()
+        self._context.begin_step()
         if interrupted() and not self.interrupted:
             self._interrupt(on_interrupt)
         if self.interrupted and on_interrupt is OnInterrupt.CANCEL:
             self._cancel_all()
         looked_at = [*self.in_flight, *self._pulse.missing]
         sightings = look(self._context, looked_at) if looked_at else {}
+        self._context.begin_step()
         self._pulse.feel(sightings)
-        for move in self.in_flight:
+        for move in patient(self.in_flight, self._context):
             sighting = sightings.get(move.migration.vm)
             self._mover.follow(move, sighting)
             if move.state is MigrationState.DONE:
@@ -202,7 +204,11 @@ class Run:
             self._context.renew()
             write(over, self.id, self._context)
             self._readings.forget()
-        for host, setting in self._setting_of.items():
+        for host, setting in sorted(
+            self._setting_of.items(), key=lambda one: self._context.failed_s(one[0])
+        ):
+            if self._context.is_late:
+                return
             mine = [m for m in self.moves if host in (m.migration.source, m.migration.target)]
             if now_s < setting.again_s or any(move.state in IN_FLIGHT for move in mine):
                 continue

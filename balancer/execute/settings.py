@@ -93,6 +93,7 @@ def write(setting: HostSetting, run: int, context: Context) -> None:
             lambda fence: knobs.write(context.gateway, change.host, change.setting, values, fence),
         )
     except _ACT_ERRORS as error:
+        context.note_failed(change.host)
         if last_try:
             # Pending stays pending: if it was written after all, it is owed back.
             setting.settled = True
