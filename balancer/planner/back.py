@@ -76,7 +76,7 @@ def bring_back(
 def _units(problem: Problem, wanted: Mapping[int, int]) -> list[list[int]]:
     """Return what goes back as one, the largest first: VMs that must be together, else each."""
     units, bound = list[list[int]](), set[int]()
-    for members, _ in bound_together(problem):
+    for members, _ in bound_together(problem.groups):
         going = [vm for vm in members.tolist() if vm in wanted]
         if len(going) > 1:
             units.append(going)

@@ -9,12 +9,19 @@ given tiers that the plan must keep, and both hold for every plan that is legal 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from balancer.planner.formulate import Formulation, add_phi
-from balancer.planner.ilp import Effort, Solver, highs_is_there, quiet_highs, solve
+from balancer.planner.ilp import (
+    Effort,
+    Solver,
+    arrays,
+    highs_is_there,
+    highspy,
+    quiet_highs,
+    solve,
+)
 from balancer.planner.linear import INF, Expression, Linear
 from balancer.planner.problem import CPU, MEMORY, Floats, Ints, Problem
 from balancer.planner.score import (
@@ -24,12 +31,6 @@ from balancer.planner.score import (
     tier_names,
 )
 from balancer.policy.policy import Goal
-
-highspy: Any
-try:
-    import highspy
-except ImportError:  # the relaxation is then solved by CBC
-    highspy = None
 
 ASSIGNMENT_COLUMNS = 8000  # beyond, the decoupled relaxation: a second against a fraction of one
 # What a linear solver may be wrong by: it comes off the bound, which is to hold.
@@ -185,18 +186,8 @@ def _relaxed(linear: Linear, objective: Expression, solver: Solver) -> tuple[flo
 
 
 def _highs_lp(linear: Linear, cost: Floats) -> tuple[float, Floats | None]:
-    model: Any = highspy.HighsLp()
-    starts, index, value = linear.matrix()
-    model.num_col_, model.num_row_ = len(linear.lower), len(linear.row_lower)
-    model.col_cost_ = cost
-    model.col_lower_, model.col_upper_ = np.array(linear.lower), np.array(linear.upper)
-    model.row_lower_, model.row_upper_ = np.array(linear.row_lower), np.array(linear.row_upper)
-    model.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    model.a_matrix_.start_ = starts.astype(np.int32)
-    model.a_matrix_.index_ = index.astype(np.int32)
-    model.a_matrix_.value_ = value
     engine = quiet_highs()
-    engine.passModel(model)
+    engine.passModel(arrays(linear, cost))
     engine.run()
     if engine.getModelStatus() != highspy.HighsModelStatus.kOptimal:
         return 0.0, None  # J is never negative, so this is a bound too

@@ -221,7 +221,7 @@ class _Pair:
         top = engine.ceiling[:, [host]]
         if not native.any():
             return np.broadcast_to(top, (2, len(rows)))
-        return np.where(native, engine.state.home_ceiling(host)[:, None], top)
+        return np.where(native, engine.state.home_ceilings(host)[:, None], top)
 
     def best(self) -> _Chain | None:
         """Return the best chain, or None if none pays."""

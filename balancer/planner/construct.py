@@ -6,9 +6,12 @@ tier. What single moves cannot do is tried with a whole unit, or after one other
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from balancer.model.rule import Turn
+from balancer.planner.groups import Group
 from balancer.planner.problem import MEMORY, Bools, Floats, Ints, Problem
 from balancer.planner.score import OVERLOAD_WEIGHT, better, host_costs, legal_end, means, measure
 from balancer.planner.state import RuleChange, State
@@ -86,7 +89,7 @@ def _evacuate_units(state: State, work: Work) -> None:
     """Take units off draining hosts as a whole: member by member they would be torn apart."""
     problem = state.problem
     goal = problem.policy.goal
-    for members, domains in bound_together(problem):
+    for members, domains in bound_together(problem.groups):
         stuck = problem.from_drain[members] & problem.draining[state.place[members]]
         if not stuck.any():
             continue
@@ -106,13 +109,13 @@ def _evacuate_units(state: State, work: Work) -> None:
                 state.move(vm, int(best_place[vm]))
 
 
-def bound_together(problem: Problem) -> list[tuple[Ints, Ints]]:
+def bound_together(groups: Iterable[Group]) -> list[tuple[Ints, Ints]]:
     """Return the sets of VMs that hard units hold together, each with a domain of each host.
 
     Units that share a VM are one set; it gathers in the domains of the first of them.
     """
     sets: list[tuple[set[int], Ints]] = []
-    for group in problem.groups:
+    for group in groups:
         if group.limit is not None or not group.hard:
             continue
         members, domains = set(group.members.tolist()), group.domain

@@ -2,16 +2,21 @@
 
 A move changes two hosts only, so of the N x H matrix of gains two columns and the rows whose
 best target they were are computed anew: a step costs about as much as looking at each VM twice.
+Several hosts are computed in one go, and a trial that fails is taken back by putting back what
+was kept: at these sizes the number of calls counts, not that of the numbers.
 Means are held for one pass; who calls measures the outcome and repeats where means moved.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
-from balancer.planner.problem import Floats, Ints, Problem
+from balancer.planner.problem import CPU, MEMORY, Bools, Floats, Ints, Problem
 from balancer.planner.score import OVERLOAD_WEIGHT, ROUNDING, means, phi
-from balancer.planner.state import State
+from balancer.planner.state import Kept, State
 from balancer.planner.work import Work
 
 # In the tier of overload J only breaks ties: it stays far below this weight times the least
@@ -19,6 +24,21 @@ from balancer.planner.work import Work
 RELIEF_WEIGHT = 1e7
 RELIEF_GAIN = 2.0  # an overload of 2e-7, which is the tolerance of the tier
 BALANCE_GAIN = 1e-9
+# Units of making an engine, for each row and host; of a step, and for each row.
+PAIR_UNITS, STEP_UNITS, ROW_UNITS = 0.1, 100.0, 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a `Descent` was at some moment, to go back to."""
+
+    state: Kept
+    into: Floats
+    out: Floats
+    blocked: Bools
+    place: Ints
+    best_host: Ints
+    best: Floats
 
 
 class Descent:
@@ -30,6 +50,7 @@ class Descent:
         last: The VM moved last and where it was, to take a trial back.
         out: (n,) change of J at the source, and the cost of a first move.
         rows: (n,) the VMs looked at; all that are movable unless some are given.
+        place: (n,) host of each of them now.
     """
 
     def __init__(
@@ -51,6 +72,8 @@ class Descent:
         self.mean = means(problem, state.place)
         self.ceiling = state.ceiling() * (1 + ROUNDING)
         self.home = problem.home[self.rows]
+        self.place = state.place[self.rows]
+        self.natives = [np.flatnonzero(self.home == at) for at in range(len(problem.hosts))]
         self.cost = problem.move_cost[self.rows]
         self.size = problem.weight[:, self.rows]
         self.ruled = problem.ruled[self.rows]
@@ -61,8 +84,8 @@ class Descent:
         self.out = np.zeros(len(self.rows))
         for row in np.flatnonzero(self.ruled).tolist():
             self._block(row)
-        for host in range(len(problem.hosts)):
-            self._column(host)
+        for host in range(len(problem.hosts)):  # one by one: what is computed stays in the cache
+            self._columns(np.array([host]))
         self.best_host = self.into.argmin(axis=1)
         self.best = self.into[np.arange(len(self.rows)), self.best_host]
         self.last: tuple[int, int] | None = None
@@ -73,7 +96,7 @@ class Descent:
             return None
         total = self.best + self.out
         if self.state.moves >= self.state.problem.cap:
-            total[self.state.place[self.rows] == self.home] = np.inf
+            total[self.place == self.home] = np.inf
         row = int(total.argmin())
         gain = float(total[row])
         if not gain < -self.least:
@@ -88,14 +111,62 @@ class Descent:
         self.last = (vm, source)
         gain = float(self.into[row, target] + self.out[row])
         self.state.move(vm, target)
+        self.place[row] = target
         self._refresh(vm, source, target)
         return gain
 
     def undo_gains(self) -> Floats:
         """Return for each row the change of J if the VM went home; infinite if it cannot."""
         gains = self.into[np.arange(len(self.rows)), self.home] + self.out
-        gains[self.state.place[self.rows] == self.home] = np.inf
+        gains[self.place == self.home] = np.inf
         return gains
+
+    def send_home(self, vms: Ints) -> list[tuple[int, int]]:
+        """Take back the moves of VMs that no rule counts, as far as homes have room, all at once.
+
+        Returns each VM that went, with where it was.
+        """
+        state, problem = self.state, self.state.problem
+        log: list[tuple[int, int]] = []
+        touched: set[int] = set()
+        for vm in vms.tolist():
+            home, at = int(problem.home[vm]), int(state.place[vm])
+            after = (state.load[:, home] + problem.weight[:, vm]) * problem.scale[:, home]
+            if home == at or (after > state.home_ceilings(home)).any() or not state.vacancies(home):
+                continue
+            state.move(vm, home)
+            self.place[self.row_of[vm]] = home
+            log.append((vm, at))
+            touched.update((home, at))
+        if log:
+            rows = np.array([self.row_of[vm] for vm, _ in log], dtype=np.int64)
+            self._update(np.array(sorted(touched), dtype=np.int64), rows)
+        return log
+
+    def value(self) -> float:
+        """Return J of the present state, with the mean held."""
+        state, problem = self.state, self.state.problem
+        moved = state.place != problem.home
+        hosts = np.arange(len(problem.hosts))
+        return float(self.cost_of(state.used(), hosts).sum() + problem.move_cost[moved].sum())
+
+    def snapshot(self) -> Snapshot:
+        """Return what is needed to come back to this moment."""
+        return Snapshot(
+            self.state.kept(),
+            self.into.copy(),
+            self.out.copy(),
+            self.blocked.copy(),
+            self.place.copy(),
+            self.best_host.copy(),
+            self.best.copy(),
+        )
+
+    def restore(self, kept: Snapshot) -> None:
+        """Go back to a moment; its snapshot stays good."""
+        self.state.restore(kept.state)
+        for name in ("into", "out", "blocked", "place", "best_host", "best"):
+            getattr(self, name)[...] = getattr(kept, name)
 
     def _refresh(self, vm: int, source: int, target: int) -> None:
         problem = self.state.problem
@@ -107,20 +178,29 @@ class Descent:
         touched = sorted(self.row_of[mate] for mate in mates if mate in self.row_of)
         for row in touched:
             self._block(row)
-        self._column(source)
-        self._column(target)
-        for row in touched:
+        hosts = np.array(sorted((source, target)), dtype=np.int64)
+        self._update(hosts, np.array([*touched, self.row_of[vm]], dtype=np.int64), touched)
+
+    def _update(self, hosts: Ints, stale_rows: Ints, anew: Sequence[int] = ()) -> None:
+        """Compute `hosts` anew, whole rows `anew`, and the best target of all that this changes."""
+        self._columns(hosts)
+        for row in anew:
             self._row(row)
-        stale = (self.best_host == source) | (self.best_host == target)
-        stale[touched] = True
-        stale[self.row_of[vm]] = True
+        changed = np.zeros(len(self.state.problem.hosts), dtype=bool)
+        changed[hosts] = True
+        stale = changed[self.best_host]
+        stale[stale_rows] = True
         rows = np.flatnonzero(stale)
-        self.best_host[rows] = self.into[rows].argmin(axis=1)
-        self.best[rows] = self.into[rows, self.best_host[rows]]
-        for host in sorted((source, target)):
-            closer = np.flatnonzero(self.into[:, host] < self.best)
-            self.best_host[closer] = host
-            self.best[closer] = self.into[closer, host]
+        into = self.into[rows]
+        best = into.argmin(axis=1)
+        self.best_host[rows] = best
+        self.best[rows] = into[np.arange(len(rows)), best]
+        for host in hosts.tolist():
+            column = self.into[:, host]
+            closer = np.flatnonzero(column < self.best)
+            if len(closer):
+                self.best_host[closer] = host
+                self.best[closer] = column[closer]
 
     def _block(self, row: int) -> None:
         """Recompute where a VM under rules may go without harm to the tiers above this one."""
@@ -135,40 +215,49 @@ class Descent:
             bad[self.home[row]] = True
         self.blocked[row] = bad
 
-    def cost_of(self, used: Floats, host: int) -> Floats:
-        """Return what `host` would contribute to J at utilisations `used` (2, ...)."""
+    def cost_of(self, used: Floats, hosts: Ints) -> Floats:
+        """Return what `hosts` (k,) contribute to J at utilisations `used` (2, k, ...)."""
         problem = self.state.problem
-        cost = np.zeros(used.shape[1:])
-        for resource in (0, 1):
-            row = used[resource]
-            if problem.play[host]:
-                threshold = float(problem.threshold[resource, 0])
-                if row.size and row.max() > threshold:
-                    cost += self.weight * np.maximum(0.0, row - threshold)
-            if problem.up[host]:
-                cost += phi(row - self.mean[resource, 0])
+        flat = (2, *(1,) * (used.ndim - 1))
+        each = (-1, *(1,) * (used.ndim - 2))
+        each_resource = phi(used - self.mean.reshape(flat))
+        cost: Floats = each_resource[CPU] + each_resource[MEMORY]
+        if not problem.up.all():
+            cost *= problem.up[hosts].reshape(each)
+        over = used - problem.threshold.reshape(flat)
+        if over.max(initial=0.0) > 0.0:
+            np.maximum(over, 0.0, out=over)
+            cost += (over[CPU] + over[MEMORY]) * (self.weight * problem.play[hosts]).reshape(each)
         return cost
 
-    def _column(self, host: int) -> None:
-        """Recompute the gains of moving to and from `host`."""
+    def _columns(self, hosts: Ints) -> None:
+        """Recompute the gains of moving to and from each of `hosts` (sorted)."""
         state, problem = self.state, self.state.problem
-        scale, load = problem.scale[:, [host]], state.load[:, [host]]
-        base = self.cost_of(load * scale, host)[0]
-        after = (load + self.size) * scale
-        change = self.cost_of(after, host) - base
-        fits = np.asarray((after <= self.ceiling[:, [host]]).all(axis=0))
-        native = self.home == host
-        top = state.home_ceiling(host)[:, None]
-        fits[native] = (after[:, native] <= top).all(axis=0)
-        here = state.place[self.rows] == host
-        if not state.vacancies(host):
-            fits[:] = False
-        change[native] -= self.cost[native]
-        change[~fits | self.blocked[:, host] | here] = np.inf
-        self.into[:, host] = change
-        rows = np.flatnonzero(here)
-        left = self.cost_of((load - self.size[:, rows]) * scale, host) - base
-        self.out[rows] = left + np.where(native[rows], self.cost[rows], 0.0)
+        scale, load = problem.scale[:, hosts], state.load[:, hosts]
+        base = self.cost_of(load * scale, hosts)
+        after = (load[:, :, None] + self.size[:, None, :]) * scale[:, :, None]
+        change = self.cost_of(after, hosts) - base[:, None]
+        full = after > self.ceiling[:, hosts, None]
+        bad = full[CPU] | full[MEMORY]
+        native = [self.natives[host] for host in hosts.tolist()]
+        at = np.repeat(np.arange(len(hosts)), [len(rows) for rows in native])
+        rows = np.concatenate(native)
+        top = state.home_ceilings(hosts)[:, at]
+        bad[at, rows] = (after[:, at, rows] > top).any(axis=0)
+        change[at, rows] -= self.cost[rows]
+        if problem.crowds:
+            bad[[not state.vacancies(host) for host in hosts.tolist()]] = True
+        bad |= self.blocked[:, hosts].T
+        position = np.full(len(problem.hosts), -1, dtype=np.int64)
+        position[hosts] = np.arange(len(hosts))
+        at = position[self.place]
+        here = np.flatnonzero(at >= 0)
+        at = at[here]
+        bad[at, here] = True
+        change[bad] = np.inf
+        self.into[:, hosts] = change.T
+        left = self.cost_of((load[:, at] - self.size[:, here]) * scale[:, at], hosts[at])
+        self.out[here] = left - base[at] + self.cost[here] * (self.home[here] == hosts[at])
 
     def _row(self, row: int) -> None:
         """Recompute the gains of one VM to all hosts, once its rules let it go elsewhere."""
@@ -177,9 +266,9 @@ class Descent:
         used = state.used()
         top = self.ceiling.copy()
         home = int(self.home[row])
-        top[:, home] = state.home_ceiling(home)
+        top[:, home] = state.home_ceilings(home)
         bad = self.blocked[row] | (after > top).any(axis=0)
-        bad[state.place[self.rows[row]]] = True
+        bad[self.place[row]] = True
         if problem.crowds:
             bad |= [not state.vacancies(host) for host in range(len(problem.hosts))]
         over = (np.maximum(0.0, after - problem.threshold)
@@ -203,8 +292,9 @@ def descend(state: State, work: Work, *, relief: bool = False, last_resort: bool
     problem: Problem = state.problem
     for _ in range(1 if problem.mean_is_constant else 4):
         engine = Descent(state, relief=relief, last_resort=last_resort)
+        work.charge(PAIR_UNITS * engine.into.size)
         stepped = False
-        while work.spend(50 + 0.1 * len(engine.rows)) and engine.step() is not None:
+        while work.spend(STEP_UNITS + ROW_UNITS * len(engine.rows)) and engine.step() is not None:
             stepped = moved = True
         if not stepped:
             break

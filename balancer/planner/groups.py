@@ -94,6 +94,14 @@ class Group:
         counts = np.bincount(domains[known], self.size[known], minlength=len(self.before))
         return counts.astype(np.int64)
 
+    @property
+    def is_whole_on_one_host(self) -> bool:
+        """Tell whether it is a unit over single hosts, each its own domain, and all on one."""
+        alone = bool((self.domain >= 0).all()) and len(set(self.domain.tolist())) == len(
+            self.domain
+        )
+        return self.limit is None and alone and int((self.before > 0).sum()) == 1
+
     def count(self, vm: int) -> int:
         """Return what `vm` counts, one of its members."""
         return int(self.size[np.searchsorted(self.members, vm)])

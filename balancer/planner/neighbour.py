@@ -11,7 +11,8 @@ import numpy as np
 
 from balancer.planner.formulate import all_columns, formulate
 from balancer.planner.ilp import Solver
-from balancer.planner.problem import Bools, Ints, Problem
+from balancer.planner.problem import Bools, Floats, Ints, Problem
+from balancer.planner.relax import Relaxed
 from balancer.planner.score import OVERLOAD_WEIGHT, host_costs, means, measure
 from balancer.planner.state import State
 from balancer.planner.tiers import TierSolution, solve_tiers
@@ -21,10 +22,11 @@ from balancer.policy.policy import Goal
 EXACT_COLUMNS = 700  # 4 x 60 has 180, 6 x 100 has 500: proven in a second or few
 EXACT_NODES = 4000
 WHOLE_COLUMNS = 7000  # 16 x 400 has 5,900
-WHOLE_UNITS = 4e6  # its root relaxation with cuts and dives
-NODE_UNITS = 5e5  # of one of its nodes
+WHOLE_UNITS = 2e6  # its root relaxation with cuts
+NODE_UNITS = 2.5e4  # of one of its nodes
 NEIGHBOUR_COLUMNS = 240  # beyond, three hosts instead of four, then VMs are left out
-NEIGHBOUR_NODES = 60
+PRICED_COLUMNS, PRICED_HOSTS = 400, 4  # where prices tell which columns are worth a place
+NEIGHBOUR_NODES = 8
 STALE_MAX = 24  # neighbourhoods in a row without a gain before the search is over
 
 
@@ -39,37 +41,65 @@ def exact(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolu
     return solve_tiers(formulate(problem, vm, host, place), place, work, EXACT_NODES, solver)
 
 
-def whole(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolution | None:
+def has_room_for_whole(problem: Problem, work: Work) -> bool:
+    """Tell whether a medium task can be solved as a whole within the work, root and some nodes."""
+    left = work.seconds_left()
+    if work.units < 2 * WHOLE_UNITS or (left is not None and left * 1e6 < 2 * WHOLE_UNITS):
+        return False
+    return 0 < len(all_columns(problem)[0]) <= WHOLE_COLUMNS
+
+
+def whole(
+    problem: Problem, place: Ints, relaxed: Relaxed | None, work: Work, solver: Solver
+) -> TierSolution | None:
     """Solve a medium task as far as the work goes: a better plan and a bound with cuts.
 
     The relaxation is weak where VMs are few and large; the solver's cuts (covers of the rows
-    that say a host's load) and its branching are what closes part of the gap. None where the
-    model is too large, or the work too little for its root.
+    that say a host's load) and its branching are what closes part of the gap. Columns whose price
+    is more than what is left to gain are in no better plan, and are left out.
     """
     vm, host = all_columns(problem)
-    if not 0 < len(vm) <= WHOLE_COLUMNS or work.units < WHOLE_UNITS:
-        return None
-    left = work.seconds_left()
-    if left is not None and left * 1e6 < WHOLE_UNITS:
-        return None
-    nodes = 1 + int((work.units - WHOLE_UNITS) / NODE_UNITS)
+    if relaxed is not None:
+        left = measure(problem, place).balance - relaxed.prices.bound
+        keep = (relaxed.reduced_cost[vm, host] <= left) | (place[vm] == host)
+        vm, host = vm[keep], host[keep]
+    nodes = 1 + int(max(0.0, work.units - WHOLE_UNITS) / NODE_UNITS)
     return solve_tiers(formulate(problem, vm, host, place), place, work, nodes, solver)
 
 
-def neighbours(problem: Problem, place: Ints, work: Work, seed: int, solver: Solver) -> Ints:
-    """Improve `place` neighbourhood by neighbourhood until the work is done or nothing is won."""
-    rng = np.random.default_rng(seed)
+def neighbours(
+    problem: Problem,
+    place: Ints,
+    work: Work,
+    seed: int,
+    solver: Solver,
+    reduced_cost: Floats | None = None,
+) -> Ints:
+    """Improve `place` neighbourhood by neighbourhood until the work is done or nothing is won.
+
+    Args:
+        problem: The task.
+        place: A legal end.
+        work: The budget.
+        seed: Of the choice of hosts.
+        solver: Which solver.
+        reduced_cost: (N, H) of a relaxation: which columns are worth a place in a model.
+    """
+    rng, size = np.random.default_rng(seed), _size(problem)
     stale = 0
     goal = problem.policy.goal
     key = measure(problem, place).key(goal)
     tried: set[tuple[int, ...]] = set()
     while stale < STALE_MAX and work.spend(1000):
-        hosts = _pick(problem, place, rng)
+        hosts = _pick(problem, place, rng, PRICED_HOSTS if reduced_cost is not None else size)
         name = tuple(np.flatnonzero(hosts).tolist())
         if name in tried:
             stale += 1
             continue
-        vm, host = _columns(problem, place, hosts, rng)
+        if reduced_cost is None:
+            vm, host = _columns(problem, place, hosts, rng)
+        else:
+            vm, host = _priced(problem, place, hosts, reduced_cost)
         if not len(vm):
             stale += 1
             continue
@@ -85,7 +115,22 @@ def neighbours(problem: Problem, place: Ints, work: Work, seed: int, solver: Sol
     return place
 
 
-def _pick(problem: Problem, place: Ints, rng: np.random.Generator) -> Bools:
+def _priced(problem: Problem, place: Ints, hosts: Bools, reduced_cost: Floats) -> tuple[Ints, Ints]:
+    """Return the moves made from and to `hosts`, and the columns there with the best prices."""
+    moved = place != problem.home
+    made = np.flatnonzero(moved & (hosts[place] | hosts[problem.home]))
+    able = np.flatnonzero(hosts[problem.home] | (moved & hosts[place]))
+    price = np.where(hosts, reduced_cost[able], np.inf)
+    price[np.isin(able, made), place[able][np.isin(able, made)]] = np.inf  # taken already
+    most = min(max(0, PRICED_COLUMNS - len(made)), int(np.isfinite(price).sum()))
+    best = np.argsort(price, axis=None, kind="stable")[:most]
+    row, host = np.divmod(best, price.shape[1])
+    vm, host = np.append(made, able[row]), np.append(place[made], host)
+    order = np.lexsort([host, vm])
+    return vm[order], host[order]
+
+
+def _pick(problem: Problem, place: Ints, rng: np.random.Generator, size: int) -> Bools:
     """Choose hosts: one that is costly (or stands in a tier's way), and others by chance."""
     state = State(problem, place)
     cost = host_costs(problem, state.used(), means(problem, place), OVERLOAD_WEIGHT).sum(axis=0)
@@ -100,7 +145,6 @@ def _pick(problem: Problem, place: Ints, rng: np.random.Generator) -> Bools:
     chosen = np.zeros(len(cost), dtype=bool)
     able = problem.play & (problem.up | (cost > 0))
     weight = np.where(able, cost + 1e-9 + 0.2 * cost[able].mean() if able.any() else 0.0, 0.0)
-    size = _size(problem)
     for _ in range(min(size, int(able.sum()))):
         left = np.where(chosen, 0.0, weight)
         if left.sum() <= 0:

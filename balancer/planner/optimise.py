@@ -9,12 +9,16 @@ is done.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 
 from balancer.planner.bound import ASSIGNMENT_COLUMNS, Bound, assignment_bound, decoupled_bound
+from balancer.planner.dive import dive
 from balancer.planner.formulate import all_columns, formulate
 from balancer.planner.ilp import Solver, highs_is_there
-from balancer.planner.neighbour import exact, is_small, neighbours, whole
+from balancer.planner.lagrange import lagrangian_bound
+from balancer.planner.neighbour import exact, has_room_for_whole, is_small, neighbours, whole
 from balancer.planner.problem import Ints, Problem
 from balancer.planner.relax import ROUND_UP, Relaxed, focus, relax, rounded
 from balancer.planner.restrain import restrain
@@ -24,10 +28,14 @@ from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
 ROUNDS_MAX = 6
-# Shares of the work that is left: of the first round where a second has to follow, and of the
-# relaxation; of each turn, that of ruining and recreating. The ILPs get as much as one turn.
-FIRST_ROUND, RELAXATION, SHAKING = 0.75, 0.6, 0.5
-TURNS = 3
+# Shares of the work: of proving a bound; then of the first round where a second has to follow; of
+# the relaxation; and of the search where what is left goes into the model as a whole.
+PROVING, FIRST_ROUND, RELAXATION, SEARCH_BEFORE_WHOLE = 0.08, 0.8, 0.6, 0.2
+SLICES = 8  # that the search is given out in
+SMALL_SLICE = 0.3  # of one, to means that need no time to cool down
+IDLE_MAX = 12  # slices in a row without a gain before it is over
+TURN_UNITS, TINY_GAIN = 200.0, 1e-12  # a turn costs and gains at least
+GAP_WORTH_PROVING = 0.005  # of J, left by the relaxation
 
 
 @dataclass(frozen=True)
@@ -39,10 +47,20 @@ class Found:
     proven: bool = False
     balance: tuple[Bound, ...] = ()
     kept: Measure | None = None  # the tiers that a plan has to keep for `balance` to hold
+    relaxed: Relaxed | None = None
 
 
 def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     """Return a placement from which planning again finds nothing, as far as the cap allows."""
+    units = work.units
+    search = work.part((1 - PROVING) * units)
+    found = _settled(problem, search, seed, solver)
+    work.note(search)
+    return _bounded(problem, found, work.part(PROVING * units))
+
+
+def _settled(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
+    """Search, and go on from the end as a second plan would."""
     goal = problem.policy.goal
     first = work.part(FIRST_ROUND * work.units)
     found = once(problem, first, seed, solver)
@@ -54,8 +72,7 @@ def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
             break
         if moves >= problem.cap:
             # There is no second plan to fear: the rest of the work goes into this one.
-            after = once(problem, work, seed + 1, solver, start=place).place
-            found = replace(found, place=after)
+            found = _continued(problem, found, work, seed + 1, solver)
             break
         again = restrain(problem.at(place), problem.calm.past)
         after = once(again, work, seed, solver).place
@@ -64,6 +81,19 @@ def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
             break
         found = replace(found, place=after, proven=False)
     return found
+
+
+def _bounded(problem: Problem, found: Found, work: Work) -> Found:
+    """Add the bound that knows VMs are whole, where the relaxation leaves room for one."""
+    relaxed = found.relaxed
+    if found.proven or relaxed is None or not problem.mean_is_constant or work.cut_short():
+        return found
+    value = measure(problem, found.place).balance
+    proven_better = len(found.balance) > 1  # by branch and bound over the whole task
+    if proven_better or value - relaxed.bound <= GAP_WORTH_PROVING * value:
+        return found
+    bound = Bound(lagrangian_bound(problem, relaxed, value, work), "Lagrangian")
+    return replace(found, balance=(*found.balance, bound))
 
 
 def once(
@@ -83,38 +113,63 @@ def once(
         return Found(neighbours(problem, trim(problem, place, work), work, seed, solver))
     kept = measure(problem, place)
     place, relaxed = _best_start(problem, place, kept, work, solver)
-    bounds: tuple[Bound, ...] = ()
-    rows = None
-    if relaxed is not None:
-        bounds, rows = (Bound(relaxed.bound, "assignment LP"),), focus(problem, place, relaxed)
-    place = _searched(problem, place, relaxed, rows, work, seed)
-    solved = whole(problem, place, work, solver)
+    bounds = () if relaxed is None else (Bound(relaxed.bound, "assignment LP"),)
+    found = Found(place, balance=bounds, kept=kept, relaxed=relaxed)
+    return _continued(problem, found, work, seed, solver)
+
+
+def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: Solver) -> Found:
+    """Search on from what was found, by all means there are."""
+    bounds = found.balance
+    if not has_room_for_whole(problem, work):
+        return replace(found, place=_searched(problem, found, work, seed, solver))
+    part = work.part(SEARCH_BEFORE_WHOLE * work.units)
+    place = _searched(problem, found, part, seed, solver)
+    work.note(part)
+    solved = whole(problem, place, found.relaxed, work, solver)
     if solved is not None:
         place, bounds = solved.place, (*bounds, Bound(solved.bounds[-1], "branch and bound"))
-    place = trim(problem, neighbours(problem, place, work, seed, solver), work)
-    return Found(place, balance=bounds, kept=kept)
+    return replace(found, place=trim(problem, place, work), balance=bounds)
 
 
-def _searched(
-    problem: Problem,
-    place: Ints,
-    relaxed: Relaxed | None,
-    rows: Ints | None,
-    work: Work,
-    seed: int,
-) -> Ints:
-    """Take turns at ruining and recreating and at chains; leave a share for the ILPs."""
-    bound = 0.0 if relaxed is None else relaxed.bound
-    for turn in range(TURNS):
-        units = work.units / (TURNS - turn + 1)
-        if problem.mean_is_constant:
-            part = work.part(SHAKING * units)
-            place = shake(problem, place, bound, part, seed + turn, rows)
-            work.note(part)
-        part = work.part((1 - SHAKING) * units)
-        place = polish(problem, place, part, rows)
+def _searched(problem: Problem, found: Found, work: Work, seed: int, solver: Solver) -> Ints:
+    """Give out the work in slices, each to the means that lately gained most with one.
+
+    The means are ruining and recreating, neighbourhood ILPs, and chains of moves.
+    """
+    relaxed, place, goal = found.relaxed, found.place, problem.policy.goal
+    bound, prices = (0.0, None) if relaxed is None else (relaxed.bound, relaxed.reduced_cost)
+
+    def rows(place: Ints) -> Ints | None:
+        return None if relaxed is None else focus(problem, place, relaxed)
+
+    means: list[tuple[float, Callable[[Ints, Work, int], Ints]]] = [
+        (SMALL_SLICE, lambda at, part, by: neighbours(problem, at, part, by, solver, prices)),
+        (SMALL_SLICE, lambda at, part, _: polish(problem, at, part, rows(at))),
+    ]
+    if problem.mean_is_constant:
+        means.insert(0, (1.0, lambda at, part, by: shake(problem, at, bound, part, by, rows(at))))
+    gained = [float("inf")] * len(means)
+    units, chosen, idle = work.units / SLICES, -1, 0
+    for turn in count(seed):
+        if idle >= IDLE_MAX or not work.spend(TURN_UNITS):
+            break
+        lazy = not any(gained)
+        chosen = (chosen + 1) % len(means) if lazy else gained.index(max(gained))
+        share, search = means[chosen]
+        part = work.part(share * units)
+        begun = part.units
+        tried = search(place, part, turn)
         work.note(part)
-    return place
+        before, after = measure(problem, place), measure(problem, tried)
+        spent = max(TURN_UNITS, begun - part.units)
+        gained[chosen] = 0.0
+        if better(after.key(goal), before.key(goal)):
+            place, idle = tried, 0
+            gained[chosen] = max(TINY_GAIN, before.balance - after.balance) / spent
+        else:
+            idle += 1
+    return trim(problem, place, work)
 
 
 def _best_start(
@@ -129,11 +184,15 @@ def _best_start(
     work.note(part)
     if relaxed is None:
         return place, None
-    best = measure(problem, place).key(goal)
-    for round_up in ROUND_UP:
+    best, start = measure(problem, place).key(goal), place
+    for round_up in (*ROUND_UP, None):
         if not work.spend(0):
             break
-        tried = construct(problem, work, rounded(problem, place, relaxed, round_up, work))
+        if round_up is None:
+            begun = dive(problem, start, relaxed, work)
+        else:
+            begun = rounded(problem, start, relaxed, round_up, work)
+        tried = construct(problem, work, begun)
         key = measure(problem, tried).key(goal)
         if better(key, best):
             place, best = tried, key

@@ -188,9 +188,9 @@ class Problem:
 
     @cached_property
     def mean_is_constant(self) -> bool:
-        """Tell whether moving between up hosts leaves both mean utilisations alone."""
+        """Tell whether no move changes a mean utilisation: it leads from up host to up host."""
         speeds = {host.cpu_speed for host in self.hosts if in_play(host)}
-        return len(speeds) <= 1 and not self.from_drain.any()
+        return len(speeds) <= 1 and bool(self.up[self.home[self.movable]].all())
 
     @property
     def cap(self) -> int:

@@ -63,11 +63,10 @@ def shake(
     problem: Problem, place: Ints, bound: float, work: Work, seed: int, rows: Ints | None = None
 ) -> Ints:
     """Return `place` or what ruining and recreating parts of it found; for constant means."""
-    value = measure(problem, place).balance
 
     def stage(state: State, budget: Work) -> None:
         engine = Descent(state, rows=rows)
-        best = ruin_and_recreate(engine, bound, value, budget, seed)
+        best = ruin_and_recreate(engine, bound, budget, seed)
         for vm in np.flatnonzero(state.place != best).tolist():
             state.move(vm, int(best[vm]))
 

@@ -24,6 +24,18 @@ class RuleChange:
     legal: Bools
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a `State` was at some moment, to go back to."""
+
+    place: Ints
+    load: Floats
+    tally: Ints
+    received: Ints
+    excused: Ints
+    moves: int
+
+
 class State:
     """A mutable placement over a `Problem`.
 
@@ -43,7 +55,10 @@ class State:
         self.load = problem.fixed + np.stack(
             [np.bincount(self.place, row, minlength=hosts) for row in problem.weight]
         )
-        self.counts = [group.counts(self.place) for group in problem.groups]
+        counts = [group.counts(self.place) for group in problem.groups]
+        self._tally = np.concatenate([*counts, np.zeros(0, dtype=np.int64)])
+        ends = np.cumsum([len(one) for one in counts])
+        self.counts = np.split(self._tally, ends)[: len(counts)]  # views: one copy keeps them all
         moved = self.place != problem.home
         self.moves = int(moved.sum())
         self.received = np.bincount(self.place[moved], minlength=hosts)
@@ -66,6 +81,24 @@ class State:
             if domain[target] >= 0:
                 self.counts[index][domain[target]] += size
         self.place[vm] = target
+
+    def kept(self) -> Kept:
+        """Return what is needed to come back to this moment."""
+        return Kept(
+            self.place.copy(),
+            self.load.copy(),
+            self._tally.copy(),
+            self.received.copy(),
+            self.excused.copy(),
+            self.moves,
+        )
+
+    def restore(self, kept: Kept) -> None:
+        """Go back to a moment."""
+        self.place[...], self.load[...] = kept.place, kept.load
+        self._tally[...] = kept.tally
+        self.received[...], self.excused[...] = kept.received, kept.excused
+        self.moves = kept.moves
 
     def used(self) -> Floats:
         """Return the (2, H) utilisations."""
@@ -134,12 +167,12 @@ class State:
             top = np.full_like(top, np.inf)
             top[MEMORY] = 1.0 + ROUNDING
         home = int(problem.home[vm])
-        top[:, home] = self.home_ceiling(home)
+        top[:, home] = self.home_ceilings(home)
         return np.asarray((after <= top).all(axis=0))
 
-    def home_ceiling(self, host: int) -> Floats:
-        """Return the (2,) utilisation up to which VMs may come back to `host`."""
-        top = self.problem.limit[:, host] * (1 + ROUNDING) + 1e-12
-        if self.received[host]:
-            top[MEMORY] = min(top[MEMORY], 1.0 + ROUNDING)
+    def home_ceilings(self, hosts: int | Ints) -> Floats:
+        """Return the (2,) utilisation up to which VMs may come back to a host; (2, k) of k."""
+        top: Floats = self.problem.limit[:, hosts] * (1 + ROUNDING) + 1e-12
+        full = np.where(self.received[hosts] > 0, 1.0 + ROUNDING, np.inf)
+        top[MEMORY] = np.minimum(top[MEMORY], full)
         return top

@@ -19,9 +19,8 @@ from balancer.planner.work import Work
 PROVEN_RELATIVE = 1e-6  # the gap within which a plan is called optimal
 # Units of work (about microseconds) of a simplex iteration, for each column and at least, of
 # handing over one column, and of a model.
-ITERATION_UNITS, ITERATION_UNITS_MIN = 0.12, 150.0
-COLUMN_UNITS, MODEL_UNITS = 100.0, 25_000.0
-SMALL_COLUMNS = 1000
+ITERATION_UNITS, ITERATION_UNITS_MIN = 0.05, 60.0
+COLUMN_UNITS, MODEL_UNITS = 25.0, 12_000.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,6 @@ def solve_tiers(
     goal = problem.policy.goal
     key = measure(problem, place).key(goal)
     bounds: list[float] = []
-    small = len(formulation.vm) <= SMALL_COLUMNS
     each = max(ITERATION_UNITS_MIN, ITERATION_UNITS * len(formulation.vm))
     for at, tier in enumerate(formulation.tiers):
         last = at == len(formulation.tiers) - 1
@@ -57,7 +55,7 @@ def solve_tiers(
                 linear.cost(tier),
                 tier.constant,
                 start,
-                Effort(nodes, work.seconds_left(), work.interrupted, small),
+                Effort(nodes, work.seconds_left(), work.interrupted),
                 solver,
             )
             work.spend(each * solution.iterations)

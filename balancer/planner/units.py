@@ -19,7 +19,7 @@ def move_units(state: State, work: Work) -> None:
     """Move units that are on one host to another while that betters the tiers, steepest first."""
     problem = state.problem
     goal = problem.policy.goal
-    units = [members for members, _ in bound_together(problem)]
+    units = [members for members, _ in bound_together(problem.groups)]
     key = measure(problem, state.place).key(goal)
     while work.spend(UNIT_UNITS * len(units)):
         for members, host in _promising(state, units):

@@ -23,9 +23,8 @@ from balancer.model.cluster import Cluster
 from balancer.model.plan import Plan
 from balancer.model.rule import Rule, SelectBy, Selector
 from balancer.planner.formulate import all_columns, formulate
-from balancer.planner.ilp import quiet_highs
+from balancer.planner.ilp import arrays, quiet_highs
 from balancer.planner.problem import Ints, build
-from balancer.planner.relax import arrays
 from balancer.planner.score import legal_end, measure, tier_names
 from balancer.planner.search import local
 from balancer.planner.state import State

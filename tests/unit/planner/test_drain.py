@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 
 import pytest
 
@@ -13,6 +14,7 @@ from balancer.planner import Evacuation, bring_back, drain
 from balancer.policy.policy import Goal, Limits, Policy, Reserve
 from balancer.policy.rules import Allow, Apart, Pin, Together
 from balancer.policy.windows import Calendar, Span
+from benchmarks.instances import generate
 from tests.notation import cluster
 from tests.unit.planner.oracle import NOW
 
@@ -170,3 +172,19 @@ def test_vms_go_back_where_they_were_as_far_as_they_may() -> None:
     none, _ = bring_back(paused, Policy(), {"a": "h1"}, now=NOW)
     assert none.migrations == ()
     assert "h1 is paused" in none.not_moved[0].reason
+
+
+@pytest.mark.slow
+def test_emptying_the_fullest_of_64_hosts_moves_its_vms_and_no_other() -> None:
+    seen = generate(64, 8000, 1)
+    used = Counter[str]()
+    for vm in seen.vms:
+        used[vm.host] += vm.memory_assigned_bytes
+    fullest = max(used, key=lambda name: used[name])
+    found = drained(seen, Policy(limits=Limits(migrations_per_run=10)), fullest)
+    there = {vm.id for vm in seen.vms if vm.host == fullest}
+    ends = [one for one in found.plan.migrations if not one.stopover]
+    assert {one.vm for one in ends} == there
+    assert len(ends) == len(there)
+    assert fullest not in {one.target for one in found.plan.migrations}
+    assert found.stuck == ()

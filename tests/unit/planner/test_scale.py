@@ -9,11 +9,15 @@ from itertools import count
 import numpy as np
 import pytest
 
+from balancer.judge import judge
 from balancer.model.cluster import Cluster
 from balancer.model.plan import Plan, StoppedBy
 from balancer.planner import plan, plan_fabric
 from balancer.planner.chains import _Chain, _Chains, improve_by_chains
 from balancer.planner.descent import Descent
+from balancer.planner.dive import dive
+from balancer.planner.ilp import Solver
+from balancer.planner.pool import whole_units
 from balancer.planner.problem import Problem, build
 from balancer.planner.relax import focus, relax, rounded
 from balancer.planner.ruin import ruin_and_recreate
@@ -65,15 +69,46 @@ def test_every_chain_gains_what_it_says_and_stays_legal(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_moves_sent_home_at_once_are_priced_right_and_a_trial_taken_back_leaves_no_trace(
+    seed: int,
+) -> None:
+    problem = build(medium(seed), CAPPED)
+    engine = descended(problem)
+    kept, before = engine.snapshot(), engine.value()
+    assert before == pytest.approx(measure(problem, engine.state.place).balance, abs=1e-9)
+    moved = engine.rows[(engine.place != engine.home) & ~engine.ruled]
+    log = engine.send_home(moved)
+    assert {vm for vm, _ in log} <= set(moved.tolist())
+    assert len(log) > 1
+    assert engine.value() == pytest.approx(measure(problem, engine.state.place).balance, abs=1e-9)
+    _assert_up_to_date(engine)
+    assert engine.step() is not None
+    engine.restore(kept)
+    assert engine.value() == before
+    _assert_up_to_date(engine)
+
+
+def _assert_up_to_date(engine: Descent) -> None:
+    fresh = Descent(State(engine.state.problem, engine.state.place))
+    np.testing.assert_allclose(engine.into, fresh.into, atol=1e-9)
+    np.testing.assert_allclose(engine.out, fresh.out, atol=1e-9)
+    np.testing.assert_allclose(engine.best, fresh.best, atol=1e-9)
+    assert engine.state.moves == fresh.state.moves
+    assert (engine.state.received == fresh.state.received).all()
+    both = zip(engine.state.counts, fresh.state.counts, strict=True)
+    assert all((one == other).all() for one, other in both)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_ruin_and_recreate_returns_the_best_it_saw(seed: int) -> None:
     problem = build(medium(seed), CAPPED)
     engine = descended(problem)
     start = measure(problem, engine.state.place).balance
-    best = ruin_and_recreate(engine, 0.0, start, Work(4e5), seed)
+    best = ruin_and_recreate(engine, 0.0, Work(4e5), seed)
     assert legal_end(problem, best)
     assert measure(problem, best).balance <= start + 1e-9
     again = descended(problem)
-    assert (best == ruin_and_recreate(again, 0.0, start, Work(4e5), seed)).all()
+    assert (best == ruin_and_recreate(again, 0.0, Work(4e5), seed)).all()
 
 
 @pytest.mark.parametrize("make", [generate, real])
@@ -89,7 +124,10 @@ def test_no_search_gets_below_the_relaxation(make: object, seed: int) -> None:
     assert relaxed.share.sum() <= problem.cap + 1e-6
     assert (relaxed.reduced_cost[problem.allowed] > -1e-4).mean() > 0.99
     rows = focus(problem, place, relaxed)
-    start = construct(problem, Work(1e9), rounded(problem, place, relaxed, 0.6, Work(1e9)))
+    assert legal_end(problem, dive(problem, place, relaxed, Work(1e9)))
+    begun = rounded(problem, place, relaxed, 0.6, Work(1e9))
+    assert legal_end(problem, begun)
+    start = construct(problem, Work(1e9), begun)
     found = polish(problem, shake(problem, start, relaxed.bound, Work(4e5), 1, rows), Work(4e5))
     assert legal_end(problem, found)
     after = measure(problem, found)
@@ -97,6 +135,21 @@ def test_no_search_gets_below_the_relaxation(make: object, seed: int) -> None:
         assert after.balance >= relaxed.bound
     early = relax(problem, place, kept, Work(2e4))
     assert early is None or early.bound <= relaxed.bound + 1e-6
+
+
+def test_sets_that_move_as_one_do_so_in_the_relaxation_too() -> None:
+    problem = build(real(12, 240, 1), CAPPED)
+    units = whole_units(problem)
+    assert len(units) > 1
+    place = construct(problem, Work(1e9))
+    kept = measure(problem, place)
+    relaxed = relax(problem, place, kept, Work(1e9))
+    apart = relax(dataclasses.replace(problem, groups=()), place, kept, Work(1e9))
+    assert relaxed is not None
+    assert apart is not None
+    for unit in units:
+        assert (relaxed.share[unit] == relaxed.share[unit[0]]).all()
+    assert relaxed.bound > 1.01 * apart.bound, "fractions of sets are no plans"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -154,10 +207,70 @@ def test_a_time_limit_is_kept_within_ten_percent(limit_s: float) -> None:
     assert made.score.after < made.score.before
 
 
-def test_without_highs_a_larger_plan_is_made_too() -> None:
-    made = plan(medium(1), CAPPED, now=NOW, effort=3e5, solver="cbc")
+@pytest.mark.parametrize("solver", ["cbc", "auto"])
+def test_without_highs_a_larger_plan_is_made_too(
+    solver: Solver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if solver == "auto":  # as where HiGHS is not installed
+        monkeypatch.setattr("balancer.planner.ilp.highspy", None)
+    made = plan(medium(1), CAPPED, now=NOW, effort=3e5, solver=solver)
     assert faults(medium(1), CAPPED, made) == []
     assert 0 < made.score.bound <= made.score.after < made.score.before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("hosts", "vms", "cap"), [(16, 400, 20), (64, 1000, 50)])
+def test_without_highs_large_clusters_are_planned_in_time(hosts: int, vms: int, cap: int) -> None:
+    seen = generate(hosts, vms, 1)
+    started = time.monotonic()
+    made = plan(
+        seen,
+        Policy(),
+        now=NOW,
+        max_migrations=cap,
+        elapsed_s=lambda: time.monotonic() - started,
+        time_limit_s=10.0,
+        effort=1e9,
+        solver="cbc",
+    )
+    assert time.monotonic() - started <= 11.0
+    assert judge(seen, Policy(), made, max_migrations=cap) == ()
+    assert made.score.after < 0.05 * made.score.before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after_s", [0.2, 1.0, 3.0])
+def test_the_largest_cluster_is_planned_in_time_and_stops_when_asked(after_s: float) -> None:
+    seen = generate(64, 8000, 1)
+    started = time.process_time()
+
+    def spent() -> float:
+        return time.process_time() - started
+
+    made = plan(
+        seen,
+        Policy(),
+        now=NOW,
+        max_migrations=80,
+        interrupted=lambda: spent() >= after_s,
+        effort=1e9,
+    )
+    assert spent() <= after_s + 1.5
+    assert made.stopped_by is StoppedBy.INTERRUPT
+    assert judge(seen, Policy(), made, max_migrations=80) == ()
+    started = time.process_time()
+    made = plan(
+        seen,
+        Policy(),
+        now=NOW,
+        max_migrations=80,
+        elapsed_s=spent,
+        time_limit_s=2 + after_s,
+        effort=1e9,
+    )
+    assert spent() <= 1.1 * (2 + after_s)
+    assert made.stopped_by is StoppedBy.TIME
+    assert judge(seen, Policy(), made, max_migrations=80) == ()
 
 
 def test_a_fabric_is_its_clusters_whatever_the_number_of_processes() -> None:
