@@ -193,7 +193,15 @@ class Run:
         if lost:
             named = ", ".join(f"{id_} ({states[id_].value})" for id_ in lost)
             return Cause(Why.DEPENDENCY, f"it comes after {named}")
-        return Cause(Why.LATE, "the run took too long") if too_late else None
+        return Cause(Why.LATE, f"the run took too long{self._others_text()}") if too_late else None
+
+    def _others_text(self) -> str:
+        """Name what others migrate: as long as that goes on, it takes slots from ours."""
+        others = [
+            f"{flight.vm} from {flight.source} to {flight.target or 'another host'}"
+            for flight in self._readings.foreign(self.moves)
+        ]
+        return f": somebody else is migrating {', '.join(others[:3])}" if others else ""
 
     def _settle(self) -> None:
         """Write settings whose moves have their turn, restore those whose moves are over."""

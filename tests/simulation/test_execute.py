@@ -152,6 +152,17 @@ def test_moves_of_others_take_slots() -> None:
     assert started["m2"] > started["m1"]  # h3 was busy with the foreign one
 
 
+def test_a_run_that_ends_since_others_take_its_slots_says_so() -> None:
+    bench = Bench(slots=1)
+    small = bench.small
+    bench.fault(Fault(FaultKind.MOVE_HANGS, vm=small.vm("v12")))
+    small.gateway.start(MoveRequest(small.vm("v12"), "h1", "h3", clustered=True), 1)
+    report = bench.run(small.plan([("m1", "v11", "h2")]))
+    assert states(report) == [SKIPPED]
+    assert whys(report) == [Why.LATE]
+    assert f"somebody else is migrating {small.vm('v12')}" in report.migrations[0].reason
+
+
 def test_a_failed_migration_takes_along_what_comes_after_it() -> None:
     bench = Bench()
     small = bench.small

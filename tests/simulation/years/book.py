@@ -63,7 +63,8 @@ class Book:
 
     point: Callable[[], None]
     intended: Callable[[Book, Entry, datetime], None]
-    ended: Callable[[Entry], None]
+    ended: Callable[[Entry, float], None]
+    now_s: Callable[[], float]
     store: Store = field(init=False)
     entries: dict[int, Entry] = field(default_factory=dict)
     debts: dict[int, Debt] = field(default_factory=dict)
@@ -72,6 +73,7 @@ class Book:
     paused: set[str] = field(default_factory=set)  # hosts that drains have announced to pause
     left: set[str] = field(default_factory=set)  # hosts whose setting somebody else had changed
     writes: int = 0
+    began_s: float = 0.0  # the last write
 
     def __post_init__(self) -> None:
         self.store = _opened()
@@ -99,7 +101,9 @@ class Book:
             connection.execute(f"PRAGMA {pragma}")
 
     def around(self, write: Callable[[], T], note: Callable[[T], None]) -> T:
-        self.point()
+        began_s = self.now_s()
+        self.point()  # others may write here
+        self.began_s = began_s
         self.writes += 1
         result = write()
         note(result)
@@ -130,7 +134,7 @@ class _Journal(Journal):
                 entry.fence, entry.asked = lease.fence, False
                 self.book.intended(self.book, entry, change.at)
             elif entry.state.is_final:
-                self.book.ended(entry)
+                self.book.ended(entry, self.book.began_s)
                 del self.book.entries[move]
 
         self.book.around(lambda: super(_Journal, self).move(lease, run, move, change, **more), note)

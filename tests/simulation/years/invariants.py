@@ -111,12 +111,15 @@ class Guard:
         self._check_rules(book, entry, guest)
         self._check_window(entry, at)
 
-    def ended(self, entry: Entry) -> None:
-        """A migration is over as far as we know."""
+    def ended(self, entry: Entry, at_s: float) -> None:
+        """A migration is over as far as was known at `at_s`.
+
+        The process may have stood still since, and the VM have gone on.
+        """
         self.counts[f"moves {entry.state.value}"] += 1
         if entry.state is MigrationState.DONE:
             guest = self._world.guests[entry.vm]
-            stays = self._now_s() - self._placed_s.get(entry.vm, 0.0) > STALE_S
+            stays = at_s - self._placed_s.get(entry.vm, 0.0) > STALE_S
             if stays and guest.host != entry.target:
                 self.fail(f"{guest.name} is said to be on {entry.target}, and is on {guest.host}")
 

@@ -68,6 +68,7 @@ class Simulation:
         self.counts = self.guard.counts
         self.quiet_s = (size.hours - size.quiet_hours) * 3600.0
         self._met: Counter[When] = Counter()
+        self._left_out: list[str] = []  # of the last run, since others took the slots
         self.policy = parse_policy(self.drawn.policy, "policy")
         self.daemons = self._daemons()
         count = self.random.randint(*size.troubles)
@@ -100,7 +101,7 @@ class Simulation:
         ]
 
     def _book(self, number: int) -> Book:
-        book = Book(self._point, self.guard.intended, self.guard.ended)
+        book = Book(self._point, self.guard.intended, self.guard.ended, lambda: self.days.now_s)
         # What a store would draw to tell itself from others is given: the same seed, the same day.
         book.store.marks.set(EVERY_CLUSTER, f"store {number:08x}", self.days.clock.now())
         return book
@@ -187,7 +188,7 @@ class Simulation:
         plan = parse_plan(latest.document, "the last plan")
         lines = [f"{one.vm} {one.name}: {one.reason}" for one in plan.not_moved]
         lines += [f"{one.subject}: {one.problem}: {one.reason}" for one in plan.unresolved]
-        return f"{plan.status.value}; " + "; ".join(lines)
+        return f"{plan.status.value}; " + "; ".join([*lines, *self._left_out])
 
     # What is heard of daemons
 
@@ -199,7 +200,10 @@ class Simulation:
             self.guard.broken.append(f"{self.days.now_s:.0f} s: {event.kind.value}: {event.text}")
         match event.kind:
             case EventKind.RUN_STARTED:
+                self._left_out.clear()
                 self._meet(When.RUN)
+            case EventKind.MIGRATION_SKIPPED if "somebody else is migrating" in event.text:
+                self._left_out.append(event.text)
             case EventKind.DRAIN_STARTED:
                 self._meet(When.DRAIN)
             case EventKind.APPROVAL_WANTED:
