@@ -22,7 +22,7 @@ from balancer.formats.plan import plan_to_json
 from balancer.formats.snapshot import snapshot_sha256
 from balancer.gateway.port import Gateway, Observation
 from balancer.hindsight import Hindsight, hindsight
-from balancer.judge import judge
+from balancer.judge import Finding, goal_faults, judge
 from balancer.model.cluster import Cluster
 from balancer.model.outcome import RunReport
 from balancer.model.past import Past
@@ -264,7 +264,9 @@ def plan_and_judge(
     )
     notes = () if behind is None else behind.notes
     warnings = (*notes, *rule_warnings(cluster, policy))
-    return Judged(judged(seen, policy, made, max_migrations, past), warnings)
+    made = judged(seen, policy, made, max_migrations, past)
+    _refuse(tuple(goal_faults(seen, policy, made)))
+    return Judged(made, warnings)
 
 
 def judged(
@@ -275,11 +277,14 @@ def judged(
     past: Past | None = None,
 ) -> Plan:
     """Return the plan unchanged if the judge has nothing against it."""
-    findings = judge(cluster, policy, made, max_migrations=max_migrations, past=past)
+    _refuse(judge(cluster, policy, made, max_migrations=max_migrations, past=past))
+    return made
+
+
+def _refuse(findings: tuple[Finding, ...]) -> None:
     if findings:
         told = "; ".join(f"{one.subject}: {one.message}" for one in findings[:3])
         raise InternalError(
             f"the planner made an illegal plan ({len(findings)} findings): {told}",
             remedy="nothing was done; report it together with the snapshot (balancer observe -o)",
         )
-    return made

@@ -83,7 +83,7 @@ def replay(
     """
     scale = _Scale(recording, policy)
     place = recording.place[0].copy()
-    counts, excess, off, broken = (np.zeros(len(recording.at_s)) for _ in range(4))
+    counts, excess, off, broken, awake = (np.zeros(len(recording.at_s)) for _ in range(5))
     moves: list[PastMove] = []
     due_s = -np.inf
     seasons_kept: dict[int, Seasons] = {}
@@ -99,6 +99,7 @@ def replay(
         used, over = scale.used(at, place)
         counts[at], excess[at] = (over > 0).any(axis=0).sum(), over.sum()
         off[at] = scale.off_mean(at, used)
+        awake[at] = scale.awake(at, place)
         key = place.tobytes() + np.isnan(recording.work[at]).tobytes()
         if key not in known:
             known[key] = broken_rules(recording.cluster(at, place), policy)
@@ -119,6 +120,7 @@ def replay(
         excess_hours=float((excess * hours).sum()),
         violation_hours=float((broken * hours).sum()),
         imbalance_p95=float(np.percentile(off, 95)),
+        awake_hours=float((awake * hours).sum()),
         moves=done,
         overloaded=counts.astype(np.int64),
     )
@@ -180,6 +182,12 @@ class _Scale:
         mean = (used[:, play] * capacity).sum(axis=1, keepdims=True)
         mean /= np.maximum(capacity.sum(axis=1, keepdims=True), 1e-9)
         return float(np.abs(used[:, play] - mean).max(initial=0.0))
+
+    def awake(self, at: int, place: Ints) -> int:
+        """Return how many hosts in play carry a VM that runs."""
+        carries = np.zeros(len(self._speed), dtype=bool)
+        carries[place[~np.isnan(self._recording.work[at])]] = True
+        return int((carries & self._play(at)).sum())
 
     def _play(self, at: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         return np.isin(self._recording.states[at], IN_PLAY)

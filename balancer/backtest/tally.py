@@ -29,6 +29,7 @@ class Tally:
         excess_hours: Hours times the share of a host above its threshold.
         violation_hours: Hours times hard rules broken.
         imbalance_p95: The 95th percentile of how far the furthest host is off the mean, 0..1.
+        awake_hours: Host hours in which a host carried VMs; what is left of them could sleep.
         moves: The migrations, in order.
         overloaded: (T,) hosts above a threshold at each moment.
     """
@@ -44,6 +45,7 @@ class Tally:
     excess_hours: float
     violation_hours: float
     imbalance_p95: float
+    awake_hours: float
     moves: tuple[PastMove, ...] = field(default=(), repr=False)
     overloaded: npt.NDArray[np.int64] = field(
         default_factory=lambda: np.zeros(0, dtype=np.int64), repr=False

@@ -221,6 +221,7 @@ HEADINGS = {
     "thrash": ("undone in a day", "{:.0f}"),
     "overload_hours": ("host hours overloaded", "{:.1f}"),
     "violation_hours": ("rule hours broken", "{:.1f}"),
+    "awake_hours": ("host hours awake", "{:.1f}"),
     "imbalance_p95": ("furthest off the mean, P95", "{:.1%}"),
 }
 

@@ -19,6 +19,7 @@ GIB = 2**30
 BAR_CELLS_MIN, BAR_CELLS_MAX = 5, 20
 BESIDE_BARS = 58  # columns that the rest of the table of hosts takes, with names of 15 letters
 WIDE = 110  # columns from which reasons stand beside their migrations
+REASONS_SHOWN = 8  # of hosts that stay awake
 MINUTE_S = 60
 HOUR_S = 3600
 
@@ -161,6 +162,24 @@ def _show_settings(plan: Plan) -> None:
         )
 
 
+def _show_sleep(plan: Plan) -> None:
+    """Print which hosts may sleep, and what keeps the others awake; alike reasons once."""
+    alike: dict[tuple[bool, str], list[str]] = {}
+    for one in plan.sleep:
+        alike.setdefault((one.may_sleep, one.reason), []).append(one.host)
+    ordered = sorted(alike.items(), key=lambda pair: (not pair[0][0], -len(pair[1])))
+    left = sum(not may_sleep for may_sleep, _ in alike) - REASONS_SHOWN
+    for (may_sleep, reason), hosts in ordered[: len(ordered) - max(0, left)]:
+        words = "[green]may sleep:[/]" if may_sleep else "[bright_black]stays awake:[/]"
+        out.say(f"{words} {escape(', '.join(hosts))}: {escape(reason)}")
+    if left > 0:
+        out.say(f"[bright_black]and {counted(left, 'host')} more, each for a reason of its own[/]")
+    if any(one.may_sleep for one in plan.sleep):
+        out.say(
+            "Nothing is switched off here; `balancer drain` pauses a host and clears it of roles."
+        )
+
+
 def show_plan(plan: Plan, warnings: Sequence[str] = ()) -> None:
     """Print a plan for a person: what, why, how good, and what it leaves."""
     for text in warnings:
@@ -179,6 +198,7 @@ def show_plan(plan: Plan, warnings: Sequence[str] = ()) -> None:
     elif plan.status is not Status.INFEASIBLE:
         out.say("No migrations: none that may be made helps.")
     _show_settings(plan)
+    _show_sleep(plan)
     if plan.status is Status.INFEASIBLE:
         out.say("[red]Infeasible[/]: something that must be done cannot be.")
     for left in plan.unresolved:

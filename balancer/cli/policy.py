@@ -47,6 +47,10 @@ def numbers_of(policy: Policy) -> dict[str, str]:
     said["reserve.cpu"] = format_percent(reserve.cpu_fraction)
     said["reserve.memory"] = format_percent(reserve.memory_fraction)
     said["reserve.memory_at_least"] = format_size(reserve.memory_bytes)
+    packed = policy.consolidation
+    said["consolidate.margin"] = format_percent(packed.margin)
+    said["consolidate.awake_at_least"] = str(packed.awake_at_least)
+    said["consolidate.majority"] = str(packed.majority).lower()
     for name, value in asdict(limits).items():
         said[f"limits.{name.removesuffix('_s')}"] = "" if value is None else _limit(name, value)
     said |= written("history", {} if policy.history is None else asdict(policy.history))
@@ -66,7 +70,7 @@ def _limit(name: str, value: float) -> str:
 
 def _document(policy: Policy) -> dict[str, object]:
     """Return the policy as data: seconds, bytes and fractions, rules as they are written."""
-    parts = ("thresholds", "reserve", "limits", "cooldown", "costs", "transport")
+    parts = ("thresholds", "reserve", "consolidation", "limits", "cooldown", "costs", "transport")
     return {
         "name": policy.name,
         "mode": policy.mode.value,

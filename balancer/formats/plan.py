@@ -18,6 +18,7 @@ from balancer.formats.plan_document import (
     PlanDocument,
     ScorePart,
     SettingPart,
+    SleepPart,
     TierPart,
     UnresolvedPart,
 )
@@ -29,6 +30,7 @@ from balancer.model.plan import (
     Plan,
     Score,
     SettingChange,
+    Sleep,
     Tier,
     Unresolved,
 )
@@ -79,6 +81,7 @@ def parse_plan(document: str | bytes, file: str) -> Plan:
         settings=tuple(SettingChange(**vars(part)) for part in read.settings),
         not_moved=tuple(NotMoved(**vars(part)) for part in read.not_moved),
         unresolved=tuple(Unresolved(**vars(part)) for part in read.unresolved),
+        sleep=tuple(Sleep(**vars(part)) for part in read.sleep),
     )
 
 
@@ -166,6 +169,8 @@ def plan_to_json(plan: Plan) -> str:
         "makespan_s": plan.makespan_s,
         "makespan_bound_s": plan.makespan_bound_s,
     }
+    if plan.sleep:
+        document["sleep"] = [_said(SleepPart, part) for part in plan.sleep]
     return write_json(document)
 
 

@@ -124,6 +124,14 @@ class UnresolvedPart(_Part):
     reason: str = Field(description="Why no plan can mend it.")
 
 
+class SleepPart(_Part):
+    """Whether a host that is up may sleep once the plan is done."""
+
+    host: Name = Field(description="The host.")
+    may_sleep: Truth = Field(description="Whether nothing needs it then.")
+    reason: str = Field(description="Why, or what keeps it awake.")
+
+
 class TierPart(_Part):
     """One goal of the strict order; lower is better."""
 
@@ -170,6 +178,11 @@ class PlanDocument(_Part):
     )
     not_moved: tuple[NotMovedPart, ...] = Field(description="VMs that the goals wanted elsewhere.")
     unresolved: tuple[UnresolvedPart, ...] = Field(description="What stays wrong.")
+    sleep: tuple[SleepPart, ...] = Field(
+        (),
+        description="Under the goal consolidate: every host that is up, and whether it may sleep "
+        "once the plan is done. Left out under other goals. Nothing is switched off by us.",
+    )
     score: ScorePart = Field(description="How good it is.")
     makespan_s: Real = Field(description="Forecast of how long all of it takes.")
     makespan_bound_s: Real = Field(description="No schedule of these moves is shorter.")

@@ -39,6 +39,8 @@ class Code(StrEnum):
     MEMORY_END = "memory-end"
     OVERLOAD = "overload"
     RULE_END = "rule-end"
+    AWAKE = "awake"
+    CROWDED = "crowded"
     # On the way there
     MEMORY_DURING = "memory-during"
     CPU_RESERVE = "cpu-reserve"

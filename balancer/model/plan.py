@@ -89,6 +89,15 @@ class Unresolved:
 
 
 @dataclass(frozen=True, slots=True)
+class Sleep:
+    """Whether a host may sleep once the plan is done, and why or why not."""
+
+    host: str
+    may_sleep: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tier:
     """One goal of the lexicographic order. Lower is better; `bound` is proven or None."""
 
@@ -129,6 +138,7 @@ class Plan:
     settings: tuple[SettingChange, ...] = ()
     not_moved: tuple[NotMoved, ...] = ()
     unresolved: tuple[Unresolved, ...] = ()
+    sleep: tuple[Sleep, ...] = ()  # every host that is up; of the goal of consolidation only
 
     @cached_property
     def migration_by_id(self) -> Mapping[str, Migration]:

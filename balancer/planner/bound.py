@@ -30,7 +30,6 @@ from balancer.planner.score import (
     Measure,
     tier_names,
 )
-from balancer.policy.policy import Goal
 
 ASSIGNMENT_COLUMNS = 8000  # beyond, the decoupled relaxation: a second against a fraction of one
 # What a linear solver may be wrong by: it comes off the bound, which is to hold.
@@ -58,7 +57,7 @@ def assignment_bound(
         for name, expression, value in named:
             # Cost, and what only breaks its ties, are no goals of the administrator's.
             counts = name in ("drain", "rules", "overload", "resort")
-            if counts or (name == "soft" and goal is Goal.BALANCE):
+            if counts or (name == "soft" and goal.mends_soft_rules):
                 formulation.linear.bound(expression, value + TIER_TOLERANCE)
     value, reduced = _relaxed(formulation.linear, tier, solver)
     columns = len(formulation.vm)

@@ -16,6 +16,7 @@ from balancer.model.cluster import Transport
 from balancer.model.plan import SettingChange
 from balancer.model.rule import Turn
 from balancer.planner import transport
+from balancer.planner.empty import only_whole
 from balancer.planner.explain import STUCK, repairs
 from balancer.planner.ilp import Solver
 from balancer.planner.problem import GIB, Ints, Problem
@@ -23,7 +24,7 @@ from balancer.planner.schedule import Schedule, schedule
 from balancer.planner.score import better, legal_end, measure, over_limit, overloaded
 from balancer.planner.timing import Timing
 from balancer.planner.work import Work
-from balancer.policy.policy import Prefer
+from balancer.policy.policy import Goal, Prefer
 
 # Of the moves that stand in each other's way this many are weighed before one is given up.
 WEIGHED = 40
@@ -59,6 +60,8 @@ def carry(
             return Carried(place, found, settings, timing, dropped)
         before = place
         place = legalise(problem, _without(problem, place, victims, count))
+        if goal is Goal.CONSOLIDATE:
+            place = only_whole(problem, place)
         if not asked_for and not better(measure(problem, place).key(goal), nothing):
             place = problem.home.copy()
         for vm in np.flatnonzero(place != before).tolist():
@@ -165,6 +168,8 @@ def _over_budget(problem: Problem, found: Schedule) -> tuple[str, list[int], int
 def _without(problem: Problem, place: Ints, victims: list[int], count: int) -> Ints:
     """Return `place` without those `count` of `victims` whose loss costs the tiers least."""
     goal = problem.policy.goal
+    if goal is Goal.CONSOLIDATE and (host := _dearest(problem, place, victims)) is not None:
+        return np.where(problem.home == host, problem.home, place)
     keys: list[tuple[bool, tuple[float, ...], int]] = []
     favoured = frozenset[int]().union(*problem.turns[Turn.FIRST])
     trial = place.copy()
@@ -177,6 +182,22 @@ def _without(problem: Problem, place: Ints, victims: list[int], count: int) -> I
     for _, _, vm in sorted(keys)[:count]:
         trial[vm] = problem.home[vm]
     return trial
+
+
+def _dearest(problem: Problem, place: Ints, victims: list[int]) -> int | None:
+    """Return the emptied host that moves most among those of `victims`: one is given up whole.
+
+    A few VMs of each would keep all of them awake. None where no victim empties anything.
+    """
+    sleepers = problem.sleepers
+    emptied = sleepers.awake(problem.home) & ~sleepers.awake(place)
+    hosts = np.unique(problem.home[victims])
+    hosts = hosts[emptied[hosts]]
+    if not len(hosts):
+        return None
+    moved = place != problem.home
+    cost = np.bincount(problem.home[moved], problem.move_cost[moved], minlength=len(emptied))
+    return int(hosts[np.argmax(cost[hosts])])
 
 
 def legalise(problem: Problem, place: Ints) -> Ints:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import numpy as np
 
+from balancer.model.cluster import HostState
 from balancer.model.plan import NotMoved, Unresolved
 from balancer.model.rule import AllowedHosts, Hours, Rule, StayPut
 from balancer.planner.construct import suspects
@@ -104,7 +105,8 @@ def _reason(story: Story, vm: int) -> str:
         if overloaded(problem, story.before)[resource, source]:
             return f"relieves {name}: {label} {_change(story, resource, source)}"
     repaired = repairs(problem, story.place, vm, hard=False)
-    if ruled := "repairs " + ", ".join(repaired) if repaired else _follows(story, vm):
+    other = _empties(story, source) or _follows(story, vm)
+    if ruled := "repairs " + ", ".join(repaired) if repaired else other:
         return ruled
     if problem.policy.goal is not Goal.BALANCE or _only_makes_room(story, source):
         return f"makes room on {name} for other migrations of this plan"
@@ -113,6 +115,16 @@ def _reason(story: Story, vm: int) -> str:
         f"{problem.hosts[host].name} {_change(story, resource, host)}" for host in (source, target)
     )
     return f"evens out {RESOURCES[resource]}: {ends}"
+
+
+def _empties(story: Story, source: int) -> str:
+    """Return that the plan empties a host so that it may sleep, if that is what it does."""
+    problem = story.problem
+    if problem.policy.goal is not Goal.CONSOLIDATE or not problem.up[source]:
+        return ""
+    if problem.sleepers.carried(story.place)[source]:
+        return ""
+    return f"empties {problem.hosts[source].name}: it may sleep"
 
 
 def stopover_reason(story: Story, vm: int) -> str:
@@ -340,9 +352,10 @@ def not_moved(
     if problem.policy.goal is not Goal.RULES_ONLY:
         hot = np.asarray(overloaded(problem, state.used()).any(axis=0))
         wanted.update(np.flatnonzero(hot[place] & at_home & problem.is_load).tolist())
-    if problem.policy.goal is Goal.BALANCE:
+    if problem.policy.goal.mends_soft_rules:
         wanted.update(vm for vm in suspects(state, hard=False) if at_home[vm])
-    wanted.update(vm for vm in dropped if at_home[vm])
+    if problem.policy.goal is not Goal.CONSOLIDATE:  # there it is told by host, see `Plan.sleep`
+        wanted.update(vm for vm in dropped if at_home[vm])
     return tuple(
         NotMoved(
             vm=problem.vms[vm].id,
@@ -376,6 +389,7 @@ def unresolved(problem: Problem, place: Ints, curbed: str = "") -> tuple[Unresol
             why = "the goal rules-only does not relieve overload"
         else:
             why = _why_overloaded(state, int(host), int(resource), curbed)
+            why += _who_could(problem, int(host))
         text = f"{RESOURCES[int(resource)]} {beyond(share, limit, ' is above ')}"
         found.append(Unresolved(problem.hosts[int(host)].name, text, why))
     return tuple(found)
@@ -393,6 +407,24 @@ def _why_overloaded(state: State, host: int, resource: int, curbed: str) -> str:
     if problem.from_drain[there].any():
         return "it had to take VMs that leave a draining host"
     return what_keeps(state, int(there[0]), curbed)
+
+
+def _who_could(problem: Problem, host: int) -> str:
+    """Return which host that is out of play could take a VM off an overloaded one; or nothing."""
+    names: list[str] = []
+    for other in np.flatnonzero(~problem.play).tolist():
+        one = problem.hosts[other]
+        if one.state not in (HostState.DOWN, HostState.PAUSED):
+            continue
+        able = problem.movable[problem.home[problem.movable] == host]
+        room = ((problem.weight[:, able] * problem.scale[:, [other]]) <= problem.threshold).all(0)
+        lists = problem.lists_of_vm
+        if any(
+            all(not said.hard or one.name in hosts_of(said) for said in lists.get(vm.id, ()))
+            for vm in (problem.vms[at] for at in able[room].tolist())
+        ):
+            names.append(f"{one.name}, which is {one.state.value}, could take load if it were up")
+    return "".join(f"; {text}" for text in names[:1])
 
 
 def _rules_left(state: State, curbed: str) -> list[Unresolved]:

@@ -43,7 +43,7 @@ def plan_fabric(
         solver: HiGHS, CBC, or whichever is installed.
 
     Raises:
-        InputError: Rules of a cluster contradict each other, or the goal cannot be planned.
+        InputError: Rules of a cluster contradict each other.
     """
     each = partial(
         plan,

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from balancer.planner.awake_model import awake_tiers
 from balancer.planner.groups import Group
 from balancer.planner.linear import INF, Expression, Linear
 from balancer.planner.problem import CPU, MEMORY, Floats, Ints, Problem
 from balancer.planner.score import BREAKS, OVERLOAD_WEIGHT, ROUNDING, SLOPES, phi, tier_names
 from balancer.planner.state import State
+from balancer.policy.policy import Goal
 
 
 @dataclass
@@ -71,6 +73,10 @@ def formulate(problem: Problem, vm: Ints, host: Ints, place: Ints) -> Formulatio
     for group, counts in zip(problem.groups, builder.state.counts, strict=True):
         builder.group(group, counts)
     builder.evenness()
+    if problem.policy.goal is Goal.CONSOLIDATE:
+        builder.tiers["crowding"], builder.tiers["awake"] = awake_tiers(
+            linear, builder.state, vm, host, builder.used
+        )
     tiers = tuple(builder.tiers[name] for name in tier_names(problem.policy.goal))
     return Formulation(problem, linear, vm, host, base, tiers, builder.used)
 

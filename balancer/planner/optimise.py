@@ -15,6 +15,7 @@ from itertools import count
 
 from balancer.planner.bound import ASSIGNMENT_COLUMNS, Bound, assignment_bound, decoupled_bound
 from balancer.planner.dive import dive
+from balancer.planner.emptier import more_asleep
 from balancer.planner.formulate import all_columns, formulate
 from balancer.planner.ilp import Solver, highs_is_there
 from balancer.planner.lagrange import lagrangian_bound
@@ -22,7 +23,14 @@ from balancer.planner.neighbour import exact, has_room_for_whole, is_small, neig
 from balancer.planner.problem import Ints, Problem
 from balancer.planner.relax import ROUND_UP, Relaxed, focus, relax, rounded
 from balancer.planner.restrain import restrain
-from balancer.planner.score import Measure, better, legal_end, measure
+from balancer.planner.score import (
+    BEFORE_SLEEP,
+    Measure,
+    better,
+    legal_end,
+    measure,
+    tier_names,
+)
 from balancer.planner.search import construct, local, polish, shake, trim
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal
@@ -105,10 +113,12 @@ def once(
     if work.cut_short() or not len(problem.movable) or problem.cap < 1:
         return Found(trim(problem, place, work))
     if _is_perfect(problem, place):
-        return Found(place, (0.0,) * len(measure(problem, place).key(goal)), proven=True)
+        return Found(place, _least(problem, place), proven=True)
     if is_small(problem):
         answer = exact(problem, local(problem, work, place), work, solver)
         return Found(answer.place, answer.bounds, answer.proven)
+    if goal is Goal.CONSOLIDATE:
+        return Found(more_asleep(problem, place, work, seed, solver))
     if goal is not Goal.BALANCE:
         return Found(neighbours(problem, trim(problem, place, work), work, seed, solver))
     kept = measure(problem, place)
@@ -204,11 +214,22 @@ def _is_perfect(problem: Problem, place: Ints) -> bool:
     found = measure(problem, place)
     key = found.key(problem.policy.goal)
     upper = key[:-1] if problem.policy.goal is Goal.BALANCE else key[:3]
+    if problem.policy.goal is Goal.CONSOLIDATE:
+        upper = key[:BEFORE_SLEEP]
+        if found.awake > problem.sleepers.bound():
+            return False
     return (
         found.moves == 0
         and all(value == 0.0 for value in upper)
         and (problem.policy.goal is not Goal.BALANCE or found.balance == 0.0)
     )
+
+
+def _least(problem: Problem, place: Ints) -> tuple[float, ...]:
+    """Return the bounds of the tiers at a placement that is perfect: what stays awake, and zero."""
+    names = tier_names(problem.policy.goal)
+    awake = measure(problem, place).awake
+    return tuple(float(awake) if name == "awake" else 0.0 for name in names)
 
 
 def balance_bound(
@@ -225,6 +246,8 @@ def balance_bound(
     """
     if work.cut_short():
         return Bound(0.0, "none")
+    if problem.policy.goal is Goal.CONSOLIDATE:  # J only breaks ties: no need to be exact
+        return decoupled_bound(problem, kept, solver)
     if solver != "cbc" and highs_is_there():
         relaxed = relax(problem, place, kept, work)
         if relaxed is not None:

@@ -12,6 +12,8 @@ from balancer.model.cluster import Cluster
 from balancer.model.past import Past
 from balancer.model.plan import Migration, Plan, Score, Status, StoppedBy, Tier
 from balancer.planner import explain
+from balancer.planner.awake_payback import without_unpaid_hosts
+from balancer.planner.awake_told import sleep_of
 from balancer.planner.carry import Carried, carry
 from balancer.planner.effects import effects
 from balancer.planner.ilp import Solver
@@ -87,7 +89,7 @@ def plan(
         solver: HiGHS, CBC, or whichever is installed.
 
     Raises:
-        InputError: Rules contradict each other, or the goal cannot be planned.
+        InputError: Rules contradict each other.
     """
     problem = content(restrain(build(cluster, policy, max_migrations, now=now), past))
     work = Work(effort, elapsed_s, time_limit_s, interrupted)
@@ -101,8 +103,9 @@ def plan(
 def finish(problem: Problem, place: Ints, work: Work, solver: Solver) -> Carried:
     """Return what of a placement pays and can be carried out, and how."""
     place, unpaid = without_unpaid(problem, place)
+    place, awake = without_unpaid_hosts(problem, place)
     carried = carry(problem, place, work.apart(FINISH_UNITS), solver)
-    return replace(carried, dropped=unpaid | carried.dropped)
+    return replace(carried, dropped=unpaid | awake | carried.dropped)
 
 
 def move(
@@ -165,11 +168,12 @@ def _index_of_host(problem: Problem, name: str) -> int:
 def _best_host(state: State, vm: int) -> int:
     problem = state.problem
     ranked: list[tuple[tuple[float, ...], int]] = []
+    goal = Goal.CONSOLIDATE if problem.policy.goal is Goal.CONSOLIDATE else Goal.BALANCE
     for host in range(len(problem.hosts)):
         if not explain.obstacles(state, vm, host):
             place = problem.home.copy()
             place[vm] = host
-            ranked.append((measure(problem, place).key(Goal.BALANCE), host))
+            ranked.append((measure(problem, place).key(goal), host))
     if not ranked:
         name = problem.vms[vm].name
         raise RefusedError(f"cannot move {name}: {explain.what_keeps(state, vm)}")
@@ -221,6 +225,7 @@ def assemble(
         settings=carried.settings,
         not_moved=() if asked_for else explain.not_moved(problem, place, carried.dropped, curbed),
         unresolved=explain.unresolved(problem, place, curbed),
+        sleep=() if asked_for else sleep_of(problem, place, carried.dropped, curbed),
     )
     return named(made)
 
@@ -328,8 +333,11 @@ def _tiers(
     shown = {"drain": "drain", "rules": "rules", "overload": "overload"}
     if problem.reluctant.any():
         shown["resort"] = "last resort"
-    if goal is Goal.BALANCE:
+    if goal.mends_soft_rules:
         shown["soft"] = "soft rules"
+    if goal is Goal.CONSOLIDATE:
+        shown |= {"crowding": "filled above the ceiling"} if after.crowding else {}
+        shown["awake"] = "hosts awake"
     tiers: list[Tier] = []
     for at, name in enumerate(tier_names(goal)):
         if name not in shown:
@@ -338,6 +346,8 @@ def _tiers(
         bound: float | None = 0.0 if end == 0 else None
         if bound is None and found.bounds is not None:
             bound = min(end, found.bounds[at])
+        if name == "awake":
+            bound = max(bound or 0.0, float(problem.sleepers.bound(after.crowding)))
         tiers.append(Tier(shown[name], start, end, bound))
     if goal is Goal.BALANCE:
         tiers.append(Tier("balance", before.balance, after.balance, balance))

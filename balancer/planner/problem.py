@@ -20,6 +20,7 @@ from balancer.errors import InputError
 from balancer.migration.rates import common_network
 from balancer.model.cluster import Cluster, Host, HostState, Vm
 from balancer.model.rule import AllowedHosts, Hours, OnlyWhen, Rule, TieBreak, Turn
+from balancer.planner.awake import Sleepers
 from balancer.planner.calm import FREE, Calm
 from balancer.planner.groups import Group, facts_of, groups_of
 from balancer.planner.lowered import (
@@ -38,7 +39,7 @@ from balancer.policy.capacity import (
 )
 from balancer.policy.consistency import refuse_contradictions
 from balancer.policy.lifted import lifted
-from balancer.policy.policy import Goal, Policy
+from balancer.policy.policy import Policy
 from balancer.policy.said import Said, what_is_said
 from balancer.policy.stability import DAY_S
 
@@ -192,6 +193,11 @@ class Problem:
         speeds = {host.cpu_speed for host in self.hosts if in_play(host)}
         return len(speeds) <= 1 and bool(self.up[self.home[self.movable]].all())
 
+    @cached_property
+    def sleepers(self) -> Sleepers:
+        """What decides which hosts may sleep; for the goal of consolidation."""
+        return Sleepers(self)
+
     @property
     def cap(self) -> int:
         """The most migrations allowed; without a cap each VM may still move but twice."""
@@ -249,13 +255,8 @@ def build(
         now: When VMs would be moved; None asks what is possible at some time.
 
     Raises:
-        InputError: Rules contradict each other, or the goal is not one that can be planned.
+        InputError: Rules contradict each other.
     """
-    if policy.goal is Goal.CONSOLIDATE:
-        raise InputError(
-            "goal consolidate cannot be planned by this version",
-            remedy="use goal: rules-only, relieve or balance",
-        )
     refuse_contradictions(cluster, policy)
     cluster = lifted(cluster, policy)
     hosts = tuple(sorted(cluster.hosts, key=lambda host: host.name))

@@ -14,7 +14,7 @@ import numpy as np
 from balancer.model.past import Past, PastMove, Trouble
 from balancer.planner.calm import Calm
 from balancer.planner.problem import GIB, Bools, Problem
-from balancer.planner.score import measure
+from balancer.planner.score import measure, overloaded
 from balancer.policy.policy import Goal
 from balancer.policy.quantities import format_duration
 from balancer.policy.stability import DAY_S
@@ -114,6 +114,12 @@ def _with_goal(problem: Problem, past: Past, calm: Calm) -> Problem:
     restraint = past.short_of
     if restraint:
         goal = Goal.RULES_ONLY
+    elif lasting is not None and goal is Goal.CONSOLIDATE:
+        # What demand leaves free has been free for most of the window: only overload has to last.
+        hot = overloaded(problem, problem.before).any()
+        if hot and not lasting[Trouble.OVERLOAD]:
+            goal = Goal.RULES_ONLY
+            restraint = f"it has not lasted for {format_duration(past.hold_s)} yet"
     elif lasting is not None and goal in (Goal.RELIEVE, Goal.BALANCE):
         uneven = goal is Goal.BALANCE and (
             lasting[Trouble.UNEVEN] or measure(problem, problem.home).soft > 0

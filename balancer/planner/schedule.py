@@ -8,6 +8,7 @@ too, the rest is reported as stuck and the caller plans with less.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -147,8 +148,7 @@ class _Simulation:
         """Add a migration to those that wait."""
         leg = Leg(vm, source, target, self.timing.effective(self.settings, source, target))
         longest = -self.timing.alone(leg).duration_s
-        self.waiting.append(_Waiting(rank, longest, vm, source, target, first))
-        self.waiting.sort()
+        insort(self.waiting, _Waiting(rank, longest, vm, source, target, first))
         self.total += 1
 
     def start_all(self) -> None:

@@ -32,7 +32,10 @@ ROUNDING = 4e-15
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A placement, measured. `moves` counts VMs that are not at home, `resort` reluctant ones."""
+    """A placement, measured. `moves` counts VMs that are not at home, `resort` reluctant ones.
+
+    `crowding` and `awake` are measured for the goal of consolidation only.
+    """
 
     drain: int
     rules: int
@@ -42,6 +45,8 @@ class Measure:
     balance: float
     cost: float
     moves: int
+    crowding: float = 0.0
+    awake: int = 0
 
     def key(self, goal: Goal) -> tuple[float, ...]:
         """Return the tiers in order, most important first.
@@ -55,6 +60,9 @@ class Measure:
             return (*must, resort, self.cost, self.soft, self.balance)
         if goal is Goal.RELIEVE:
             return (*must, self.overload, resort, self.cost, self.soft, self.balance)
+        if goal is Goal.CONSOLIDATE:
+            asleep = (self.soft, self.crowding, float(self.awake))
+            return (*must, self.overload, resort, *asleep, self.cost, self.balance)
         return (*must, self.overload, resort, self.soft, self.balance)
 
 
@@ -64,7 +72,14 @@ def tier_names(goal: Goal) -> tuple[str, ...]:
         return ("drain", "rules", "resort", "cost", "soft", "balance")
     if goal is Goal.RELIEVE:
         return ("drain", "rules", "overload", "resort", "cost", "soft", "balance")
+    if goal is Goal.CONSOLIDATE:
+        upper = ("drain", "rules", "overload", "resort", "soft")
+        return (*upper, "crowding", "awake", "cost", "balance")
     return ("drain", "rules", "overload", "resort", "soft", "balance")
+
+
+# Tiers that come before the hosts awake: what consolidation may not make worse.
+BEFORE_SLEEP = tier_names(Goal.CONSOLIDATE).index("awake")
 
 
 def better(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
@@ -144,6 +159,7 @@ def measure(problem: Problem, place: Ints) -> Measure:
         else:
             soft += broken
     cost = float(problem.move_cost[moved].sum())
+    consolidates = problem.policy.goal is Goal.CONSOLIDATE
     phis = float(phi((used - means(problem, place))[:, problem.up]).sum())
     return Measure(
         drain=int((problem.draining[place] & problem.is_load).sum()),
@@ -154,6 +170,8 @@ def measure(problem: Problem, place: Ints) -> Measure:
         balance=phis + OVERLOAD_WEIGHT * over + cost,
         cost=cost,
         moves=int(moved.sum()),
+        crowding=problem.sleepers.crowding(used) if consolidates else 0.0,
+        awake=problem.sleepers.count(place) if consolidates else 0,
     )
 
 
@@ -193,6 +211,7 @@ def overloaded(problem: Problem, used: Floats) -> Bools:
 
 
 __all__ = [
+    "BEFORE_SLEEP",
     "CPU",
     "MEMORY",
     "Measure",

@@ -14,6 +14,7 @@ import numpy as np
 from balancer.planner.chains import improve_by_chains
 from balancer.planner.construct import best_target, evacuate, mend
 from balancer.planner.descent import Descent, descend
+from balancer.planner.empty import empty_hosts
 from balancer.planner.problem import Ints, Problem
 from balancer.planner.ruin import ruin_and_recreate
 from balancer.planner.score import better, legal_end, means, measure
@@ -39,6 +40,8 @@ def construct(problem: Problem, work: Work, start: Ints | None = None) -> Ints:
     # Units last: each takes as many moves as it has VMs, and single VMs do most of the work.
     if problem.policy.goal is not Goal.RULES_ONLY:
         stages.append(move_units)
+    if problem.policy.goal is Goal.CONSOLIDATE:
+        stages.append(empty_hosts)
     place = problem.home if start is None else start
     for stage in stages:
         place = _staged(problem, place, stage, work)
@@ -87,6 +90,14 @@ def _staged(
 
 
 def _upper(state: State, work: Work) -> None:
+    if state.problem.policy.goal is Goal.CONSOLIDATE:  # wake a host rather than crowd one
+        state.packed = True
+        _serve(state, work)
+        state.packed = False
+    _serve(state, work)
+
+
+def _serve(state: State, work: Work) -> None:
     problem = state.problem
     evacuate(state, work)
     mend(state, work, hard=True)
@@ -94,7 +105,7 @@ def _upper(state: State, work: Work) -> None:
         descend(state, work, relief=True)
         if problem.reluctant.any() and _is_overloaded(state):
             descend(state, work, relief=True, last_resort=True)
-    if problem.policy.goal is Goal.BALANCE:
+    if problem.policy.goal.mends_soft_rules:
         mend(state, work, hard=False)
 
 

@@ -44,12 +44,15 @@ class State:
         load: (2, H) work and bytes on each host.
         counts: For each group, (D,) members in each domain.
         moves: VMs that are not at home.
+        packed: Whether VMs are only taken up to the ceiling of consolidation, where hosts are
+            otherwise filled up to their thresholds.
         received: (H,) VMs on each host that were not there before.
         excused: (H,) of those, VMs from draining hosts.
     """
 
     def __init__(self, problem: Problem, place: Ints | None = None) -> None:
         self.problem = problem
+        self.packed = False
         self.place = problem.home.copy() if place is None else place.copy()
         hosts = len(problem.hosts)
         self.load = problem.fixed + np.stack(
@@ -148,7 +151,8 @@ class State:
 
     def ceiling(self) -> Floats:
         """Return the (2, H) utilisation up to which a host takes VMs without being overloaded."""
-        top = np.broadcast_to(self.problem.threshold, self.load.shape).copy()
+        share = self.problem.sleepers.ceiling if self.packed else self.problem.threshold
+        top = np.broadcast_to(share, self.load.shape).copy()
         top[MEMORY] = np.minimum(top[MEMORY], 1.0)
         return top
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from balancer.model.cluster import Cluster, Host, HostState, Vm
+from balancer.model.cluster import Cluster, Host, HostState, Vm, VmState
 from balancer.policy.policy import Policy
 from balancer.policy.rules import HostReserve
 
@@ -52,6 +52,32 @@ def fixed_cores(cluster: Cluster, host: Host) -> float:
 def in_play(host: Host) -> bool:
     """Tell whether the host takes part in balancing: it answers and nobody took it out."""
     return host.state in (HostState.UP, HostState.DRAINING)
+
+
+def keeps_awake(vm: Vm) -> bool:
+    """Tell whether `vm` needs its host to be on.
+
+    Roles that are off or saved do not: the cluster gives them to another node. A VM that is not
+    clustered lives on its host alone, whatever its state; and one whose state nobody knows may run.
+    """
+    return not (vm.clustered and vm.state in (VmState.OFF, VmState.SAVED))
+
+
+def filled_up_to(policy: Policy) -> tuple[float, float]:
+    """Return the shares of usable CPU and memory up to which consolidation fills hosts."""
+    margin, limits = policy.consolidation.margin, policy.thresholds
+    return max(0.0, limits.cpu - margin), max(0.0, limits.memory - margin)
+
+
+def awake_at_least(cluster: Cluster, policy: Policy) -> int:
+    """Return how many of the hosts that are up have to stay awake; one at least.
+
+    A majority is asked of nodes of a failover cluster only, those that are down included.
+    """
+    least = policy.consolidation.awake_at_least
+    if policy.consolidation.majority and any(vm.clustered for vm in cluster.vms):
+        least = max(least, len(cluster.hosts) // 2 + 1)
+    return max(1, least)
 
 
 def why_immovable(cluster: Cluster, vm: Vm) -> str | None:

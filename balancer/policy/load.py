@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from balancer.errors import InputError
 from balancer.policy.document import parse_document
 from balancer.policy.fields import (
     Count,
@@ -23,6 +24,7 @@ from balancer.policy.fields import (
 )
 from balancer.policy.interlock_entry import InterlockDocument
 from balancer.policy.policy import (
+    Consolidation,
     Goal,
     Limits,
     Mode,
@@ -32,6 +34,7 @@ from balancer.policy.policy import (
     Thresholds,
     TransportPolicy,
 )
+from balancer.policy.quantities import format_percent
 from balancer.policy.reading import name_of, read_bytes
 from balancer.policy.span_entry import SpanEntry
 from balancer.policy.stability import Level
@@ -45,7 +48,7 @@ from balancer.policy.stability_entry import (
     history_of,
     level_of,
 )
-from balancer.policy.tree import BYTES_MAX
+from balancer.policy.tree import BYTES_MAX, Places
 from balancer.policy.vocabulary import RuleEntry, rule_of
 from balancer.policy.windows import Calendar
 
@@ -77,6 +80,25 @@ class ReserveDocument(Document):
     )
     memory_at_least: Size | None = Field(
         None, description="An amount of memory kept free where the share would be less."
+    )
+
+
+class ConsolidateDocument(Document):
+    """How far `goal: consolidate` goes in emptying hosts, so that they may be put to sleep."""
+
+    margin: Percent = Field(
+        Consolidation().margin,
+        description="How far below the thresholds hosts are filled, in points of their capacity: "
+        "with 80% and a margin of 10%, up to 70%. What lies between keeps a host from being woken "
+        "by the first rise of the load.",
+    )
+    awake_at_least: Positive = Field(
+        Consolidation().awake_at_least, description="Hosts that stay awake in any case."
+    )
+    majority: Flag = Field(
+        Consolidation().majority,
+        description="Whether more than half of the cluster's nodes stay awake as well, so that "
+        "quorum never rests on votes being given up one after the other.",
     )
 
 
@@ -137,14 +159,17 @@ class PolicyDocument(Document):
     goal: Goal = Field(
         Policy().goal,
         description="How far a plan goes: rules-only repairs broken rules and empties draining "
-        "hosts; relieve also ends overload; balance also evens out the load; consolidate "
-        "is a word of the vocabulary that this version does not plan yet.",
+        "hosts; relieve also ends overload; balance also evens out the load; consolidate instead "
+        "empties as many hosts as the others can take up, so that they may sleep.",
     )
     thresholds: ThresholdsDocument = Field(
         ThresholdsDocument(), description="When there is something to do."
     )
     reserve: ReserveDocument = Field(
         ReserveDocument(), description="What is kept free on each host."
+    )
+    consolidate: ConsolidateDocument = Field(
+        ConsolidateDocument(), description="How far the goal consolidate goes."
     )
     limits: LimitsDocument = Field(LimitsDocument(), description="Caps on what a plan may do.")
     aggressiveness: Aggressiveness | None = Field(
@@ -211,6 +236,7 @@ def parse_policy(document: str | bytes, file: str) -> Policy:
             or (Thresholds() if level is None else level).imbalance,
         ),
         reserve=_reserve(read.reserve),
+        consolidation=_consolidation(read, places),
         limits=Limits(
             migrations_per_run=read.limits.migrations_per_run,
             concurrent_per_host=read.limits.concurrent_per_host,
@@ -242,6 +268,23 @@ def parse_policy(document: str | bytes, file: str) -> Policy:
 
 def _per_day(written: int | None, level: Level | None) -> int | None:
     return level.migrations_per_day if written is None and level is not None else written
+
+
+def _consolidation(read: PolicyDocument, places: Places) -> Consolidation:
+    """Return how far consolidation goes.
+
+    Raises:
+        InputError: The margin leaves nothing of a threshold.
+    """
+    said, least = read.consolidate, min(read.thresholds.cpu, read.thresholds.memory)
+    if read.goal is Goal.CONSOLIDATE and said.margin >= least:
+        raise InputError(
+            f"a margin of {format_percent(said.margin)} leaves nothing of a threshold of "
+            f"{format_percent(least)}: no host could be filled",
+            place=places.value(("consolidate", "margin")),
+            remedy="write a smaller margin, for example 10%",
+        )
+    return Consolidation(said.margin, said.awake_at_least, said.majority)
 
 
 def _reserve(read: ReserveDocument) -> Reserve:

@@ -24,12 +24,17 @@ class Mode(StrEnum):
 
 
 class Goal(StrEnum):
-    """How far a plan goes: each goal includes the ones before it (except consolidation)."""
+    """How far a plan goes: each includes the ones before it; consolidate is the other balance."""
 
     RULES_ONLY = "rules-only"
     RELIEVE = "relieve"
     BALANCE = "balance"
     CONSOLIDATE = "consolidate"
+
+    @property
+    def mends_soft_rules(self) -> bool:
+        """Tell whether a broken soft rule alone is worth a migration."""
+        return self in (Goal.BALANCE, Goal.CONSOLIDATE)
 
 
 class Prefer(StrEnum):
@@ -68,6 +73,21 @@ class Reserve:
 
 
 @dataclass(frozen=True, slots=True)
+class Consolidation:
+    """How far the goal of consolidation goes.
+
+    Hosts are filled up to `margin` below the thresholds (in points of capacity), so that a load
+    that rises a little does not wake at once what was only just emptied. At least
+    `awake_at_least` hosts keep carrying VMs or stay on; with `majority` also more than half of
+    the cluster's nodes.
+    """
+
+    margin: float = 0.10
+    awake_at_least: int = 2
+    majority: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Caps; None is no cap. The lowest of command line, policy, host and cluster wins.
 
@@ -103,6 +123,7 @@ class Policy:
     goal: Goal = Goal.BALANCE
     thresholds: Thresholds = Thresholds()
     reserve: Reserve = Reserve()
+    consolidation: Consolidation = Consolidation()
     limits: Limits = Limits()
     transport: TransportPolicy = TransportPolicy()
     aggressiveness: int | None = None  # what the shorthand said; its numbers are below

@@ -61,7 +61,8 @@ class EventKind(StrEnum):
     - `cycle_started` [trigger: schedule|request, late_s], `cycle_skipped` [why],
       `cycle_missed` [due_at]: nobody could begin it, and it is not made up for,
       `cycle_ended` [seconds, result], `cycle_failed` [seconds, exit_code]
-    - `planned` [status, migrations, bytes, makespan_s, score_before, score_after, unresolved]
+    - `planned` [status, migrations, bytes, makespan_s, score_before, score_after, unresolved,
+      may_sleep]
     - `approval_wanted` [migrations, expires_at], `plan_approved` [by], `plan_rejected` [by],
       `plan_expired`
     - `run_started` [migrations], `run_ended` [end, done, failed, cancelled, skipped, seconds]

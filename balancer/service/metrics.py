@@ -240,6 +240,7 @@ class Metrics:
         series.plans.labels(cluster, bounded(event.data.get("status"), STATUSES)).inc()
         series.planned.labels(cluster).set(number(event, "migrations"))
         series.unresolved.labels(cluster).set(number(event, "unresolved"))
+        series.may_sleep.labels(cluster).set(number(event, "may_sleep"))
         for moment in ("before", "after"):
             series.score.labels(cluster, moment).set(number(event, f"score_{moment}"))
 

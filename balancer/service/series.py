@@ -132,6 +132,9 @@ class Series:
         self.unresolved = self._gauge(
             "unresolved_problems", "What the last plan leaves wrong.", "cluster"
         )
+        self.may_sleep = self._gauge(
+            "hosts_may_sleep", "Hosts that the last plan leaves with nothing to do.", "cluster"
+        )
         self.score = self._gauge(
             "plan_score",
             "Balance score of the cluster before and after the last plan; lower is better.",

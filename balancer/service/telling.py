@@ -84,6 +84,7 @@ class Teller:
             "score_before": plan.score.before,
             "score_after": plan.score.after,
             "unresolved": len(plan.unresolved),
+            "may_sleep": sum(host.may_sleep for host in plan.sleep),
         }
         self(EventKind.PLANNED, text, data=data)
 

@@ -60,6 +60,7 @@ def test_doing_nothing_is_counted_in_host_hours() -> None:
             "excess_hours": 48 * (15 / 16 - 0.8),
             "violation_hours": 0,
             "imbalance_p95": 15 / 16 - 17 / 32,
+            "awake_hours": 96.0,
         }
     )
 
@@ -195,3 +196,22 @@ def test_a_wrong_trace_is_refused_with_its_line(tmp_path: Path, text: str, messa
 def test_a_store_without_history_is_refused() -> None:
     with pytest.raises(InputError, match="no history of test"):
         from_readings(SEEN, empty())
+
+
+def test_consolidation_saves_host_hours_and_moves_little_for_it() -> None:
+    """Busy by day, idle by night: hosts are emptied, and used again, without a VM going back."""
+
+    def beats(hour: int, one: Cluster) -> Cluster:
+        busy = 8 <= (12 + hour) % 24 < 18
+        for vm in ("a", "b", "c", "d"):
+            one = with_cores(one, vm, 4.0 if busy else 0.5)
+        return one
+
+    text = "version: 1\ngoal: consolidate\naggressiveness: 3\nconsolidate: {awake_at_least: 1}\n"
+    record = days(6, beats)
+    idle = replay(record, Policy(), nothing, label="nothing", every_s=3600.0).figures()
+    ours = run(record, parse_policy(text, "sleep.yaml"))
+    assert idle["awake_hours"] == 6 * 48
+    assert ours["awake_hours"] < 6 * 48 - 20
+    assert ours["overload_hours"] <= 6
+    assert ours["thrash"] == 0

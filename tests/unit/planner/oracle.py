@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import product
 
 from balancer.migration.rates import common_network, effective_transport
-from balancer.model.cluster import Cluster, HostState, Transport
+from balancer.model.cluster import Cluster, HostState, Transport, VmState
 from balancer.model.plan import Migration, Plan
 from balancer.model.rule import (
     AllowedHosts,
@@ -136,17 +136,52 @@ def balance(cluster: Cluster, policy: Policy, place: Place) -> float:
         capacity = sum(u.cpu_cores if r == 0 else u.memory_bytes for u in room)
         mean = sum(load[host.name][r] for host in up) / capacity if capacity else 0.0
         total += sum(phi(used[host.name][r] - mean) for host in up)
+    return total + price(cluster, place)
+
+
+def price(cluster: Cluster, place: Place) -> float:
+    """The cost of moving of decision 1."""
     mean_gib = sum(host.memory_bytes for host in cluster.hosts) / len(cluster.hosts) / GIB
-    return total + sum(
+    return sum(
         0.04 * (vm.memory_assigned_bytes / GIB + 2) / mean_gib
         for vm in cluster.vms
         if place[vm.id] != vm.host
     )
 
 
+def awake(cluster: Cluster, policy: Policy, place: Place) -> int:
+    """Hosts that are up and carry something that needs them; no fewer than the policy keeps."""
+    needs = {
+        place[vm.id]
+        for vm in cluster.vms
+        if not vm.clustered or vm.state not in (VmState.OFF, VmState.SAVED)
+    }
+    least = policy.consolidation.awake_at_least
+    if policy.consolidation.majority:
+        least = max(least, len(cluster.hosts) // 2 + 1)
+    up = [host.name for host in cluster.hosts if host.state is HostState.UP]
+    return max(least, len(needs & set(up)))
+
+
+def crowding(cluster: Cluster, policy: Policy, place: Place) -> float:
+    """By how much hosts end above the ceiling of consolidation, or above what they were."""
+    start, end = (utilisations(cluster, policy, at) for at in (start_of(cluster), place))
+    limits, margin = policy.thresholds, policy.consolidation.margin
+    return sum(
+        max(0.0, end[host.name][r] - max(limit - margin, start[host.name][r]))
+        for host in cluster.hosts
+        if in_play(host)
+        for r, limit in enumerate((limits.cpu, limits.memory))
+    )
+
+
 def key(cluster: Cluster, policy: Policy, place: Place) -> tuple[float, ...]:
     """The strict order of the goal, rounded so that noise does not decide."""
     drain, hard, over, resort, soft, j = tiers(cluster, policy, place)
+    if policy.goal is Goal.CONSOLIDATE:
+        upper = drain, hard, round(over, 7), resort, round(soft, 7)
+        crowded, asleep = crowding(cluster, policy, place), float(awake(cluster, policy, place))
+        return *upper, round(crowded, 7), asleep, round(price(cluster, place), 7), j
     assert policy.goal is Goal.BALANCE
     return drain, hard, round(over, 7), resort, round(soft, 7), j
 

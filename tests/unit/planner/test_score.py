@@ -14,7 +14,7 @@ from balancer.planner.descent import Descent
 from balancer.planner.problem import build
 from balancer.planner.score import better, legal_end, measure, phi
 from balancer.planner.state import State
-from balancer.policy.policy import Goal, Policy, Reserve
+from balancer.policy.policy import Policy, Reserve
 from balancer.policy.rules import Pin
 from tests.notation import cluster
 from tests.properties.planner_clusters import clusters, policies
@@ -100,7 +100,7 @@ def test_a_reserve_that_leaves_nothing_still_gives_finite_numbers() -> None:
     assert np.isfinite(measure(problem, problem.home).balance)
 
 
-def test_contradicting_rules_and_consolidation_are_refused_by_name() -> None:
+def test_contradicting_rules_are_refused_by_name() -> None:
     a = Selector(SelectBy.EXACT, "a")
     pins = tuple(
         Pin(vms=(a,), hosts=(Selector(SelectBy.EXACT, host),), origin=f"p:{line}")
@@ -108,5 +108,3 @@ def test_contradicting_rules_and_consolidation_are_refused_by_name() -> None:
     )
     with pytest.raises(InputError, match=r"p:1.*p:2"):
         build(cluster("h1: a\nh2:", rules=pins), Policy())
-    with pytest.raises(InputError, match="consolidate"):
-        build(cluster("h1: a\nh2:"), Policy(goal=Goal.CONSOLIDATE))

@@ -17,6 +17,7 @@ from balancer.policy.consistency import rule_warnings
 from balancer.policy.interlock import Heed, Interlock
 from balancer.policy.load import load_policy, parse_policy
 from balancer.policy.policy import (
+    Consolidation,
     Goal,
     Limits,
     Mode,
@@ -43,6 +44,7 @@ limits:
   bytes_per_run: 1 TiB
   duration_per_run: 2h
 transport: {prefer: smb, write_settings: true}
+consolidate: {margin: 20%, awake_at_least: 3, majority: true}
 plan_lifetime: 90s
 rules:
   - apart:
@@ -73,6 +75,7 @@ def test_every_key_becomes_its_field() -> None:
             duration_per_run_s=7200.0,
         ),
         transport=TransportPolicy(prefer=Prefer.SMB, write_settings=True),
+        consolidation=Consolidation(margin=0.2, awake_at_least=3, majority=True),
         plan_lifetime_s=90.0,
         sha256=hashlib.sha256(FULL.encode()).hexdigest(),
         rules=(
@@ -89,12 +92,12 @@ def test_every_key_becomes_its_field() -> None:
                 hard=False,
                 during=False,
                 name="spread out",
-                origin="policy.yaml:16",
+                origin="policy.yaml:17",
             ),
             Together(
                 vms=(Selector(SelectBy.EXACT, "no"), Selector(SelectBy.EXACT, "012")),
                 during=False,
-                origin="policy.yaml:22",
+                origin="policy.yaml:23",
             ),
             Allow(
                 vms=(Selector(SelectBy.EXACT, "a"),),
@@ -103,9 +106,9 @@ def test_every_key_becomes_its_field() -> None:
                     Selector(SelectBy.GLOB, "h*"),
                     Selector(SelectBy.HOST, "h2"),
                 ),
-                origin="policy.yaml:23",
+                origin="policy.yaml:24",
             ),
-            NeverMove(vms=(Selector(SelectBy.EXACT, "a"),), origin="policy.yaml:24"),
+            NeverMove(vms=(Selector(SelectBy.EXACT, "a"),), origin="policy.yaml:25"),
         ),
     )
 
@@ -132,6 +135,12 @@ def test_memory_is_reserved_as_a_share_or_an_amount() -> None:
     [
         ("mdoe: auto", "2:1: mdoe", "unknown key 'mdoe'", "did you mean mode?"),
         ("mode: automatic", "2:7: mode", "expected one of observe,", "did you mean"),
+        (
+            "goal: consolidate\nconsolidate:\n  margin: 80%",
+            "4:11: consolidate.margin",
+            "a margin of 80% leaves nothing of a threshold of 80%",
+            "write a smaller margin",
+        ),
         ("goal: rules_only", "2:7: goal", "expected one of rules-only,", "mean rules-only?"),
         ("thresholds: {cpu: 80}", "2:19: thresholds.cpu", "not '80'", "write for example 80%"),
         ("thresholds: {cpu: 0.8}", "2:19: thresholds.cpu", "not '0.8'", "80%"),
