@@ -16,6 +16,7 @@ import numpy.typing as npt
 from balancer.policy.capacity import awake_at_least, filled_up_to, keeps_awake
 
 if TYPE_CHECKING:  # a task has this as a part of it
+    from balancer.planner.groups import Group
     from balancer.planner.problem import Problem
 
 Floats = npt.NDArray[np.float64]
@@ -88,15 +89,39 @@ class Sleepers:
     def bound(self, crowding: float = 0.0) -> int:
         """Return how many hosts every plan leaves awake at the least.
 
-        What is not to be moved stays; the load has to fit on those that are awake; and each host
-        that is emptied takes as many migrations as it has VMs.
+        What is not to be moved stays; the load has to fit on those that are awake; rules keep VMs
+        on different ones; and each host that is emptied takes as many migrations as it has VMs.
 
         Args:
             crowding: Of plans that fill hosts above the ceiling, for a better reason, those count
                 that do so by no more than this.
         """
-        least = max(self.floor, int(self.stuck.sum()), self._by_cap())
+        least = max(self.floor, int(self.stuck.sum()), self._by_cap(), self.by_rule[0])
         return max(least, *(self._by_load(resource, crowding) for resource in (0, 1)))
+
+    @cached_property
+    def by_rule(self) -> tuple[int, int]:
+        """How many hosts the hard rule that needs most of them needs, and its index; or 0, -1.
+
+        A cap lets so many of its VMs onto each domain, or as many as were there: so they are in
+        so many domains at the least, and each of these has a host that is awake.
+        """
+        most = (0, -1)
+        for at, group in enumerate(self.problem.groups):
+            if group.hard and group.limit is not None and not group.is_fact:
+                most = max(most, (self._spread(group), at))
+        return most
+
+    def _spread(self, group: Group) -> int:
+        problem = self.problem
+        up = problem.up
+        if (up & (group.domain < 0)).any():
+            return 0  # where it does not count, all of them may be
+        away = ~up[problem.home[group.members]]
+        count = int((self.keepers[group.members] & ~away).sum())
+        domains = np.unique(group.domain[up])
+        room = np.sort(np.maximum(group.limit or 0, group.before[domains]))[::-1]
+        return min(len(room), int((np.cumsum(room) < count).sum()) + 1) if count else 0
 
     def _by_cap(self) -> int:
         carried = self.carried(self.problem.home)

@@ -97,7 +97,11 @@ class _Awake:
         """Return that the load needs it, or what stands in the way of one of its VMs."""
         count = int(self.awake.sum())
         if count <= self.least:
-            return f"the load needs {explain.counted(count, 'host')} awake"
+            hosts = explain.counted(count, "host")
+            needed, at = self.problem.sleepers.by_rule
+            if needed == count:
+                return f"{explain.cite(self.problem.groups[at].said.rule)} needs {hosts}"
+            return f"the load needs {hosts} awake"
         state = State(self.problem, self.state.place)
         blocking = empty(state, host, Work(ATTEMPT_UNITS)).blocking
         if blocking is None:

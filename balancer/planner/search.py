@@ -94,6 +94,9 @@ def _upper(state: State, work: Work) -> None:
         state.packed = True
         _serve(state, work)
         state.packed = False
+        left = measure(state.problem, state.place)
+        if not any((left.drain, left.rules, left.overload, left.soft)):
+            return
     _serve(state, work)
 
 
