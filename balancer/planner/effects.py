@@ -13,10 +13,11 @@ from balancer.migration.forecast import SETUP_S, SWITCH_S
 from balancer.model.effect import Effect, End, Gain, Repair
 from balancer.planner.carry import Carried
 from balancer.planner.explain import RESOURCES, repairs
-from balancer.planner.problem import Floats, Ints, Problem, utilisation
+from balancer.planner.problem import Bools, Floats, Ints, Problem, utilisation
 from balancer.planner.schedule import Timed
 from balancer.planner.score import OVERLOAD_WEIGHT, means, overloaded, phi
 from balancer.planner.state import State
+from balancer.policy.policy import Goal
 
 CHUNK = 256  # migrations weighed at once: 256 x 2 x 64 numbers are 256 KiB
 NOTHING = 1e-9  # a gain below is rounding
@@ -51,6 +52,7 @@ def marginal(problem: Problem, place: Ints, moved: Ints) -> list[tuple[Gain, ...
     """Return what each tier would be worse by without each of the `moved` VMs' moves."""
     state = State(problem, place)
     over, balance = shifted(problem, place, moved, problem.home[moved])
+    woken = _woken(problem, place)
     found: list[tuple[Gain, ...]] = []
     for vm, hot, uneven in zip(moved.tolist(), over.tolist(), balance.tolist(), strict=True):
         change, home = state.rule_change(vm), int(problem.home[vm])
@@ -60,11 +62,22 @@ def marginal(problem: Problem, place: Ints, moved: Ints) -> list[tuple[Gain, ...
             ("overload", hot),
             ("last resort", float(change.resort[home])),
             ("soft rules", float(change.soft[home])),
+            ("hosts awake", float(woken[home])),
             ("balance", uneven),
         )
         gains = (Gain(tier, round(by, 9)) for tier, by in tiers if abs(by) > NOTHING)
         found.append(tuple(gains))
     return found
+
+
+def _woken(problem: Problem, place: Ints) -> Bools:
+    """Return the (H,) hosts that would count as awake, but for the goal of consolidation only."""
+    sleepers = problem.sleepers
+    if problem.policy.goal is not Goal.CONSOLIDATE:
+        return np.zeros(len(problem.hosts), dtype=bool)
+    counts = int(sleepers.awake(place).sum()) >= sleepers.floor
+    woken: Bools = problem.up & ~sleepers.awake(place) & counts
+    return woken
 
 
 def shifted(problem: Problem, place: Ints, vms: Ints, to: Ints) -> tuple[Floats, Floats]:

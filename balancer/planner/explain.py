@@ -9,11 +9,11 @@ from datetime import datetime
 
 import numpy as np
 
-from balancer.model.cluster import HostState
 from balancer.model.plan import NotMoved, Unresolved
 from balancer.model.rule import AllowedHosts, Hours, Rule, StayPut
 from balancer.planner.construct import suspects
 from balancer.planner.groups import Group
+from balancer.planner.idle import empties, who_could
 from balancer.planner.problem import CPU, GIB, MEMORY, Floats, Ints, Problem, utilisation
 from balancer.planner.score import means, overloaded
 from balancer.planner.state import State
@@ -105,7 +105,7 @@ def _reason(story: Story, vm: int) -> str:
         if overloaded(problem, story.before)[resource, source]:
             return f"relieves {name}: {label} {_change(story, resource, source)}"
     repaired = repairs(problem, story.place, vm, hard=False)
-    other = _empties(story, source) or _follows(story, vm)
+    other = empties(problem, story.place, source) or _follows(story, vm)
     if ruled := "repairs " + ", ".join(repaired) if repaired else other:
         return ruled
     if problem.policy.goal is not Goal.BALANCE or _only_makes_room(story, source):
@@ -115,16 +115,6 @@ def _reason(story: Story, vm: int) -> str:
         f"{problem.hosts[host].name} {_change(story, resource, host)}" for host in (source, target)
     )
     return f"evens out {RESOURCES[resource]}: {ends}"
-
-
-def _empties(story: Story, source: int) -> str:
-    """Return that the plan empties a host so that it may sleep, if that is what it does."""
-    problem = story.problem
-    if problem.policy.goal is not Goal.CONSOLIDATE or not problem.up[source]:
-        return ""
-    if problem.sleepers.carried(story.place)[source]:
-        return ""
-    return f"empties {problem.hosts[source].name}: it may sleep"
 
 
 def stopover_reason(story: Story, vm: int) -> str:
@@ -389,7 +379,7 @@ def unresolved(problem: Problem, place: Ints, curbed: str = "") -> tuple[Unresol
             why = "the goal rules-only does not relieve overload"
         else:
             why = _why_overloaded(state, int(host), int(resource), curbed)
-            why += _who_could(problem, int(host))
+            why += who_could(problem, int(host))
         text = f"{RESOURCES[int(resource)]} {beyond(share, limit, ' is above ')}"
         found.append(Unresolved(problem.hosts[int(host)].name, text, why))
     return tuple(found)
@@ -407,24 +397,6 @@ def _why_overloaded(state: State, host: int, resource: int, curbed: str) -> str:
     if problem.from_drain[there].any():
         return "it had to take VMs that leave a draining host"
     return what_keeps(state, int(there[0]), curbed)
-
-
-def _who_could(problem: Problem, host: int) -> str:
-    """Return which host that is out of play could take a VM off an overloaded one; or nothing."""
-    names: list[str] = []
-    for other in np.flatnonzero(~problem.play).tolist():
-        one = problem.hosts[other]
-        if one.state not in (HostState.DOWN, HostState.PAUSED):
-            continue
-        able = problem.movable[problem.home[problem.movable] == host]
-        room = ((problem.weight[:, able] * problem.scale[:, [other]]) <= problem.threshold).all(0)
-        lists = problem.lists_of_vm
-        if any(
-            all(not said.hard or one.name in hosts_of(said) for said in lists.get(vm.id, ()))
-            for vm in (problem.vms[at] for at in able[room].tolist())
-        ):
-            names.append(f"{one.name}, which is {one.state.value}, could take load if it were up")
-    return "".join(f"; {text}" for text in names[:1])
 
 
 def _rules_left(state: State, curbed: str) -> list[Unresolved]:

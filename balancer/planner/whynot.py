@@ -34,7 +34,13 @@ from balancer.planner.timing import Timing
 from balancer.policy.policy import Goal, Policy
 
 NAMES_SHOWN = 3
-TIER_LABELS = {"resort": "last resort", "soft": "soft rules", "cost": "cost of moving"}
+TIER_LABELS = {
+    "resort": "last resort",
+    "soft": "soft rules",
+    "crowding": "filled above the ceiling",
+    "awake": "hosts awake",
+    "cost": "cost of moving",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,9 +125,13 @@ def _not_off(inquiry: Inquiry, host: int) -> tuple[Because, ...]:
 
 def _best_leaver(inquiry: Inquiry, able: list[int]) -> str:
     """Return what the VM would change that has most reason to leave, and where to."""
+    problem, end = inquiry.problem, inquiry.end
+    name = problem.hosts[inquiry.place[able[0]]].name
+    for one in inquiry.plan.sleep:
+        if one.host == name:  # a host is emptied whole or not at all
+            return f"all of them together or none: {one.reason}"
     if asks := _nothing_asks(inquiry):
         return asks
-    problem, end = inquiry.problem, inquiry.end
     mean = means(problem, inquiry.place)
     ranked: list[tuple[float, float, int, int]] = []
     for vm in able:
