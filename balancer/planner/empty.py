@@ -76,8 +76,8 @@ def _cost(state: State) -> Floats:
     problem = state.problem
     at_home = np.flatnonzero(state.place == problem.home)
     weights = problem.move_cost[at_home]
-    cost: Floats = np.bincount(problem.home[at_home], weights, minlength=len(problem.hosts))
-    return cost.astype(np.float64)
+    cost = np.bincount(problem.home[at_home], weights, minlength=len(problem.hosts))
+    return np.asarray(cost, dtype=np.float64)
 
 
 def _empty_in_order(state: State, rank: Floats, work: Work, *, tight: bool) -> None:
@@ -229,8 +229,8 @@ def harmless(state: State, vm: int) -> Bools:
     if not problem.ruled[vm] and not problem.crowds:
         return problem.allowed[vm]
     change = state.rule_change(vm)
-    able: Bools = change.legal & (change.hard <= 0) & (change.resort <= 0) & (change.soft <= SOFT)
-    return able
+    able = change.legal & (change.hard <= 0) & (change.resort <= 0) & (change.soft <= SOFT)
+    return np.asarray(able, dtype=bool)
 
 
 def _about(problem: Problem, item: Ints) -> list[int]:
