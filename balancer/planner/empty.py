@@ -227,7 +227,7 @@ def harmless(state: State, vm: int) -> Bools:
     """Return the (H,) hosts to which `vm` may go without harm to any tier above this one."""
     problem = state.problem
     if not problem.ruled[vm] and not problem.crowds:
-        return problem.allowed[vm]
+        return np.asarray(problem.allowed[vm], dtype=bool)
     change = state.rule_change(vm)
     able = change.legal & (change.hard <= 0) & (change.resort <= 0) & (change.soft <= SOFT)
     return np.asarray(able, dtype=bool)
