@@ -178,11 +178,11 @@ class PlanDocument(_Part):
     )
     not_moved: tuple[NotMovedPart, ...] = Field(description="VMs that the goals wanted elsewhere.")
     unresolved: tuple[UnresolvedPart, ...] = Field(description="What stays wrong.")
+    score: ScorePart = Field(description="How good it is.")
+    makespan_s: Real = Field(description="Forecast of how long all of it takes.")
+    makespan_bound_s: Real = Field(description="No schedule of these moves is shorter.")
     sleep: tuple[SleepPart, ...] = Field(
         (),
         description="Under the goal consolidate: every host that is up, and whether it may sleep "
         "once the plan is done. Left out under other goals. Nothing is switched off by us.",
     )
-    score: ScorePart = Field(description="How good it is.")
-    makespan_s: Real = Field(description="Forecast of how long all of it takes.")
-    makespan_bound_s: Real = Field(description="No schedule of these moves is shorter.")

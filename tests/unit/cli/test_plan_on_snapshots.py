@@ -54,7 +54,8 @@ def test_the_smallest_legal_snapshot_is_planned_on(
     data = json.dumps(SMALLEST)
     (here / "s.json").write_text(data, "utf-8")
     plan = planned(capsys)
-    assert list(plan) == list(schema("plan")["properties"])
+    told = [key for key in schema("plan")["properties"] if key != "sleep"]  # of consolidation only
+    assert list(plan) == told
     assert plan["status"] == "nothing_to_do"
     assert plan["migrations"] == []
     assert plan["snapshot_sha256"] == hashlib.sha256(data.encode()).hexdigest()
