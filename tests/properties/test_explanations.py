@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from balancer.errors import InputError
-from balancer.model.cluster import Cluster
+from balancer.model.cluster import Cluster, Host, HostState, Vm
 from balancer.model.plan import Plan
+from balancer.model.rule import Rule
 from balancer.planner import plan, prices
 from balancer.planner.conflict import subjects
 from balancer.planner.problem import Ints, Problem, build, utilisation
@@ -22,15 +23,76 @@ from balancer.planner.quarrel import Subject, quarrel
 from balancer.planner.score import measure
 from balancer.planner.smallest import minimal, smallest
 from balancer.planner.whynot import Inquiry, place_of
-from balancer.policy.policy import Policy
+from balancer.policy.policy import Limits, Policy
+from balancer.policy.rules import (
+    Allow,
+    Apart,
+    Avoid,
+    MaxVms,
+    NeverMove,
+    Pin,
+    Spread,
+    Together,
+    Within,
+)
 from tests.properties.brute_conflict import can_hold
-from tests.properties.planner_clusters import clusters, policies
+from tests.properties.planner_clusters import GIB, clusters, pick, policies
 from tests.unit.planner.oracle import NOW
 
 FEW = settings(
     max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
-TRIED_MAX = 400  # sets of claims that are compared with every placement
+TRIED_MAX = 60  # sets of claims that are compared with every placement
+
+
+@st.composite
+def quarrels(draw: st.DrawFn) -> tuple[Cluster, Policy]:
+    """Draw a cluster too narrow, and with too many rules, for all that must be."""
+    states = [HostState.UP] * 3 + [HostState.DRAINING] * 2 + [HostState.DOWN, HostState.PAUSED]
+    names = [f"h{at}" for at in range(draw(st.integers(2, 3)))]
+    hosts = tuple(
+        Host(
+            name=name,
+            cpu_cores=8.0,
+            memory_bytes=draw(st.sampled_from([8, 12, 16])) * GIB,
+            state=draw(st.sampled_from(states)),
+            fault_domain=draw(st.sampled_from([(), ("Site:A",), ("Site:B",)])),
+        )
+        for name in names
+    )
+    ids = [f"v{at}" for at in range(draw(st.integers(2, 5)))]
+    vms = tuple(
+        Vm(
+            id=name,
+            name=name,
+            host=draw(st.sampled_from(names)),
+            cpu_used_cores=draw(st.sampled_from([0.5, 3.0])),
+            memory_assigned_bytes=draw(st.sampled_from([2, 4, 6])) * GIB,
+            blocked_by=draw(st.sampled_from([()] * 6 + [("assigned_device",)])),
+        )
+        for name in ids
+    )
+    rules = draw(st.lists(rules_about(ids, names), min_size=1, max_size=4))
+    cap = draw(st.sampled_from([None, None, 1, 2]))
+    limits = Limits(migrations_per_run=cap)
+    return Cluster(name="narrow", hosts=hosts, vms=vms, rules=tuple(rules)), Policy(limits=limits)
+
+
+def rules_about(vms: list[str], hosts: list[str]) -> st.SearchStrategy[Rule]:
+    some = st.lists(st.sampled_from(vms), min_size=2, max_size=4, unique=True).map(pick)
+    where = st.lists(st.sampled_from(hosts), min_size=1, max_size=2, unique=True).map(pick)
+    during, site = st.booleans(), st.sampled_from(["site", "host"])
+    return st.one_of(
+        st.builds(Apart, vms=some, during=during),
+        st.builds(Together, vms=some, during=during),
+        st.builds(Avoid, vms=some, hosts=where),
+        st.builds(Allow, vms=some, hosts=where),
+        st.builds(Pin, vms=some, hosts=where),
+        st.builds(NeverMove, vms=some),
+        st.builds(MaxVms, hosts=where, limit=st.integers(1, 2), during=during),
+        st.builds(Spread, vms=some, domain=site, max_per_domain=st.just(1), during=during),
+        st.builds(Within, vms=some, domain=site, during=during),
+    )
 
 
 def planned(seen: Cluster, policy: Policy) -> tuple[Problem, Plan]:
@@ -83,15 +145,17 @@ def _can_hold(
     return can_hold(problem, end, subject, [keys[at] for at in sorted(claims)])
 
 
-@FEW
-@given(clusters(hosts_max=3, vms_max=5), policies(), st.booleans(), st.booleans())
+TASKS = st.one_of(quarrels(), st.tuples(clusters(hosts_max=3, vms_max=5), policies()))
+
+
+@settings(FEW, max_examples=150)
+@given(TASKS, st.booleans(), st.booleans())
 def test_a_conflict_is_one_and_nothing_of_it_can_be_left_out(
-    seen: Cluster,
-    policy: Policy,
+    task: tuple[Cluster, Policy],
     at_the_end: bool,  # noqa: FBT001 -- drawn
     stay: bool,  # noqa: FBT001 -- drawn
 ) -> None:
-    problem, made = planned(seen, policy)
+    problem, made = planned(*task)
     end = place_of(problem, made) if at_the_end else problem.home
     for subject in subjects(problem, end):
         oracle = quarrel(problem, end, subject, others_stay=stay, solver="auto")
@@ -109,14 +173,13 @@ def test_a_conflict_is_one_and_nothing_of_it_can_be_left_out(
                 assert held(frozenset(fewer)), "no smaller set is in conflict"
 
 
-@FEW
-@given(clusters(hosts_max=3, vms_max=5), policies(), st.booleans())
+@settings(FEW, max_examples=150)
+@given(TASKS, st.booleans())
 def test_a_conflict_that_is_seen_without_telling_all_vms_apart_is_one(
-    seen: Cluster,
-    policy: Policy,
+    task: tuple[Cluster, Policy],
     stay: bool,  # noqa: FBT001 -- drawn
 ) -> None:
-    problem, _ = planned(seen, policy)
+    problem, _ = planned(*task)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("balancer.planner.quarrel.COLUMNS_MAX", 0)
         for subject in subjects(problem, problem.home):
