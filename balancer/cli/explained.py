@@ -17,6 +17,7 @@ from balancer.planner.prices import Price, Prices
 from balancer.planner.whynot import Whereabouts
 from balancer.planner.whynothost import Because, HostAnswer
 
+CLAIMS_SHOWN = 8  # of each kind in a conflict
 IDLE_SHOWN = 8  # things of one sort that buy nothing and are still named
 
 
@@ -156,9 +157,15 @@ def _sure(price: Price) -> str:
 
 
 def show_conflicts(found: Iterable[Conflict]) -> None:
-    """Print what cannot be together."""
+    """Print what cannot be together; of many claims of a kind only the first."""
     for conflict in found:
-        how = "no smaller set is in conflict" if conflict.smallest else "none can be left out"
+        how = "these cannot all hold"
+        if conflict.minimal:
+            how = "no smaller set is in conflict" if conflict.smallest else "none can be left out"
         out.say(f"[red]in conflict[/], {escape(conflict.subject)} ({how}):")
-        for member in conflict.members:
-            out.say(f"  {member.kind}: {escape(member.text)}")
+        for kind in dict.fromkeys(member.kind for member in conflict.members):
+            texts = [member.text for member in conflict.members if member.kind == kind]
+            for text in texts[:CLAIMS_SHOWN]:
+                out.say(f"  {kind}: {escape(text)}")
+            if more := texts[CLAIMS_SHOWN:]:
+                out.say(f"  {kind}: and {len(more)} more of this sort")

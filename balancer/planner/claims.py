@@ -17,6 +17,7 @@ from balancer.planner.ilp import Effort, Solver, solve
 from balancer.planner.linear import INF, Linear
 from balancer.planner.problem import Floats
 
+ASKED_MAX, COLUMNS_LEAST = 400_000, 1000  # questions times the columns of their model
 NODES = 400  # of one question to the solver
 LACK_WEIGHT = 1e3
 LACK_MIN = 1e-6  # of VMs without a place, GiB or cores; below, everything has one
@@ -39,12 +40,14 @@ class Claims:
     Attributes:
         claims: In the order in which they were first made.
         lack: Variables that say what has no place; all zero where everything has one.
+        asked: How many questions were put to the solver.
     """
 
     linear: Linear = field(default_factory=Linear)
     claims: list[Claim] = field(default_factory=list)
     lack: list[int] = field(default_factory=list)
     solver: Solver = "auto"
+    asked: int = 0
     _index: dict[Hashable, int] = field(default_factory=dict)
     _given_up: list[int] = field(default_factory=list)
 
@@ -125,6 +128,14 @@ class Claims:
             self.linear.lower[variable] = 0.0 if at in kept else least
             self.linear.upper[variable] = 0.0 if at in kept else 1.0
 
+    @property
+    def tired(self) -> bool:
+        """Whether it was asked as much as a conflict is worth; it then proves nothing more."""
+        return self.asked * max(COLUMNS_LEAST, len(self.linear.lower)) >= ASKED_MAX
+
     def _solve(self, cost: Floats) -> tuple[Floats | None, float]:
+        if self.tired:
+            return None, -INF
+        self.asked += 1
         answer = solve(self.linear, cost, 0.0, [], Effort(NODES), self.solver)
         return answer.x, answer.bound

@@ -8,11 +8,11 @@ plan; where the model finds a way, nothing is proven and no conflict is reported
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from balancer.planner.claims import Claim
+from balancer.planner.claims import Claim, Claims
 from balancer.planner.explain import cite, hosts_of
 from balancer.planner.ilp import Solver
 from balancer.planner.problem import Ints, Problem
@@ -21,25 +21,26 @@ from balancer.planner.smallest import minimal, smallest
 from balancer.policy.said import Said
 
 CONFLICTS_MAX = 8
+SINGLY = 8  # VMs of a drained host that are asked about each by itself
 ROUNDS = 40  # of looking for a smaller one
+SMALL = 12  # claims beyond which nobody looks for fewer
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Claims that cannot all hold: without any one of `members` the others can.
+    """Claims that cannot all hold.
 
     Attributes:
         subject: What must be and cannot: a host that is drained, or a rule.
         members: Musts, rules, facts and limits.
+        minimal: Whether it is proven that without any one of them the others can hold.
         smallest: Whether it is proven that no smaller set is in conflict.
     """
 
     subject: str
     members: tuple[Claim, ...]
+    minimal: bool
     smallest: bool
-
-    def __str__(self) -> str:
-        return "; ".join(one.text for one in self.members)
 
 
 def conflicts(
@@ -54,18 +55,38 @@ def conflicts(
         solver: Which solver.
     """
     found: dict[frozenset[str], Conflict] = {}
+
+    def seek(subject: Subject) -> bool:
+        oracle = quarrel(problem, place, subject, others_stay=others_stay, solver=solver)
+        conflict = _conflict(oracle, subject.text)
+        if conflict is not None:
+            told = frozenset(one.text for one in conflict.members if one.kind != "must")
+            found.setdefault(told, conflict)
+        return conflict is not None
+
     for subject in subjects(problem, place):
         if len(found) >= CONFLICTS_MAX:
             break
-        oracle = quarrel(problem, place, subject, others_stay=others_stay, solver=solver)
-        everything = range(len(oracle.claims))
-        if not oracle.fails(frozenset(everything)):
-            continue
-        small, proven = smallest(minimal(everything, oracle), oracle, ROUNDS, solver)
-        members = tuple(oracle.claims[at] for at in sorted(small))
-        conflict = Conflict(subject.text, members, proven)
-        found.setdefault(frozenset(one.text for one in members), conflict)
-    return tuple(found.values())
+        # What keeps one VM on a drained host is told by itself; the others may be too many.
+        alone = [vm for vm in subject.vms[:SINGLY] if subject.drained >= 0 and len(subject.vms) > 1]
+        stuck = {vm for vm in alone if seek(replace(subject, vms=(vm,)))}
+        rest = tuple(vm for vm in subject.vms if vm not in stuck)
+        if rest:
+            seek(replace(subject, vms=rest))
+    return tuple(found.values())[:CONFLICTS_MAX]
+
+
+def _conflict(oracle: Claims, subject: str) -> Conflict | None:
+    """Return a conflict of the claims of a model, if one is proven."""
+    everything = frozenset(range(len(oracle.claims)))
+    if not oracle.fails(everything):
+        return None
+    small, proven = minimal(sorted(everything), oracle), False
+    is_minimal = not oracle.tired
+    if is_minimal and len(small) <= SMALL:
+        small, proven = smallest(small, oracle, ROUNDS, oracle.solver)
+    members = tuple(oracle.claims[at] for at in sorted(small))
+    return Conflict(subject, members, is_minimal, proven)
 
 
 def subjects(problem: Problem, place: Ints) -> Iterator[Subject]:

@@ -26,7 +26,7 @@ class Subject:
 
     Attributes:
         text: What it is called.
-        vms: The VMs it is about.
+        vms: The VMs it is about; of a host those that are to leave.
         drained: The host, by index.
         rule: A hard host list.
         group: A cap or a unit, by index.
@@ -203,15 +203,17 @@ class _Builder:
         total = float(size[self.fluid].sum())
         if total <= 0:
             return flow
-        at_home = np.bincount(
-            problem.home[self.fluid], size[self.fluid], minlength=len(problem.hosts)
-        )
+        count = len(problem.hosts)
+        home, stay = problem.home, self.fluid & (self.place == problem.home)
+        at_home = np.bincount(home[self.fluid], size[self.fluid], minlength=count)
+        left = np.bincount(home[stay], size[stay], minlength=count)
         for host in np.flatnonzero(problem.up | (at_home > 0)).tolist():
-            flow[host] = linear.variable(0.0, total)
+            flow[host] = linear.variable(0.0, total if problem.up[host] else float(at_home[host]))
+            if problem.draining[host]:
+                most = float(left[host])
+                self.claims.most(self._host(host), most, [int(flow[host])], [1.0])
             if self.others_stay:
                 self.claims.most(self._stay(), float(at_home[host]), [int(flow[host])], [1.0])
-            elif not problem.up[host]:
-                linear.upper[int(flow[host])] = float(at_home[host])
         self.claims.flow(total, flow[flow >= 0].tolist())
         return flow
 
