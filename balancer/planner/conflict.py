@@ -22,6 +22,7 @@ from balancer.policy.said import Said
 
 CONFLICTS_MAX = 8
 SINGLY = 8  # VMs of a drained host that are asked about each by itself
+ASKED_MAX = 40  # models made for one plan
 ROUNDS = 40  # of looking for a smaller one
 SMALL = 12  # claims beyond which nobody looks for fewer
 
@@ -55,33 +56,35 @@ def conflicts(
         solver: Which solver.
     """
     found: dict[frozenset[str], Conflict] = {}
+    asked = 0
 
     def seek(subject: Subject) -> bool:
+        nonlocal asked
+        asked += 1
         oracle = quarrel(problem, place, subject, others_stay=others_stay, solver=solver)
+        if not oracle.fails(frozenset(range(len(oracle.claims)))):
+            return False
+        # What keeps one VM on a drained host is told by itself; the others may be too many.
+        alone = subject.vms[:SINGLY] if subject.drained >= 0 and len(subject.vms) > 1 else ()
+        stuck = {vm for vm in alone if seek(replace(subject, vms=(vm,)))}
+        if stuck:
+            rest = tuple(vm for vm in subject.vms if vm not in stuck)
+            return bool(rest) and seek(replace(subject, vms=rest))
         conflict = _conflict(oracle, subject.text)
-        if conflict is not None:
-            told = frozenset(one.text for one in conflict.members if one.kind != "must")
-            found.setdefault(told, conflict)
-        return conflict is not None
+        told = frozenset(one.text for one in conflict.members if one.kind != "must")
+        found.setdefault(told, conflict)
+        return True
 
     for subject in subjects(problem, place):
-        if len(found) >= CONFLICTS_MAX:
+        if len(found) >= CONFLICTS_MAX or asked >= ASKED_MAX:
             break
-        # What keeps one VM on a drained host is told by itself; the others may be too many.
-        alone = [vm for vm in subject.vms[:SINGLY] if subject.drained >= 0 and len(subject.vms) > 1]
-        stuck = {vm for vm in alone if seek(replace(subject, vms=(vm,)))}
-        rest = tuple(vm for vm in subject.vms if vm not in stuck)
-        if rest:
-            seek(replace(subject, vms=rest))
+        seek(subject)
     return tuple(found.values())[:CONFLICTS_MAX]
 
 
-def _conflict(oracle: Claims, subject: str) -> Conflict | None:
-    """Return a conflict of the claims of a model, if one is proven."""
-    everything = frozenset(range(len(oracle.claims)))
-    if not oracle.fails(everything):
-        return None
-    small, proven = minimal(sorted(everything), oracle), False
+def _conflict(oracle: Claims, subject: str) -> Conflict:
+    """Return a conflict of the claims of a model, which cannot all hold."""
+    small, proven = minimal(range(len(oracle.claims)), oracle), False
     is_minimal = not oracle.tired
     if is_minimal and len(small) <= SMALL:
         small, proven = smallest(small, oracle, ROUNDS, oracle.solver)

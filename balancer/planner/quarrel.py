@@ -96,7 +96,8 @@ class _Builder:
         """Yield the claims that keep `vm` from `host`, or off it where it is its home."""
         problem, home = self.problem, int(self.problem.home[vm])
         if host == home:
-            if problem.from_drain[vm] and (self.subject.drained == home or self.place[vm] != home):
+            asked = self.subject.drained == home and vm in self.subject.vms
+            if problem.from_drain[vm] and (asked or self.place[vm] != home):
                 yield self._host(home)
         else:
             yield from self._against_leaving(vm)

@@ -68,7 +68,8 @@ def _host(problem: Problem, end: Ints, subject: Subject, host: int, place: Ints)
         held = why_immovable(problem.cluster, one) and not of_itself
         if home == host != there and held:
             return False
-        leaves = problem.from_drain[vm] and (vm in subject.vms or end[vm] != home)
+        asked = subject.drained == host and vm in subject.vms
+        leaves = problem.from_drain[vm] and (asked or end[vm] != home)
         if home == host == there and leaves:
             return False
     return True
