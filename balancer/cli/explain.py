@@ -123,7 +123,7 @@ def command(
         return _answer(asked, question, as_json=as_json)
     if want_conflict:
         return _conflict(asked, as_json=as_json)
-    if not as_json and asked.plan.status is Status.INFEASIBLE:
+    if not as_json and asked.plan.status is Status.INFEASIBLE and time_limit is None:
         inquiry = asked.inquiry()
         return _told(asked.plan, conflicts(inquiry.problem, inquiry.place), as_json=False)
     return _told(asked.plan, as_json=as_json)

@@ -91,7 +91,8 @@ def command(
         print_json(document)
     else:
         show_plan(made.plan)
-        if made.plan.status is Status.INFEASIBLE:
+        # Whoever set a time limit asks `explain --conflict` for it: it was spent on the plan.
+        if made.plan.status is Status.INFEASIBLE and time_limit is None:
             needed, past = (cluster, None) if behind is None else (behind.cluster, behind.past)
             asked = Inquiry(needed, policy, made.plan, past)
             show_conflicts(conflicts(asked.problem, asked.place))

@@ -17,7 +17,7 @@ from balancer.planner.ilp import Effort, Solver, solve
 from balancer.planner.linear import INF, Linear
 from balancer.planner.problem import Floats
 
-ASKED_MAX, COLUMNS_LEAST = 400_000, 1000  # questions times the columns of their model
+ASKED_MAX, COLUMNS_LEAST = 150_000, 1000  # questions times the columns of their model
 NODES = 400  # of one question to the solver
 LACK_WEIGHT = 1e3
 LACK_MIN = 1e-6  # of VMs without a place, GiB or cores; below, everything has one
