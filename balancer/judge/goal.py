@@ -48,12 +48,12 @@ def goal_faults(cluster: Cluster, policy: Policy, plan: Plan) -> Iterator[Findin
     before = {vm.id: vm.host for vm in cluster.vms}
     after = {vm: order.end(vm, host) for vm, host in before.items()}
     was, ends = (_awake(cluster, place) for place in (before, after))
+    if _serves_more(cluster, policy, before, after):
+        return  # for that hosts may be woken or left, and filled up to their thresholds
     floor = awake_at_least(cluster, policy)
     if ends < floor and ends < was:
         text = f"{ends} hosts would stay awake, {floor} have to"
         yield Finding(Code.AWAKE, plan.id, text)
-    if _serves_more(cluster, policy, before, after):
-        return  # for that hosts may be woken, and filled up to their thresholds
     if ends >= was:
         text = f"it moves VMs, and {ends} hosts stay awake where {was} are"
         yield Finding(Code.AWAKE, plan.id, text)

@@ -242,6 +242,16 @@ def test_sets_that_belong_together_leave_together() -> None:
     assert asleep(made) == ["h1", "h3"]
 
 
+def test_a_repair_may_leave_fewer_hosts_with_vms_than_stay_awake() -> None:
+    made = planned(
+        "h1: a 4G 1c\nh2: b 8G 1c\nh3:",
+        Together(vms=names("a", "b")),
+        policy=packing(Consolidation(awake_at_least=2)),
+    )
+    assert len(made.migrations) == 1
+    assert len(asleep(made)) == 1, "of two hosts without VMs one stays awake"
+
+
 def test_an_unsafe_cluster_of_two_keeps_both_by_default() -> None:
     seen = "h1 64G 16c: a 8G 1c\nh2 64G 16c: b 8G 1c"
     assert planned(seen, policy=packing(Consolidation())).migrations == ()
