@@ -62,6 +62,7 @@ def goal_faults(cluster: Cluster, policy: Policy, plan: Plan) -> Iterator[Findin
 
 def _awake(cluster: Cluster, place: Place) -> int:
     carrying = {place[vm.id] for vm in cluster.vms if keeps_awake(vm)}
+    carrying |= {name for name, vms in cluster.arriving_on.items() if vms}
     return sum(host.state is HostState.UP and host.name in carrying for host in cluster.hosts)
 
 
@@ -106,7 +107,8 @@ def _overload(cluster: Cluster, policy: Policy, place: Place) -> float:
 
 
 def _by_host(cluster: Cluster, place: Place) -> dict[str, list[Vm]]:
-    on: dict[str, list[Vm]] = {host.name: [] for host in cluster.hosts}
+    coming = cluster.arriving_on  # by migrations of others
+    on: dict[str, list[Vm]] = {host.name: [*coming.get(host.name, ())] for host in cluster.hosts}
     for vm in cluster.vms:
         if vm.is_load:
             on[place[vm.id]].append(vm)

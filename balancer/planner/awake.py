@@ -59,10 +59,17 @@ class Sleepers:
         """Hosts that stay awake in any case; emptying more gains nothing."""
         return awake_at_least(self.problem.cluster, self.problem.policy)
 
+    @cached_property
+    def arriving(self) -> Ints:
+        """(H,) VMs that migrations of others bring to each host."""
+        coming = self.problem.cluster.arriving_on
+        return np.array([len(coming.get(host.name, ())) for host in self.problem.hosts])
+
     def carried(self, place: Ints) -> Ints:
-        """Return the (H,) number of VMs on each host that need it to be on."""
+        """Return the (H,) number of VMs on each host, or under way to it, that need it to be on."""
         hosts = len(self.problem.hosts)
-        return np.bincount(place[self.keepers], minlength=hosts).astype(np.int64)
+        count = np.bincount(place[self.keepers], minlength=hosts) + self.arriving
+        return np.asarray(count, dtype=np.int64)
 
     def awake(self, place: Ints) -> Bools:
         """Return the (H,) hosts that are up and carry something."""
@@ -79,10 +86,10 @@ class Sleepers:
 
     @cached_property
     def stuck(self) -> Bools:
-        """(H,) hosts that no plan can empty: they carry a VM that cannot go anywhere else."""
+        """(H,) hosts that no plan can empty: a VM there, or on its way, cannot go elsewhere."""
         problem = self.problem
         bound = self.keepers & (problem.allowed.sum(axis=1) <= 1)
-        held = np.bincount(problem.home[bound], minlength=len(problem.hosts)) > 0
+        held = np.bincount(problem.home[bound], minlength=len(problem.hosts)) + self.arriving > 0
         found: Bools = held & problem.up
         return found
 

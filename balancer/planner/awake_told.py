@@ -86,6 +86,8 @@ class _Awake:
         bound = there[problem.allowed[there].sum(axis=1) <= 1]
         if len(bound):
             return self._bound(bound)
+        if coming := problem.cluster.arriving_on.get(problem.hosts[host].name, ()):
+            return f"somebody else is migrating {coming[0].name} to it"
         given_up = [self.dropped[vm] for vm in there.tolist() if vm in self.dropped]
         if given_up:
             return f"emptying it was given up: {given_up[0]}"

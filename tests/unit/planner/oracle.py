@@ -156,6 +156,7 @@ def awake(cluster: Cluster, policy: Policy, place: Place) -> int:
         for vm in cluster.vms
         if not vm.clustered or vm.state not in (VmState.OFF, VmState.SAVED)
     }
+    needs |= {vm.migrating_to for vm in cluster.vms if vm.is_load and vm.migrating_to}
     least = policy.consolidation.awake_at_least
     if policy.consolidation.majority:
         least = max(least, len(cluster.hosts) // 2 + 1)

@@ -242,6 +242,19 @@ def test_sets_that_belong_together_leave_together() -> None:
     assert asleep(made) == ["h1", "h3"]
 
 
+def test_a_host_that_others_migrate_a_vm_to_stays_awake() -> None:
+    seen = cluster("h1: a 8G 1c\nh2: b 8G 1c\nh3:")
+    moving = tuple(
+        dataclasses.replace(vm, migrating_to="h3", blocked_by=("migrating",))
+        if vm.id == "b"
+        else vm
+        for vm in seen.vms
+    )
+    made = planned(dataclasses.replace(seen, vms=moving))
+    assert why(made, "h3") == "somebody else is migrating b to it"
+    assert asleep(made) == ["h1"]
+
+
 def test_a_repair_may_leave_fewer_hosts_with_vms_than_stay_awake() -> None:
     made = planned(
         "h1: a 4G 1c\nh2: b 8G 1c\nh3:",
