@@ -15,7 +15,7 @@ from balancer.judge.finding import Code, Finding, gib
 from balancer.judge.order import Order, members
 from balancer.model.cluster import Cluster, Vm
 from balancer.model.rule import AllowedHosts, Cap, Unit
-from balancer.policy.capacity import cpu_reservable, cpu_reserve, usable
+from balancer.policy.capacity import arriving_bytes, cpu_reservable, cpu_reserve, usable
 from balancer.policy.policy import Policy
 from balancer.policy.said import Said
 
@@ -32,7 +32,7 @@ def memory_faults(cluster: Cluster, policy: Policy, order: Order) -> Iterator[Fi
         return vm.memory_assigned_bytes if vm.is_load else 0
 
     for name, here, peak in _peaks(cluster, order, size):
-        held = here + sum(size(vm) for vm in cluster.arriving_on.get(name, ()))
+        held = here + arriving_bytes(cluster, name)
         most = max(usable(cluster.host_by_name[name], policy).memory_bytes, held)
         if held + peak.added > most:
             text = f"could hold {gib(held + peak.added)}, {gib(most)} at most are allowed"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from balancer.model.cluster import Cluster, HostState
-from balancer.policy.capacity import usable, why_immovable
+from balancer.policy.capacity import arriving_bytes, usable, why_immovable
 from balancer.policy.policy import Policy
 
 Turns = tuple[tuple[str, ...], ...]
@@ -61,7 +61,7 @@ def loads_of(cluster: Cluster, policy: Policy) -> dict[str, HostLoad]:
         on = [vm for vm in cluster.vms_on[host.name] if vm.is_load]
         stays = {vm.id for vm in on if why_immovable(cluster, vm) is not None}
         fixed = sum(vm.memory_assigned_bytes for vm in on if vm.id in stays)
-        fixed += sum(v.memory_assigned_bytes for v in cluster.arriving_on.get(host.name, ()))
+        fixed += arriving_bytes(cluster, host.name)
         movable = sum(vm.memory_assigned_bytes for vm in on if vm.id not in stays)
         room = usable(host, policy).memory_bytes - fixed if host.state is HostState.UP else 0.0
         found[host.name] = HostLoad(movable, max(0.0, room))

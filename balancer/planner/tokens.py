@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from balancer.model.rule import Turn
 from balancer.planner.problem import MEMORY, Problem
-from balancer.policy.capacity import usable
+from balancer.policy.capacity import arriving_bytes, usable
 
 
 @dataclass
@@ -55,11 +55,7 @@ class Bank:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.purses: dict[Hashable, Purse] = {}
-        arriving = problem.cluster.arriving_on
-        held = [
-            sum(vm.memory_assigned_bytes for vm in arriving.get(host.name, ()))
-            for host in problem.hosts
-        ]
+        held = [arriving_bytes(problem.cluster, host.name) for host in problem.hosts]
         for vm, home in zip(problem.vms, problem.home.tolist(), strict=True):
             if vm.is_load:
                 held[home] += vm.memory_assigned_bytes

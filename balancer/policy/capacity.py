@@ -49,6 +49,11 @@ def fixed_cores(cluster: Cluster, host: Host) -> float:
     return max(0.0, host.cpu_used_cores - vms)
 
 
+def arriving_bytes(cluster: Cluster, host: str) -> int:
+    """Return the memory that migrations of others, while under way, bring to `host`."""
+    return sum(vm.memory_assigned_bytes for vm in cluster.arriving_on.get(host, ()))
+
+
 def in_play(host: Host) -> bool:
     """Tell whether the host takes part in balancing: it answers and nobody took it out."""
     return host.state in (HostState.UP, HostState.DRAINING)
