@@ -9,12 +9,13 @@ import numpy as np
 from balancer.errors import InputError
 from balancer.model.cluster import Cluster
 from balancer.model.past import Past
-from balancer.planner import explain
 from balancer.planner.lowered import receivers
 from balancer.planner.problem import CPU, GIB, MEMORY, Floats, Problem, build
 from balancer.planner.restrain import restrain
 from balancer.planner.score import OVERLOAD_WEIGHT, host_costs
 from balancer.planner.state import State
+from balancer.planner.stays import obstacles
+from balancer.planner.words import RESOURCES, beyond, percent
 from balancer.policy.capacity import why_no_target
 from balancer.policy.policy import Policy
 
@@ -70,8 +71,7 @@ def _advise(problem: Problem, host: int, size: Floats, *, able: bool) -> Placeme
     name = problem.hosts[host].name
     before, after = problem.before[:, host], used[:, host]
     reason = ", ".join(
-        f"{label} {explain.percent(before[at])} -> {explain.percent(after[at])}"
-        for at, label in explain.RESOURCES.items()
+        f"{label} {percent(before[at])} -> {percent(after[at])}" for at, label in RESOURCES.items()
     )
     return PlacementAdvice(name, score, reason, _obstacle(problem, host, size, after, able=able))
 
@@ -98,8 +98,8 @@ def _obstacle(problem: Problem, host: int, size: Floats, after: Floats, *, able:
     for at in (CPU, MEMORY):
         limit = float(problem.threshold[at, 0])
         if after[at] > limit:
-            share = explain.beyond(after[at], limit, ", above ")
-            return f"{target.name} would be overloaded: {explain.RESOURCES[at]} {share}"
+            share = beyond(after[at], limit, ", above ")
+            return f"{target.name} would be overloaded: {RESOURCES[at]} {share}"
     return ""
 
 
@@ -121,4 +121,4 @@ def why_not(
     if not hosts:
         known = ", ".join(one.name for one in problem.hosts)
         raise InputError(f"no host named {host!r}", remedy=f"the hosts are: {known}")
-    return explain.obstacles(State(problem), vms[0], hosts[0])
+    return obstacles(State(problem), vms[0], hosts[0])

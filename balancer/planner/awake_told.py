@@ -8,11 +8,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from balancer.model.plan import Sleep
-from balancer.planner import explain
 from balancer.planner.empty import empty, harmless
 from balancer.planner.problem import GIB, MEMORY, Bools, Ints, Problem
 from balancer.planner.score import measure
 from balancer.planner.state import State
+from balancer.planner.stays import obstacles, what_keeps
+from balancer.planner.words import cite, counted, percent
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
@@ -77,7 +78,7 @@ class _Awake:
         """Return that so many stay awake whatever the load."""
         packed, floor = self.problem.policy.consolidation, self.problem.sleepers.floor
         key = "majority" if floor > packed.awake_at_least else "awake_at_least"
-        return f"the policy keeps {explain.counted(floor, 'host')} awake (consolidate.{key})"
+        return f"the policy keeps {counted(floor, 'host')} awake (consolidate.{key})"
 
     def of(self, host: int) -> str:
         """Return the binding reason."""
@@ -99,10 +100,10 @@ class _Awake:
         """Return that the load needs it, or what stands in the way of one of its VMs."""
         count = int(self.awake.sum())
         if count <= self.least:
-            hosts = explain.counted(count, "host")
+            hosts = counted(count, "host")
             needed, at = self.problem.sleepers.by_rule
             if needed == count:
-                return f"{explain.cite(self.problem.groups[at].said.rule)} needs {hosts}"
+                return f"{cite(self.problem.groups[at].said.rule)} needs {hosts}"
             return f"the load needs {hosts} awake"
         state = State(self.problem, self.state.place)
         blocking = empty(state, host, Work(ATTEMPT_UNITS)).blocking
@@ -118,14 +119,14 @@ class _Awake:
         if not one.is_load:
             alone = "" if one.clustered else " and not clustered: it lives on this host alone"
             return f"{one.name} is {one.state.value}{alone}{more}"
-        return f"{one.name} cannot leave it: {explain.what_keeps(self.state, vm)}{more}"
+        return f"{one.name} cannot leave it: {what_keeps(self.state, vm)}{more}"
 
     def _short_of_moves(self, host: int, there: Ints) -> str:
         problem = self.problem
         needed = there[problem.home[there] == host]
         left = problem.cap - self.state.moves
         if len(needed) > left:
-            moves = explain.counted(len(needed), "migration")
+            moves = counted(len(needed), "migration")
             return f"emptying it takes {moves}, the cap of {problem.cap} leaves {max(0, left)}"
         most = problem.caps.bytes
         size = float(problem.weight[MEMORY, needed].sum())
@@ -146,7 +147,7 @@ class _Awake:
         able = harmless(state, vm) & targets & problem.allowed[vm]
         if not able.any():
             return f"{name} has no other host: {self._against(state, vm, targets)}"
-        cpu, memory = (explain.percent(float(one)) for one in problem.sleepers.ceiling[:, 0])
+        cpu, memory = (percent(float(one)) for one in problem.sleepers.ceiling[:, 0])
         cores = problem.vms[vm].cpu_used_cores
         size = problem.weight[MEMORY, vm] / GIB
         return (
@@ -158,8 +159,7 @@ class _Awake:
         """Return the rule or fact that most of the hosts awake are ruled out by."""
         problem = self.problem
         found = Counter(
-            next(iter(explain.obstacles(state, vm, at)), "")
-            for at in np.flatnonzero(targets).tolist()
+            next(iter(obstacles(state, vm, at)), "") for at in np.flatnonzero(targets).tolist()
         )
         words = [text for text, _ in found.most_common() if text]
         if words:

@@ -8,7 +8,6 @@ from datetime import datetime
 
 from balancer.model.cluster import Cluster
 from balancer.model.plan import NotMoved, Plan
-from balancer.planner import explain
 from balancer.planner.carry import carry
 from balancer.planner.construct import bound_together
 from balancer.planner.drain import for_drain
@@ -18,6 +17,7 @@ from balancer.planner.plan import FINISH_UNITS, Stamp, assemble, named
 from balancer.planner.problem import Problem, build
 from balancer.planner.score import legal_end
 from balancer.planner.state import State
+from balancer.planner.stays import obstacles
 from balancer.planner.work import Work
 from balancer.policy.policy import Policy
 
@@ -93,7 +93,7 @@ def _move(state: State, unit: list[int], wanted: Mapping[int, int]) -> dict[int,
     for vm in unit:
         for other in unit:
             state.move(other, before[other] if other == vm else wanted[other])
-        if why := explain.obstacles(state, vm, wanted[vm]):
+        if why := obstacles(state, vm, wanted[vm]):
             against[vm] = "; ".join(why)
     for vm in unit:
         state.move(vm, wanted[vm])

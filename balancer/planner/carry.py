@@ -17,11 +17,12 @@ from balancer.model.plan import SettingChange
 from balancer.model.rule import Turn
 from balancer.planner import transport
 from balancer.planner.empty import only_whole
-from balancer.planner.explain import STUCK, repairs
+from balancer.planner.explain import repairs
 from balancer.planner.ilp import Solver
 from balancer.planner.problem import GIB, Ints, Problem
 from balancer.planner.schedule import Schedule, schedule
 from balancer.planner.score import better, legal_end, measure, over_limit, overloaded
+from balancer.planner.stays import STUCK
 from balancer.planner.timing import Timing
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Prefer

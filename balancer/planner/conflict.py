@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from balancer.planner.claims import Claim, Claims
-from balancer.planner.explain import cite, hosts_of
 from balancer.planner.ilp import Solver
 from balancer.planner.problem import Ints, Problem
 from balancer.planner.quarrel import Subject, quarrel
 from balancer.planner.smallest import minimal, smallest
+from balancer.planner.words import cite, hosts_of
 from balancer.policy.said import Said
 
 CONFLICTS_MAX = 8

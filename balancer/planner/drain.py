@@ -17,7 +17,6 @@ import numpy as np
 from balancer.errors import InputError
 from balancer.model.cluster import Cluster, HostState
 from balancer.model.plan import Plan
-from balancer.planner import explain
 from balancer.planner.carry import carry
 from balancer.planner.ilp import Solver
 from balancer.planner.optimise import once
@@ -26,6 +25,8 @@ from balancer.planner.problem import GIB, MEMORY, Ints, Problem, build, utilisat
 from balancer.planner.remedy import remedy_of
 from balancer.planner.search import settle_ties
 from balancer.planner.state import State
+from balancer.planner.stays import what_keeps
+from balancer.planner.words import RESOURCES, cite, percent
 from balancer.planner.work import Work
 from balancer.policy.capacity import usable, why_immovable
 from balancer.policy.policy import Goal, Limits, Policy, Reserve
@@ -248,7 +249,7 @@ def _why_stuck(state: State, vm: int, dropped: str | None) -> Stuck:
         return Stuck(
             one.id, one.name, one.host, reason, remedy, immovable=False, missing_bytes=lack
         )
-    reason = dropped or explain.what_keeps(state, vm)
+    reason = dropped or what_keeps(state, vm)
     remedy = f"change what stands against it, or shut {one.name} down"
     return Stuck(one.id, one.name, one.host, reason, remedy, immovable=False)
 
@@ -273,13 +274,13 @@ def _concessions(problem: Problem, place: Ints) -> tuple[str, ...]:
         name = problem.hosts[host].name
         bytes_used = used[MEMORY, host] / problem.scale[MEMORY, host]
         share = bytes_used / max(1.0, usable(problem.hosts[host], problem.policy).memory_bytes)
-        for resource, label in explain.RESOURCES.items():
+        for resource, label in RESOURCES.items():
             level = share if resource == MEMORY else used[resource, host]
             limit = problem.threshold[resource, 0]
             if level > limit and level > problem.before[resource, host]:
                 said.append(
-                    f"{name} ends with {label} at {explain.percent(level)}, above the threshold "
-                    f"of {explain.percent(limit)}"
+                    f"{name} ends with {label} at {percent(level)}, above the threshold "
+                    f"of {percent(limit)}"
                 )
     return tuple(said)
 
@@ -292,12 +293,12 @@ def _soft_broken(problem: Problem, place: Ints) -> list[str]:
         row = soft[problem.soft_row[vm]]
         if row[place[vm]] > row[problem.home[vm]]:
             rules = [one for one in problem.lists_of_vm.get(problem.vms[vm].id, ()) if not one.hard]
-            what = ", ".join(explain.cite(one.rule) for one in rules) or "a preference"
+            what = ", ".join(cite(one.rule) for one in rules) or "a preference"
             said.add(
                 f"{problem.vms[vm].name} goes to {problem.hosts[place[vm]].name} against {what}"
             )
     for group in problem.groups:
         before, after = group.counts(problem.home), group.counts(place)
         if not group.hard and group.broken(after) > group.broken(before):
-            said.add(f"the soft rule {explain.cite(group.said.rule)} is broken")
+            said.add(f"the soft rule {cite(group.said.rule)} is broken")
     return sorted(said)

@@ -12,11 +12,12 @@ import numpy as np
 from balancer.migration.forecast import SETUP_S, SWITCH_S
 from balancer.model.effect import Effect, End, Gain, Repair
 from balancer.planner.carry import Carried
-from balancer.planner.explain import RESOURCES, repairs
+from balancer.planner.explain import repairs
 from balancer.planner.problem import Bools, Floats, Ints, Problem, utilisation
 from balancer.planner.schedule import Timed
 from balancer.planner.score import OVERLOAD_WEIGHT, means, overloaded, phi
 from balancer.planner.state import State
+from balancer.planner.words import RESOURCES
 from balancer.policy.policy import Goal
 
 CHUNK = 256  # migrations weighed at once: 256 x 2 x 64 numbers are 256 KiB

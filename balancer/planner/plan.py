@@ -17,6 +17,7 @@ from balancer.planner.awake_told import sleep_of
 from balancer.planner.carry import Carried, carry
 from balancer.planner.effects import effects
 from balancer.planner.ilp import Solver
+from balancer.planner.leftover import not_moved, unresolved
 from balancer.planner.optimise import Found, balance_bound, optimise
 from balancer.planner.payback import without_unpaid
 from balancer.planner.problem import Ints, Problem, build, utilisation
@@ -32,6 +33,7 @@ from balancer.planner.score import (
 )
 from balancer.planner.search import settle_ties
 from balancer.planner.state import State
+from balancer.planner.stays import curb, obstacles, what_keeps
 from balancer.planner.timing import makespan_bound
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Policy
@@ -135,7 +137,7 @@ def move(
         host = _best_host(state, vm)
     else:
         host = _index_of_host(problem, target)
-        against = explain.obstacles(state, vm, host)
+        against = obstacles(state, vm, host)
         if against:
             raise RefusedError(f"cannot move {name} to {target}: {'; '.join(against)}")
     place = problem.home.copy()
@@ -170,13 +172,13 @@ def _best_host(state: State, vm: int) -> int:
     ranked: list[tuple[tuple[float, ...], int]] = []
     goal = Goal.CONSOLIDATE if problem.policy.goal is Goal.CONSOLIDATE else Goal.BALANCE
     for host in range(len(problem.hosts)):
-        if not explain.obstacles(state, vm, host):
+        if not obstacles(state, vm, host):
             place = problem.home.copy()
             place[vm] = host
             ranked.append((measure(problem, place).key(goal), host))
     if not ranked:
         name = problem.vms[vm].name
-        raise RefusedError(f"cannot move {name}: {explain.what_keeps(state, vm)}")
+        raise RefusedError(f"cannot move {name}: {what_keeps(state, vm)}")
     return min(ranked)[1]
 
 
@@ -204,7 +206,7 @@ def assemble(
     if not proven and work.stopped_by in (StoppedBy.TIME, StoppedBy.INTERRUPT):
         stopped = work.stopped_by
     cut_short = stopped in (StoppedBy.TIME, StoppedBy.INTERRUPT)
-    curbed = explain.curb(carried.dropped, cut_short=cut_short)
+    curbed = curb(carried.dropped, cut_short=cut_short)
     legs = [one.leg for one in carried.schedule.timed]
     makespan_s = carried.schedule.makespan_s
     made = Plan(
@@ -223,8 +225,8 @@ def assemble(
         else 0.0,
         migrations=migrations,
         settings=carried.settings,
-        not_moved=() if asked_for else explain.not_moved(problem, place, carried.dropped, curbed),
-        unresolved=explain.unresolved(problem, place, curbed),
+        not_moved=() if asked_for else not_moved(problem, place, carried.dropped, curbed),
+        unresolved=unresolved(problem, place, curbed),
         sleep=() if asked_for else sleep_of(problem, place, carried.dropped, curbed),
     )
     return named(made)

@@ -9,10 +9,11 @@ import numpy as np
 
 from balancer.model.rule import Rule
 from balancer.planner.claims import Claims
-from balancer.planner.explain import RESOURCES, cite, counted, hosts_of, percent, reserved
 from balancer.planner.groups import Group
 from balancer.planner.ilp import Solver
 from balancer.planner.problem import CPU, GIB, MEMORY, Bools, Floats, Ints, Problem
+from balancer.planner.stays import reserved
+from balancer.planner.words import RESOURCES, cite, counted, hosts_of, percent
 from balancer.policy.capacity import why_immovable, why_no_target, why_unfit
 
 COLUMNS_MAX = 2500  # with more, only the VMs in question are told apart

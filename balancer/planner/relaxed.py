@@ -10,8 +10,8 @@ import numpy as np
 
 from balancer.model.cluster import Cluster, Host
 from balancer.model.rule import AllowedHosts, Cap, Rule, Unit
-from balancer.planner.explain import cite, hosts_of, percent
 from balancer.planner.problem import GIB, MEMORY, Ints, Problem, utilisation
+from balancer.planner.words import cite, hosts_of, percent
 from balancer.policy.policy import Limits, Policy
 from balancer.policy.said import rules_in_force
 from balancer.policy.stability import NO_COOLDOWN

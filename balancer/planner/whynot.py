@@ -16,7 +16,6 @@ from balancer.model.cluster import Cluster
 from balancer.model.effect import Gain
 from balancer.model.past import Past
 from balancer.model.plan import Plan
-from balancer.planner.explain import obstacles, percent, used_up, what_binds, what_keeps
 from balancer.planner.payback import why_unpaid
 from balancer.planner.problem import Ints, Problem, build
 from balancer.planner.restrain import restrain
@@ -30,7 +29,9 @@ from balancer.planner.score import (
     tier_names,
 )
 from balancer.planner.state import State
+from balancer.planner.stays import obstacles, used_up, what_binds, what_keeps
 from balancer.planner.timing import Timing
+from balancer.planner.words import percent
 from balancer.policy.policy import Goal, Policy
 
 NAMES_SHOWN = 3

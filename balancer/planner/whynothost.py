@@ -9,17 +9,11 @@ import numpy as np
 
 from balancer.planner import construct
 from balancer.planner.effects import shifted
-from balancer.planner.explain import (
-    RESOURCES,
-    counted,
-    obstacles,
-    percent,
-    ruled_out,
-    what_binds,
-)
 from balancer.planner.problem import Ints
 from balancer.planner.score import means
+from balancer.planner.stays import obstacles, ruled_out, what_binds
 from balancer.planner.whynot import Inquiry
+from balancer.planner.words import RESOURCES, counted, percent
 from balancer.policy.capacity import why_no_target
 from balancer.policy.policy import Goal
 

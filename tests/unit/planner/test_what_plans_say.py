@@ -13,7 +13,7 @@ from balancer.model.cluster import Cluster, ManagedBy, MigrationSettings, Transp
 from balancer.model.plan import Plan, Status, StoppedBy
 from balancer.model.rule import Rule, SelectBy, Selector
 from balancer.planner import plan
-from balancer.planner.explain import beyond, percent
+from balancer.planner.words import beyond, percent
 from balancer.policy.policy import Goal, Limits, Policy, Prefer, TransportPolicy
 from balancer.policy.rules import Allow, Apart, Avoid, NeverMove, Pin, Together
 from tests.notation import cluster
