@@ -8,6 +8,7 @@ goes out. The engine knows no clock: it is told the time at each event.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import count
 
@@ -217,9 +218,17 @@ class Engine:
 
     def _begin_waiting(self, now_s: float) -> None:
         waiting = [m for m in self.migrations if m.phase is Phase.QUEUED]
+        if not waiting:
+            return
+        # Counted once: with hundreds in the queue, counting for each would take most of the time.
+        running = Counter(
+            end.name for m in self.migrations if m.running for end in (m.source, m.target)
+        )
         for migration in sorted(waiting, key=lambda m: (-m.guest.priority, m.number)):
-            if self.has_slot(migration.source, migration.target):
+            ends = (migration.source, migration.target)
+            if all(running[end.name] < self.limit(end) for end in ends):
                 self._begin(migration, now_s)
+                running.update(end.name for end in ends if migration.running)
 
     def _begin(self, migration: Migration, now_s: float) -> None:
         guest, source, target = migration.guest, migration.source, migration.target
