@@ -22,6 +22,7 @@ from balancer.model.cluster import Cluster, Host, HostState, Vm
 from balancer.model.rule import AllowedHosts, Hours, OnlyWhen, Rule, TieBreak, Turn
 from balancer.planner.awake import Sleepers
 from balancer.planner.calm import FREE, Calm
+from balancer.planner.drill import Drill
 from balancer.planner.groups import Group, facts_of, groups_of
 from balancer.planner.lowered import (
     allowed_hosts,
@@ -197,6 +198,11 @@ class Problem:
     def sleepers(self) -> Sleepers:
         """What decides which hosts may sleep; for the goal of consolidation."""
         return Sleepers(self)
+
+    @cached_property
+    def drill(self) -> Drill:
+        """The failures to survive; to be asked only where the policy does."""
+        return Drill(self)
 
     @property
     def cap(self) -> int:

@@ -16,6 +16,7 @@ from balancer.model.cluster import Cluster
 from balancer.model.rule import AllowedHosts, Cap, InTurn, Rule, Turn, Unit
 from balancer.policy.policy import Policy
 from balancer.policy.rules import NeverMove, Pin
+from balancer.policy.rules.domains import of_level
 from balancer.policy.said import rules_in_force
 from balancer.policy.select import select_hosts, select_vms, warnings
 
@@ -95,7 +96,10 @@ def rule_warnings(cluster: Cluster, policy: Policy) -> tuple[str, ...]:
     selected = (
         text for rule in rules_in_force(cluster, policy) for text in warnings(cluster, rule)
     )
-    return (*selected, *_standstills(cluster, policy))
+    level = policy.reserve.domain_failure
+    nowhere = level and not of_level(cluster, level)
+    missing = f"reserve.domain_failure: no host is in a {level}, so none can fail"
+    return (*selected, *_standstills(cluster, policy), *([missing] if nowhere else []))
 
 
 def _standstills(cluster: Cluster, policy: Policy) -> Iterator[str]:

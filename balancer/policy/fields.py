@@ -85,6 +85,13 @@ Positive = Annotated[
     Field(ge=1, le=INTEGER_MAX),
     WithJsonSchema({"type": "integer", "minimum": 1, "maximum": INTEGER_MAX}),
 ]
+FAILURES_MAX = 3  # hosts at once: more are a disaster, and there are too many sets of them
+Failures = Annotated[
+    int,
+    BeforeValidator(_reads(parse_count, "a whole number, for example 1", int)),
+    Field(ge=0, le=FAILURES_MAX),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": FAILURES_MAX}),
+]
 Number = Annotated[
     float,
     BeforeValidator(_reads(parse_number, "a number, for example 1.5", int, float)),

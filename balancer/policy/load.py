@@ -13,6 +13,7 @@ from balancer.policy.fields import (
     Count,
     Document,
     Duration,
+    Failures,
     Flag,
     Percent,
     Positive,
@@ -72,7 +73,14 @@ class ThresholdsDocument(Document):
 
 
 class ReserveDocument(Document):
-    """What is kept free on each host; it comes off the capacity before anything is judged."""
+    """What is kept free on each host, and how many hosts may fail.
+
+    The shares and amounts come off the capacity before anything is judged. `host_failures` and
+    `domain_failure` ask that what runs on the failed hosts could restart on the others, with hard
+    rules held: of clustered VMs that run and start by themselves, with their startup memory. No
+    plan makes that worse, at its end or on the way there, except a drain, and what is missing is
+    told.
+    """
 
     cpu: Share | None = Field(None, description="Share of the logical processors kept free.")
     memory: ShareOrSize | None = Field(
@@ -80,6 +88,15 @@ class ReserveDocument(Document):
     )
     memory_at_least: Size | None = Field(
         None, description="An amount of memory kept free where the share would be less."
+    )
+    host_failures: Failures = Field(
+        Reserve().host_failures,
+        description="How many hosts, whichever they are, may fail at once; 0 to 3.",
+    )
+    domain_failure: Text | None = Field(
+        None,
+        description="Level of fault domains of which any one may fail as a whole: site, rack or "
+        "chassis.",
     )
 
 
@@ -166,7 +183,7 @@ class PolicyDocument(Document):
         ThresholdsDocument(), description="When there is something to do."
     )
     reserve: ReserveDocument = Field(
-        ReserveDocument(), description="What is kept free on each host."
+        ReserveDocument(), description="What is kept free on each host and for failures."
     )
     consolidate: ConsolidateDocument = Field(
         ConsolidateDocument(), description="How far the goal consolidate goes."
@@ -295,4 +312,6 @@ def _reserve(read: ReserveDocument) -> Reserve:
         cpu_fraction=read.cpu or 0.0,
         memory_fraction=share,
         memory_bytes=max(amount, read.memory_at_least or 0),
+        host_failures=read.host_failures,
+        domain_failure=read.domain_failure or "",
     )

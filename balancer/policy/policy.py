@@ -62,14 +62,25 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """What is kept free on each host: it comes off the capacity before anything is judged.
+    """What is kept free on each host, and for failures of whole hosts.
 
-    Memory takes the larger of the fraction and the bytes.
+    The former comes off the capacity before anything is judged; memory takes the larger of the
+    fraction and the bytes. Of the latter: any `host_failures` hosts, or any one fault domain of
+    the level `domain_failure`, may fail, and what ran there restarts elsewhere with rules held.
+    With `firm` drains keep to that as well.
     """
 
     cpu_fraction: float = 0.0
     memory_fraction: float = 0.0
     memory_bytes: int = 0
+    host_failures: int = 0
+    domain_failure: str = ""
+    firm: bool = False
+
+    @property
+    def for_failures(self) -> bool:
+        """Tell whether room is kept for failures of hosts."""
+        return self.host_failures > 0 or bool(self.domain_failure)
 
 
 @dataclass(frozen=True, slots=True)

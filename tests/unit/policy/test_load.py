@@ -36,7 +36,7 @@ name: everything
 mode: auto
 goal: relieve
 thresholds: {cpu: 70%, memory: 75.5%, imbalance: 8%}
-reserve: {cpu: 5%, memory: 10%, memory_at_least: 8 GiB}
+reserve: {cpu: 5%, memory: 10%, memory_at_least: 8 GiB, host_failures: 1, domain_failure: site}
 limits:
   migrations_per_run: 0
   concurrent_per_host: 2
@@ -66,7 +66,13 @@ def test_every_key_becomes_its_field() -> None:
         mode=Mode.AUTO,
         goal=Goal.RELIEVE,
         thresholds=Thresholds(cpu=0.70, memory=0.755, imbalance=0.08),
-        reserve=Reserve(cpu_fraction=0.05, memory_fraction=0.10, memory_bytes=8 * 2**30),
+        reserve=Reserve(
+            cpu_fraction=0.05,
+            memory_fraction=0.10,
+            memory_bytes=8 * 2**30,
+            host_failures=1,
+            domain_failure="site",
+        ),
         limits=Limits(
             migrations_per_run=0,
             concurrent_per_host=2,
@@ -149,6 +155,9 @@ def test_memory_is_reserved_as_a_share_or_an_amount() -> None:
         ("reserve: {memory: 100%}", "2:19: reserve.memory", "nothing would be left", "10%"),
         ("reserve: {memory: 32 GB}", "2:19: reserve.memory", "not '32 GB'", "8 GiB"),
         ("reserve: {memory_at_least: 8}", "2:28: reserve.memory_at_least", "'8'", "32 GiB"),
+        ("reserve: {host_failures: 4}", "2:26: reserve.host_failures", "at most 3", "correct"),
+        ("reserve: {host_failures: one}", "2:26: reserve.host_failures", "'one'", "example 1"),
+        ("reserve: {domain_failure: ''}", "2:27: reserve.domain_failure", "not nothing", ""),
         ("limits: {migrations_per_run: -1}", "2:30: limits.migrations_per_run", "'-1'", "12"),
         ("limits: {concurrent_per_host: 0}", "2:31: limits.concurrent_per_host", "at least 1", ""),
         ("limits: {duration_per_run: 90}", "2:28: limits.duration_per_run", "'90'", "15m"),

@@ -1,0 +1,295 @@
+"""The drill: how many restarts find no host when hosts fail (decision 10), on arrays.
+
+`Screen` sees for most failures at a glance that everything restarts; what is left is gone through
+restart by restart, in the order and by the choices that the record says.
+Shapes as in `balancer.planner.problem`: N VMs, H hosts; R of the VMs restart.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from balancer.model.cluster import Cluster
+from balancer.model.rule import AllowedHosts, Cap, Rule, Unit
+from balancer.planner.screen import Screen
+from balancer.policy.capacity import arriving_bytes, cpu_reservable, cpu_reserve, why_unfit
+from balancer.policy.survival import (
+    even_spreads,
+    failures,
+    restart_bytes,
+    restart_rules,
+    restarts,
+    room_bytes,
+    spread_cap,
+)
+
+if TYPE_CHECKING:  # a task has this as a part of it
+    from balancer.planner.problem import Problem
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+REMEMBERED = 16  # placements whose count is kept: searches measure the same one again and again
+UNBOUND = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Band:
+    """VMs that a rule counts over domains of hosts, as a cap or as a unit.
+
+    Attributes:
+        members: Indices of its VMs, sorted.
+        domains: (D, H) which hosts are in which domain.
+        limit: Of a cap, in each domain; None for a unit.
+        even: The rule behind it whose limit depends on what has failed; None for the others.
+    """
+
+    members: Ints
+    domains: Bools
+    limit: int | None
+    even: Rule | None = None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A VM that finds no host when `failed` fail at once; indices."""
+
+    failed: tuple[int, ...]
+    vm: int
+
+
+class Drill:
+    """The failures that a task is to survive, to be rehearsed on any placement.
+
+    Attributes:
+        ranked: (R,) VMs that restart, in the order in which they do.
+        size: (N,) bytes that a restart takes.
+        memory: (N,) bytes that a VM holds where it runs.
+        room: (H,) bytes for VMs, less what migrations of others bring.
+        up: (H,) hosts that take restarts.
+        kind: (N,) row of `permits` of each VM.
+        permits: (C, H) hosts that facts and lists leave to the VMs of a kind.
+        reserve: (N,) thousandths of processors that a VM reserves.
+        reservable: (H,) thousandths that hosts have to give.
+        bands: What rules count.
+        sets: The failures: arrays of as many rows as there are sets of that many hosts, with -1
+            where a set has fewer.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        cluster, policy = problem.cluster, problem.policy
+        hosts, vms = problem.hosts, problem.vms
+        self.problem = problem
+        self.size = np.array([restart_bytes(vm) for vm in vms], dtype=np.int64)
+        self.memory = np.array(
+            [vm.memory_assigned_bytes if vm.is_load else 0 for vm in vms], dtype=np.int64
+        )
+        able = np.flatnonzero([restarts(vm) for vm in vms])
+        self.ranked = able[np.lexsort([able, -self.size[able]])]
+        room = [room_bytes(one, policy) - arriving_bytes(cluster, one.name) for one in hosts]
+        self.room = np.array(room, dtype=np.int64)
+        self.up = problem.up
+        self.reserve = np.array([cpu_reserve(vm) for vm in vms], dtype=np.int64)
+        self.reservable = np.array([cpu_reservable(host) for host in hosts], dtype=np.int64)
+        self._read(cluster)
+        names = {host.name: at for at, host in enumerate(hosts)}
+        found = [sorted(names[name] for name in failed) for failed in failures(cluster, policy)]
+        widths = sorted({len(failed) for failed in found})
+        self.sets = tuple(
+            np.array([failed for failed in found if len(failed) == width], dtype=np.int64)
+            for width in widths
+        )
+        self._limits: dict[tuple[int, ...], dict[int, int]] = {}
+        self._counts: dict[bytes, int] = {}
+
+    def _read(self, cluster: Cluster) -> None:
+        """Turn what binds restarts into kinds of VMs and bands."""
+        problem = self.problem
+        index = {vm.id: at for at, vm in enumerate(problem.vms)}
+        names = [host.name for host in problem.hosts]
+        lists: dict[int, list[frozenset[str]]] = {}
+        bands: list[Band] = []
+        said: list[tuple[object, Rule | None]] = [
+            (form, None) for form in restart_rules(cluster, problem.policy)
+        ]
+        evens = even_spreads(cluster, problem.policy)
+        said += [(spread_cap(rule, cluster, frozenset()), rule) for rule in evens]
+        for form, even in said:
+            if isinstance(form, AllowedHosts):
+                for vm in form.vms:
+                    lists.setdefault(index[vm], []).append(form.hosts)
+            elif isinstance(form, Cap | Unit):
+                members = np.array(sorted(index[vm] for vm in form.vms), dtype=np.int64)
+                rows = [[name in domain for name in names] for domain in form.domains]
+                limit = form.limit if isinstance(form, Cap) else None
+                bands.append(Band(members, np.array(rows, dtype=bool), limit, even))
+        self.bands = tuple(bands)
+        self.bands_of: dict[int, list[int]] = {}
+        for number, band in enumerate(bands):
+            for vm in band.members.tolist():
+                self.bands_of.setdefault(vm, []).append(number)
+        self._know_hosts(lists)
+
+    def _know_hosts(self, lists: Mapping[int, Sequence[frozenset[str]]]) -> None:
+        """Find the hosts that facts and lists leave to each VM: few kinds of VMs differ in them."""
+        problem = self.problem
+        names = [host.name for host in problem.hosts]
+        kinds: dict[object, int] = {}
+        rows_of: list[Bools] = []
+        self.kind = np.zeros(len(problem.vms), dtype=np.int64)
+        for vm, one in enumerate(problem.vms):
+            listed = frozenset(lists.get(vm, ()))
+            shape = (one.vcpus, one.numa_nodes, one.memory_assigned_bytes)
+            if (listed, shape) not in kinds:
+                row = np.array([not why_unfit(one, host) for host in problem.hosts], dtype=bool)
+                for allowed in listed:
+                    row &= np.array([name in allowed for name in names], dtype=bool)
+                kinds[listed, shape] = len(rows_of)
+                rows_of.append(row)
+            self.kind[vm] = kinds[listed, shape]
+        table = np.array(rows_of, dtype=bool).reshape(-1, len(names))
+        self.permits, which = np.unique(table, axis=0, return_inverse=True)
+        self.kind = which.reshape(-1)[self.kind] if rows_of else self.kind
+
+    @cached_property
+    def bound(self) -> Bools:
+        """(N,) VMs that any rule or fact keeps from any host."""
+        found = ~self.permits.all(axis=1)[self.kind] | (self.reserve > 0)
+        found[list(self.bands_of)] = True
+        return np.asarray(found, dtype=bool)
+
+    @cached_property
+    def screen(self) -> Screen:
+        """What sees at a glance that everything restarts."""
+        return Screen(self)
+
+    def count(self, place: Ints, coming: Ints | None = None, takers: Bools | None = None) -> int:
+        """Return how many restarts find no host, over all failures.
+
+        Args:
+            place: (N,) host of each VM.
+            coming: (H,) bytes held on hosts besides, by VMs on their way there.
+            takers: (H,) hosts that take restarts; all that are up unless given.
+        """
+        key = place.tobytes() + b"".join(a.tobytes() for a in (coming, takers) if a is not None)
+        if key not in self._counts:
+            if len(self._counts) >= REMEMBERED:
+                del self._counts[next(iter(self._counts))]
+            self._counts[key] = sum(1 for _ in self.losses(place, coming, takers))
+        return self._counts[key]
+
+    def losses(
+        self, place: Ints, coming: Ints | None = None, takers: Bools | None = None
+    ) -> Iterator[Loss]:
+        """Yield what is not survived; arguments as of `count`."""
+        hosts = len(self.room)
+        free = self.room - np.bincount(place, self.memory, minlength=hosts).astype(np.int64)
+        if coming is not None:
+            free = free - coming
+        up = self.up if takers is None else self.up & takers
+        state: _State | None = None
+        for failed in self.screen.doubtful(place, free, up):
+            state = state or _State(self, place, free, up)
+            for vm in state.lost(failed):
+                yield Loss(failed, vm)
+
+    def limits(self, failed: tuple[int, ...]) -> dict[int, int]:
+        """Return the limits of bands that depend on what has failed."""
+        if failed not in self._limits:
+            problem = self.problem
+            names = frozenset(problem.hosts[at].name for at in failed)
+            evens = [(at, band.even) for at, band in enumerate(self.bands) if band.even is not None]
+            caps = [(at, spread_cap(even, problem.cluster, names)) for at, even in evens]
+            self._limits[failed] = {at: UNBOUND if cap is None else cap.limit for at, cap in caps}
+        return self._limits[failed]
+
+
+class _State:
+    """One placement, and what restarts on it after one failure or another."""
+
+    def __init__(self, drill: Drill, place: Ints, free: Ints, up: Bools) -> None:
+        self.drill = drill
+        hosts = len(free)
+        self.at = place[drill.ranked]
+        self.free, self.up = free.tolist(), np.flatnonzero(up).tolist()
+        self.kept = np.bincount(place, drill.reserve, minlength=hosts).astype(np.int64)
+        self.place = place
+        self._there: dict[int, Ints] = {}
+
+    def there(self, band: int) -> Ints:
+        """Return the (H,) members of a band on each host."""
+        if band not in self._there:
+            at = self.place[self.drill.bands[band].members]
+            self._there[band] = np.bincount(at, minlength=len(self.free)).astype(np.int64)
+        return self._there[band]
+
+    def lost(self, failed: tuple[int, ...]) -> Iterator[int]:
+        """Yield the VMs that find no host when `failed` fail."""
+        drill, restart = self.drill, _Restart(self, failed)
+        rooms = sorted((self.free[host], host) for host in self.up if host not in failed)
+        for vm in drill.ranked[restart.gone[self.at]].tolist():
+            size, bound = int(drill.size[vm]), bool(drill.bound[vm])
+            at = bisect_left(rooms, (size, -1))
+            if bound:
+                able = restart.able(vm)
+                while at < len(rooms) and not able[rooms[at][1]]:
+                    at += 1
+            if at == len(rooms):
+                yield vm
+                continue
+            room, host = rooms.pop(at)
+            insort(rooms, (room - size, host))
+            if bound:
+                restart.begun(vm, host)
+
+
+class _Restart:
+    """What rules and reserves leave to the VMs that restart, one after another."""
+
+    def __init__(self, state: _State, failed: tuple[int, ...]) -> None:
+        self.state, self.drill = state, state.drill
+        self.gone = np.zeros(len(state.free), dtype=bool)
+        self.gone[list(failed)] = True
+        self.kept = state.kept
+        self.counts: dict[int, Ints] = {}  # (D,) of bands, once asked for
+        self.limits = self.drill.limits(failed)
+
+    def able(self, vm: int) -> Bools:
+        """Return the (H,) hosts on which rules and reserves let a VM start now."""
+        drill = self.drill
+        able: Bools = drill.permits[drill.kind[vm]]
+        if reserve := int(drill.reserve[vm]):
+            able = able & (self.kept + reserve <= drill.reservable)
+        for number in drill.bands_of.get(vm, ()):
+            band = drill.bands[number]
+            if number not in self.counts:
+                there = self.state.there(number)
+                self.counts[number] = band.domains[:, ~self.gone] @ there[~self.gone]
+            able = able & _open(band, self.counts[number], self.limits.get(number))
+        return able
+
+    def begun(self, vm: int, host: int) -> None:
+        """Count a VM that has restarted."""
+        if reserve := int(self.drill.reserve[vm]):
+            self.kept = self.kept.copy()
+            self.kept[host] += reserve
+        for number in self.drill.bands_of.get(vm, ()):
+            self.counts[number] = self.counts[number] + self.drill.bands[number].domains[:, host]
+
+
+def _open(band: Band, counts: Ints, limit: int | None) -> Bools:
+    """Return the (H,) hosts on which a band lets one more of its VMs start."""
+    if band.limit is None:
+        occupied = counts > 0
+        if not occupied.any():
+            return np.ones(band.domains.shape[1], dtype=bool)
+        return np.asarray(~band.domains[~occupied].any(axis=0))
+    full = counts >= (band.limit if limit is None else limit)
+    return np.asarray(~band.domains[full].any(axis=0))

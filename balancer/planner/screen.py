@@ -1,0 +1,165 @@
+"""Which failures are survived for certain, seen for all of them at once.
+
+Sizes of restarts are gathered in a few classes. A VM of size s takes no more than ceil(s / c) of
+the places of size c that hosts have free, wherever it goes. So a VM of class c finds a host if all
+hosts that are surely open to it have more places of size c than it and all that come before it
+(which are no smaller) take: and that is a comparison of sums, whatever the order and the choices.
+
+A host is surely open to a VM if its rules could not close it even if every VM of the same rule that
+restarts went there. Where a cap speaks of single hosts, one that could be closed still has as
+many places as the cap leaves. What this does not show is no loss yet: it has to be rehearsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:  # a drill has this as a part of it
+    from balancer.planner.drill import Drill
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+CLASSES_MAX = 12  # of sizes; more see a little further, and each costs a sweep over the VMs
+
+
+class Screen:
+    """What of a drill stays the same on all placements.
+
+    Attributes:
+        least: (J,) bytes of each class, rising; its VMs are no larger.
+        takes: (J, R) places of a class that each VM takes; zero for smaller VMs.
+        row: (R,) row of VMs that are alike: same class, same hosts, same bands.
+        rows: For each row its class, kind and bands.
+    """
+
+    def __init__(self, drill: Drill) -> None:
+        self.drill = drill
+        sizes = np.maximum(1, drill.size[drill.ranked])
+        every = np.unique(sizes)
+        picked = np.unique(np.linspace(0, len(every) - 1, CLASSES_MAX).round().astype(np.int64))
+        self.least = every[picked] if len(every) else every
+        of_class = np.searchsorted(self.least, sizes)
+        self.takes = -(-sizes[None, :] // self.least[:, None])
+        self.takes[of_class[None, :] < np.arange(len(self.least))[:, None]] = 0
+        known: dict[tuple[int, int, tuple[int, ...], bool], int] = {}
+        self.row = np.zeros(len(sizes), dtype=np.int64)
+        for at, (vm, size) in enumerate(zip(drill.ranked.tolist(), of_class.tolist(), strict=True)):
+            bands = tuple(drill.bands_of.get(vm, ()))
+            key = (size, int(drill.kind[vm]), bands, bool(drill.reserve[vm]))
+            self.row[at] = known.setdefault(key, len(known))
+        self.rows = tuple(known)
+        self.of_class = np.array([row[0] for row in self.rows], dtype=np.int64)
+        self.permits = drill.permits[[row[1] for row in self.rows]]
+        self.restarts = np.zeros(len(drill.size), dtype=bool)
+        self.restarts[drill.ranked] = True
+        # Bands by their number, then the reserves of processors, then none.
+        count, most = len(drill.bands), max((len(row[2]) for row in self.rows), default=0)
+        self.binds = np.full((len(self.rows), most + 1), count + 1, dtype=np.int64)
+        for at, (_, _, bands, reserves) in enumerate(self.rows):
+            own = (*bands, count) if reserves else bands
+            self.binds[at, : len(own)] = own
+        self.domains = [band.domains.astype(np.int64) for band in drill.bands]
+        alone = [
+            band.limit is not None
+            and int(band.domains.sum()) == len(band.domains) == int(band.domains.any(axis=0).sum())
+            for band in drill.bands
+        ]
+        self.alone = np.flatnonzero(alone)  # bands that are caps on single hosts
+        self.others = np.flatnonzero(~np.array(alone, dtype=bool)).tolist()
+        inside = [drill.bands[at].domains.any(axis=0) for at in self.alone.tolist()]
+        self.inside = np.array(inside, dtype=bool).reshape(len(self.alone), len(drill.room))
+        limits = [drill.bands[at].limit or 0 for at in self.alone.tolist()]
+        self.limits = np.array(limits, dtype=np.int64)[:, None]
+        members = [drill.bands[at].members for at in self.alone.tolist()]
+        self.members = np.concatenate([np.zeros(0, dtype=np.int64), *members])
+        self.member_of = np.repeat(np.arange(len(members)), [len(one) for one in members])
+
+    def doubtful(self, place: Ints, free: Ints, up: Bools) -> Iterator[tuple[int, ...]]:
+        """Yield the failures that may not be survived.
+
+        Args:
+            place: (N,) host of each VM.
+            free: (H,) bytes.
+            up: (H,) hosts that take restarts.
+        """
+        if not len(self.rows):
+            return
+        hosts = len(free)
+        at = place[self.drill.ranked]
+        need = np.stack([np.bincount(at, takes, minlength=hosts) for takes in self.takes])
+        need = need.astype(np.int64)[self.of_class]
+        alike = np.bincount(self.row * hosts + at, minlength=len(self.rows) * hosts)
+        there = alike.reshape(-1, hosts) > 0
+        for sets in self.drill.sets:
+            places = self._places(place, free, up, sets.shape[1])
+            total, cost = places.sum(axis=1), places + need
+            # What is left without the failed hosts has to cover what comes from them.
+            short = there[:, sets[:, 0]].copy()
+            gone = cost[:, sets[:, 0]].copy()
+            for column in sets.T[1:]:
+                short |= there[:, column]
+                gone += cost[:, column]
+            short &= gone > total[:, None]
+            for number in np.flatnonzero(short.any(axis=0)).tolist():
+                yield tuple(sets[number].tolist())
+
+    def _places(self, place: Ints, free: Ints, up: Bools, width: int) -> Ints:
+        """Return the (rows, H) places that hosts surely have for VMs of each row.
+
+        Where `width` hosts fail at a time.
+        """
+        drill = self.drill
+        room = np.maximum(0, free)[None, :] // self.least[:, None] * up
+        places: Ints = room[self.of_class] * self.permits
+        surely = np.ones((len(drill.bands) + 2, len(free)), dtype=bool)
+        left = np.zeros(surely.shape, dtype=np.int64)
+        surely[self.alone], left[self.alone] = self._alone(place, width)
+        for band in self.others:
+            surely[band] = self._open(band, place, width)
+        if drill.reserve.any():
+            surely[-2] = self._reservable(place, width)
+        for bind in self.binds.T:
+            if (bind < len(surely) - 1).any():
+                places = np.where(surely[bind], places, np.minimum(places, left[bind]))
+        return places
+
+    def _alone(self, place: Ints, width: int) -> tuple[Bools, Ints]:
+        """Return for caps on single hosts (G, H) what is surely open, and what others have left."""
+        shape = self.inside.shape
+        at = self.member_of * shape[1] + place[self.members]
+        held = np.bincount(at, minlength=self.inside.size).reshape(shape)
+        come = np.bincount(at, self.restarts[self.members], minlength=self.inside.size)
+        most = _largest(come.reshape(shape).astype(np.int64), width)
+        surely = ~self.inside | (held + most[:, None] <= self.limits)
+        return surely, np.maximum(0, self.limits - held)
+
+    def _open(self, band: int, place: Ints, width: int) -> Bools:
+        """Return the (H,) hosts surely open to the VMs of a band."""
+        one, at = self.drill.bands[band], place[self.drill.bands[band].members]
+        count = np.bincount(at, minlength=len(self.drill.room))
+        held = self.domains[band] @ count
+        if one.limit is None:
+            # A domain stays occupied if it has more than could fail with any set of hosts.
+            stays = held > _largest(count, width)
+            return np.asarray(~one.domains[~stays].any(axis=0) & bool(stays.any()))
+        come = np.bincount(at[self.restarts[one.members]], minlength=len(self.drill.room))
+        closed = held + _largest(come, width) > one.limit
+        return np.asarray(~one.domains[closed].any(axis=0))
+
+    def _reservable(self, place: Ints, width: int) -> Bools:
+        """Return the (H,) hosts that have processors left for all that could restart at once."""
+        drill, hosts = self.drill, len(self.drill.room)
+        kept = np.bincount(place, drill.reserve, minlength=hosts)
+        come = np.bincount(place, drill.reserve * self.restarts, minlength=hosts)
+        return np.asarray(kept + _largest(come.astype(np.int64), width) <= drill.reservable)
+
+
+def _largest(count: Ints, width: int) -> Ints:
+    """Return the most that `width` hosts have together, along the last axis."""
+    most: Ints = np.sort(count, axis=-1)[..., ::-1][..., :width].sum(axis=-1)
+    return most

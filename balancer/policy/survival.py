@@ -1,0 +1,99 @@
+"""What it means to survive failures: definitions that planner and judge both go by.
+
+Which hosts fail together, which VMs then have to restart, with how much memory, and which rules
+bind them where they do. How a restart is rehearsed is said in docs/decisions/0010; planner and
+judge each carry that out for themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+from balancer.model.cluster import Cluster, Host, HostState, Priority, Vm
+from balancer.model.rule import AllowedHosts, Cap, Rule, Unit
+from balancer.policy.capacity import usable
+from balancer.policy.policy import Policy
+from balancer.policy.rules import NeverMove, Pin, Spread
+from balancer.policy.rules.domains import of_level
+from balancer.policy.said import rules_in_force
+from balancer.policy.select import select_hosts, select_vms
+
+Bound = AllowedHosts | Cap | Unit
+
+
+def failures(cluster: Cluster, policy: Policy) -> tuple[frozenset[str], ...]:
+    """Return the sets of hosts that the policy wants to be able to lose, each at once.
+
+    Every set of as many hosts as `reserve.host_failures` says (all of them where there are no
+    more), and every fault domain of the level `reserve.domain_failure`. Losing fewer takes away
+    less room and restarts fewer VMs, so smaller sets are not listed.
+    """
+    reserve = policy.reserve
+    alive = sorted(host.name for host in cluster.hosts if may_fail(host))
+    count = min(reserve.host_failures, len(alive))
+    found = [frozenset(names) for names in combinations(alive, count)] if count else []
+    if reserve.domain_failure:
+        there = frozenset(alive)
+        found += [hosts & there for hosts in of_level(cluster, reserve.domain_failure)]
+    return tuple(dict.fromkeys(hosts for hosts in found if hosts))
+
+
+def may_fail(host: Host) -> bool:
+    """Tell whether the host runs, as far as anybody knows, so that it could stop to."""
+    return host.state in (HostState.UP, HostState.PAUSED, HostState.DRAINING)
+
+
+def restarts(vm: Vm) -> bool:
+    """Tell whether the cluster starts `vm` elsewhere when its host fails.
+
+    Clustered VMs that run, unless their priority is none: those are not started by themselves.
+    """
+    return vm.is_load and vm.clustered and vm.priority is not Priority.NONE
+
+
+def restart_bytes(vm: Vm) -> int:
+    """Return the memory that a start of `vm` takes: its startup memory, where that is known."""
+    return vm.memory_startup_bytes or vm.memory_assigned_bytes
+
+
+def room_bytes(host: Host, policy: Policy) -> int:
+    """Return the memory that VMs may have on `host`, those that restart there included."""
+    return int(usable(host, policy).memory_bytes)
+
+
+def restart_rules(cluster: Cluster, policy: Policy) -> tuple[Bound, ...]:
+    """Return what hard rules say of where a VM may restart, whatever has failed.
+
+    `never_move` is about migrations, and says nothing here; a pinned VM may restart on any of the
+    hosts it is pinned to.
+    """
+    found: list[Bound] = []
+    for rule in rules_in_force(cluster, policy):
+        if not rule.hard or isinstance(rule, NeverMove) or _is_even(rule):
+            continue
+        if isinstance(rule, Pin):
+            vms, hosts = select_vms(cluster, rule.vms), select_hosts(cluster, rule.hosts)
+            found.append(AllowedHosts(vms, hosts))
+        else:
+            found += [form for form in rule.says(cluster) if isinstance(form, Bound)]
+    return tuple(found)
+
+
+def even_spreads(cluster: Cluster, policy: Policy) -> tuple[Rule, ...]:
+    """Return the hard rules that depend on what has failed: even shares, of domains still up."""
+    return tuple(rule for rule in rules_in_force(cluster, policy) if rule.hard and _is_even(rule))
+
+
+def spread_cap(rule: Rule, cluster: Cluster, failed: frozenset[str]) -> Cap | None:
+    """Return what one of `even_spreads` says once `failed` are down; None if it says nothing."""
+    hosts = tuple(
+        replace(host, state=HostState.DOWN) if host.name in failed else host
+        for host in cluster.hosts
+    )
+    forms = rule.says(replace(cluster, hosts=hosts) if failed else cluster)
+    return next((form for form in forms if isinstance(form, Cap)), None)
+
+
+def _is_even(rule: Rule) -> bool:
+    return isinstance(rule, Spread) and rule.max_per_domain is None
