@@ -29,6 +29,7 @@ from balancer.errors import BalancerError, ExitCode, InputError
 from balancer.execute.progress import OnInterrupt
 from balancer.service import housekeeping
 from balancer.service.events import Bus, EventKind
+from balancer.service.heap import keep_small
 from balancer.service.loop import ClusterLoop, Setup
 from balancer.service.observability import Observability, set_up_logging, subscribe_all
 from balancer.service.opening import opened
@@ -114,6 +115,7 @@ class Daemon:
         Raises:
             InputError: Configuration, a policy or the store are missing or wrong.
         """
+        keep_small()
         set_up_logging(self._clock)
         sys.setswitchinterval(SWITCH_S)
         plant = read_plant(self._file, self._clock, self._only)

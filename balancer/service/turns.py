@@ -7,11 +7,11 @@ moves, to renew a lease, or to write a line into the journal.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from balancer.service.heap import give_back
 
 LOOK_S = 5.0
 AT_A_TIME = 4  # so that small clusters get past a large one that plans for a minute
@@ -31,27 +31,8 @@ class Turns:
         try:
             yield
         finally:
-            _give_back()
+            give_back()
             self._free.release()
 
 
-def _give_back() -> None:
-    """Return the memory that a plan has left free to the system, where the C library can.
-
-    glibc keeps what is freed for the next to ask, for each of many threads apart: 200 clusters
-    that plan in threads of their own would hold on to 200 times a part of a large plan's arrays.
-    """
-    if _TRIM is not None:
-        _TRIM(0)
-
-
-def _trim() -> Callable[[int], int] | None:
-    """Return malloc_trim(3), which glibc has and musl has not."""
-    if not sys.platform.startswith("linux"):
-        return None
-    found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    return found
-
-
-_TRIM = _trim()
 PLANNING = Turns(AT_A_TIME)  # one for the process, as the interpreter is

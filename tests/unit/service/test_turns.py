@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -49,28 +47,6 @@ def test_a_turn_that_ends_in_an_error_is_given_back() -> None:
         raise ZeroDivisionError
     with one.turn(bool):
         pass
-
-
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.skipif(turns._TRIM is None, reason="this C library cannot give memory back")
-def test_what_a_plan_leaves_free_is_given_back_to_the_system() -> None:
-    kept = list[bytes]()
-
-    def plan() -> None:
-        with Turns(1).turn(bool):
-            pieces = [bytes(4000) for _ in range(25_000)]
-            kept.append(pieces[-1])  # at the end of the heap, which then does not shrink by itself
-            del pieces
-
-    before = resident_bytes()
-    thread = threading.Thread(target=plan)
-    thread.start()
-    thread.join()
-    assert kept
-    assert resident_bytes() - before < 50e6
 
 
 def asked_in(seconds: float, stop: Stop, clock: VirtualClock) -> None:
