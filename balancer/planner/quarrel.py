@@ -252,7 +252,10 @@ class _Builder:
             return flow  # elsewhere there is room for any number
         for domain in range(len(flow)):
             flow[domain] = self.claims.linear.variable(0.0, total)
-        self.claims.flow(total, flow.tolist())
+        # What is on a host that takes no more may stay there.
+        stay = self.fluid & (group.domain[self.problem.home] < 0)
+        elsewhere = self.claims.linear.variable(0.0, float(size[stay].sum()))
+        self.claims.flow(total, [*flow.tolist(), elsewhere])
         return flow
 
     def _unit(self, group: Group, members: list[int], most: int) -> None:

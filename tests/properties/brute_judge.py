@@ -184,13 +184,16 @@ def strays(form: Form, view: Whereabouts, moves: list[Migration]) -> bool:
 
 
 def held(cluster: Cluster, host: str, view: Whereabouts) -> int:
-    there = (vm for vm in cluster.vms if vm.is_load and is_on(vm, host, view))
-    return sum(vm.memory_assigned_bytes for vm in there)
+    load = (vm for vm in cluster.vms if vm.is_load)
+    return sum(times_on(vm, host, view) * vm.memory_assigned_bytes for vm in load)
 
 
-def is_on(vm: Vm, host: str, view: Whereabouts) -> bool:
-    """In plain words: is it there, or does somebody bring it there?"""
-    return host in view[vm.id] or vm.migrating_to == host
+def times_on(vm: Vm, host: str, view: Whereabouts) -> int:
+    """In plain words: is it there, and does somebody else bring it there from elsewhere besides?
+
+    No plan may move a VM that somebody else migrates; in one that does it counts for both.
+    """
+    return (host in view[vm.id]) + (vm.migrating_to == host != vm.host)
 
 
 def reserved(cluster: Cluster, host: str, view: Whereabouts) -> int:
@@ -230,9 +233,9 @@ def at_the_end(
             (
                 fixed_cores(cluster, host)
                 + fsum(
-                    cores_on(vm, by_name[vm.host], host)
+                    times_on(vm, host.name, view) * cores_on(vm, by_name[vm.host], host)
                     for vm in cluster.vms
-                    if vm.is_load and is_on(vm, host.name, view)
+                    if vm.is_load
                 ),
                 held(cluster, host.name, view),
             )

@@ -9,7 +9,7 @@ from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from balancer.errors import InputError
@@ -173,8 +173,21 @@ def test_a_conflict_is_one_and_nothing_of_it_can_be_left_out(
                 assert held(frozenset(fewer)), "no smaller set is in conflict"
 
 
+# On one host there are too many, and others may stay on one that takes no more.
+MAY_STAY = Cluster(
+    name="narrow",
+    hosts=(Host("h0", 8.0, 8 * GIB, state=HostState.DRAINING), Host("h1", 8.0, 8 * GIB)),
+    vms=tuple(
+        Vm(f"v{at}", f"v{at}", host, 0.5, 2 * GIB)
+        for at, host in enumerate(["h0", "h0", "h1", "h1"])
+    ),
+    rules=(MaxVms(hosts=pick(["h1"]), limit=1),),
+)
+
+
 @settings(FEW, max_examples=150)
 @given(TASKS, st.booleans())
+@example((MAY_STAY, Policy()), False)
 def test_a_conflict_that_is_seen_without_telling_all_vms_apart_is_one(
     task: tuple[Cluster, Policy],
     stay: bool,  # noqa: FBT001 -- drawn

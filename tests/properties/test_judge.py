@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from itertools import combinations
 
+import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
@@ -170,6 +171,25 @@ def test_mutated_plans_are_judged_as_by_going_through_all_states(
         if made.migrations:
             made = data.draw(mutated(cluster, made))
     assert codes(cluster, policy, made) == brute_judge.faults(cluster, policy, made)
+
+
+@pytest.mark.parametrize("target", ["h0", "h2"])
+@pytest.mark.parametrize("towards", ["h0", "h1", "h2", "elsewhere"])
+def test_a_vm_that_somebody_migrates_counts_for_them_and_for_a_plan_that_moves_it(
+    towards: str, target: str
+) -> None:
+    hosts = tuple(Host(f"h{at}", 8.0, 16 * GIB) for at in range(3))
+    vms = (
+        Vm("v0", "v0", "h1", 0.5, 7 * GIB, migrating_to=towards),
+        Vm("v1", "v1", "h0", 0.5, 4 * GIB),
+        Vm("v2", "v2", "h2", 0.5, 6 * GIB),
+        Vm("v3", "v3", "h1", 0.5, 6 * GIB),
+    )
+    cluster = Cluster(name="taken", hosts=hosts, vms=vms)
+    made = plan_of(cluster, leg(f"v0: h1 > {target}"), leg("v1: h0 > h1"))
+    found = codes(cluster, Policy(), made)
+    assert "immovable" in found
+    assert found == brute_judge.faults(cluster, Policy(), made)
 
 
 @some
