@@ -127,9 +127,12 @@ def content(problem: Problem) -> Problem:
     """Return the task without the goal of balance where the load is even enough as it is.
 
     Within the policy's dead band only rules and overload are worth a migration: chasing the
-    drift of an even load would move VMs for ever. A broken soft rule still counts.
+    drift of an even load would move VMs for ever. A broken soft rule still counts; and what has to
+    leave a draining host makes a load of its own, which a second plan would have to even out.
     """
     if problem.policy.goal is not Goal.BALANCE or not problem.up.any():
+        return problem
+    if problem.from_drain.any():
         return problem
     off_mean = np.abs(problem.before - means(problem, problem.home))[:, problem.up]
     uneven = bool((off_mean > problem.policy.thresholds.imbalance).any())

@@ -128,15 +128,21 @@ def tiers(cluster: Cluster, policy: Policy, place: Place) -> tuple[float, ...]:
 
 
 def balance(cluster: Cluster, policy: Policy, place: Place) -> float:
-    used, load = utilisations(cluster, policy, place), loads(cluster, place)
+    used = utilisations(cluster, policy, place)
     up = [host for host in cluster.hosts if host.state is HostState.UP]
     total = 0.0
     for r in (0, 1):
-        room = [usable(host, policy) for host in up]
-        capacity = sum(u.cpu_cores if r == 0 else u.memory_bytes for u in room)
-        mean = sum(load[host.name][r] for host in up) / capacity if capacity else 0.0
-        total += sum(phi(used[host.name][r] - mean) for host in up)
+        middle = mean(cluster, policy, place, r)
+        total += sum(phi(used[host.name][r] - middle) for host in up)
     return total + price(cluster, place)
+
+
+def mean(cluster: Cluster, policy: Policy, place: Place, r: int) -> float:
+    load = loads(cluster, place)
+    up = [host for host in cluster.hosts if host.state is HostState.UP]
+    room = [usable(host, policy) for host in up]
+    capacity = sum(u.cpu_cores if r == 0 else u.memory_bytes for u in room)
+    return sum(load[host.name][r] for host in up) / capacity if capacity else 0.0
 
 
 def price(cluster: Cluster, place: Place) -> float:
@@ -183,8 +189,23 @@ def key(cluster: Cluster, policy: Policy, place: Place) -> tuple[float, ...]:
         upper = drain, hard, round(over, 7), resort, round(soft, 7)
         crowded, asleep = crowding(cluster, policy, place), float(awake(cluster, policy, place))
         return *upper, round(crowded, 7), asleep, round(price(cluster, place), 7), j
+    must = drain, hard, round(over, 7), resort
+    if policy.goal is Goal.RELIEVE:
+        return *must, round(price(cluster, place), 7), round(soft, 7), j
     assert policy.goal is Goal.BALANCE
-    return drain, hard, round(over, 7), resort, round(soft, 7), j
+    return *must, round(soft, 7), j
+
+
+def is_even(cluster: Cluster, policy: Policy) -> bool:
+    """The dead band of decision 1: nothing moves for balance alone."""
+    start = start_of(cluster)
+    by_name, used = cluster.host_by_name, utilisations(cluster, policy, start)
+    if any(vm.is_load and by_name[vm.host].state is HostState.DRAINING for vm in cluster.vms):
+        return False
+    up = [host.name for host in cluster.hosts if host.state is HostState.UP]
+    off = [abs(used[host][r] - mean(cluster, policy, start, r)) for host in up for r in (0, 1)]
+    broken_softly = tiers(cluster, policy, start)[4] > 0
+    return not broken_softly and max(off, default=0.0) <= policy.thresholds.imbalance
 
 
 def end_faults(cluster: Cluster, policy: Policy, place: Place) -> list[str]:
