@@ -180,6 +180,21 @@ def _show_sleep(plan: Plan) -> None:
         )
 
 
+def _show_survival(plan: Plan) -> None:
+    """Print what may fail, or how much would not be survived."""
+    if (one := plan.survival) is None:
+        return
+    failures = f"{one.failures[:1].upper()}{one.failures[1:]}"
+    if not one.after:
+        now = f"; {one.before} restarts would find no host now" if one.before else ""
+        out.say(f"{escape(failures)} may fail: all that runs there restarts elsewhere{now}.")
+        return
+    out.say(
+        f"[yellow]not survived:[/] {escape(failures)}: "
+        f"{counted(one.after, 'restart')} would find no host at the end, {one.before} now"
+    )
+
+
 def show_plan(plan: Plan, warnings: Sequence[str] = ()) -> None:
     """Print a plan for a person: what, why, how good, and what it leaves."""
     for text in warnings:
@@ -199,6 +214,7 @@ def show_plan(plan: Plan, warnings: Sequence[str] = ()) -> None:
         out.say("No migrations: none that may be made helps.")
     _show_settings(plan)
     _show_sleep(plan)
+    _show_survival(plan)
     if plan.status is Status.INFEASIBLE:
         out.say("[red]Infeasible[/]: something that must be done cannot be.")
     for left in plan.unresolved:

@@ -19,6 +19,7 @@ from balancer.formats.plan_document import (
     ScorePart,
     SettingPart,
     SleepPart,
+    SurvivalPart,
     TierPart,
     UnresolvedPart,
 )
@@ -31,6 +32,7 @@ from balancer.model.plan import (
     Score,
     SettingChange,
     Sleep,
+    Survival,
     Tier,
     Unresolved,
 )
@@ -82,6 +84,7 @@ def parse_plan(document: str | bytes, file: str) -> Plan:
         not_moved=tuple(NotMoved(**vars(part)) for part in read.not_moved),
         unresolved=tuple(Unresolved(**vars(part)) for part in read.unresolved),
         sleep=tuple(Sleep(**vars(part)) for part in read.sleep),
+        survival=None if read.survival is None else Survival(**vars(read.survival)),
     )
 
 
@@ -171,6 +174,8 @@ def plan_to_json(plan: Plan) -> str:
     }
     if plan.sleep:
         document["sleep"] = [_said(SleepPart, part) for part in plan.sleep]
+    if plan.survival is not None:
+        document["survival"] = _said(SurvivalPart, plan.survival)
     return write_json(document)
 
 

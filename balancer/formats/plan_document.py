@@ -132,6 +132,14 @@ class SleepPart(_Part):
     reason: str = Field(description="Why, or what keeps it awake.")
 
 
+class SurvivalPart(_Part):
+    """Restarts that would find no host, over all failures that the policy wants survived."""
+
+    failures: Name = Field(description="What may fail, in words: any 1 host.")
+    before: Whole = Field(description="Now; 0: all of these failures are survived.")
+    after: Whole = Field(description="When the plan is done.")
+
+
 class TierPart(_Part):
     """One goal of the strict order; lower is better."""
 
@@ -185,4 +193,7 @@ class PlanDocument(_Part):
         (),
         description="Under the goal consolidate: every host that is up, and whether it may sleep "
         "once the plan is done. Left out under other goals. Nothing is switched off by us.",
+    )
+    survival: SurvivalPart | None = Field(
+        None, description="Left out where the policy asks for no survivability."
     )

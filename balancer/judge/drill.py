@@ -235,8 +235,7 @@ class _Rehearsal:
             case AllowedHosts(_, hosts):
                 return name in hosts
             case Cap(vms, domains, limit):
-                mine = (domain for domain in domains if name in domain)
-                return all(self._count(vms, domain) < limit for domain in mine)
+                return all(self._count(vms, domain) < limit for domain in domains if name in domain)
             case Unit(vms, domains):  # no further domain, once any holds one
                 there = self._hosts(vms)
                 mine = [domain for domain in domains if name in domain]

@@ -41,6 +41,7 @@ class Code(StrEnum):
     RULE_END = "rule-end"
     AWAKE = "awake"
     CROWDED = "crowded"
+    SURVIVAL_END = "survival-end"
     # On the way there
     MEMORY_DURING = "memory-during"
     CPU_RESERVE = "cpu-reserve"

@@ -47,7 +47,7 @@ def goal_faults(cluster: Cluster, policy: Policy, plan: Plan) -> Iterator[Findin
     order = order_of(plan.migrations)
     before = {vm.id: vm.host for vm in cluster.vms}
     after = {vm: order.end(vm, host) for vm, host in before.items()}
-    was, ends = (_awake(cluster, place) for place in (before, after))
+    was, ends = (len(awake(cluster, place)) for place in (before, after))
     if _serves_more(cluster, policy, before, after):
         return  # for that hosts may be woken or left, and filled up to their thresholds
     floor = awake_at_least(cluster, policy)
@@ -60,28 +60,33 @@ def goal_faults(cluster: Cluster, policy: Policy, plan: Plan) -> Iterator[Findin
     yield from _crowded(cluster, policy, before, after)
 
 
-def _awake(cluster: Cluster, place: Place) -> int:
+def awake(cluster: Cluster, place: Place) -> frozenset[str]:
+    """Return the hosts that are up and carry something that needs them."""
     carrying = {place[vm.id] for vm in cluster.vms if keeps_awake(vm)}
     carrying |= {name for name, vms in cluster.arriving_on.items() if vms}
-    return sum(host.state is HostState.UP and host.name in carrying for host in cluster.hosts)
+    up = (host.name for host in cluster.hosts if host.state is HostState.UP)
+    return frozenset(name for name in up if name in carrying)
 
 
 def _serves_more(cluster: Cluster, policy: Policy, before: Place, after: Place) -> bool:
     """Tell whether the plan evacuates, repairs a rule, hard or soft, or relieves overload."""
-    if _stranded(cluster, after) < _stranded(cluster, before):
+    if stranded(cluster, after) < stranded(cluster, before):
         return True
     for one in what_is_said(cluster, policy):
-        if _broken(one.form, after) < _broken(one.form, before):
+        if broken(one.form, after) < broken(one.form, before):
             return True
     return _overload(cluster, policy, after) < _overload(cluster, policy, before) - ROUNDING
 
 
-def _stranded(cluster: Cluster, place: Place) -> int:
+def stranded(cluster: Cluster, place: Place) -> int:
+    """Return how many VMs are on hosts that have to be emptied."""
     draining = {host.name for host in cluster.hosts if host.state is HostState.DRAINING}
     return sum(vm.is_load and place[vm.id] in draining for vm in cluster.vms)
 
 
-def _broken(form: object, place: Place) -> int:
+def broken(form: object, place: Place) -> int:
+    """Return how broken what a rule says is, for comparison with another placement."""
+
     def where(vm: str) -> tuple[str]:
         return (place[vm],)
 

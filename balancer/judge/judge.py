@@ -10,6 +10,7 @@ from balancer.judge.limits import limit_faults
 from balancer.judge.migrations import chain_faults, migration_faults, unknown_names
 from balancer.judge.order import order_faults, order_of
 from balancer.judge.settings import settings_faults, transport_fault, transports_in_plan
+from balancer.judge.survive import survival_faults
 from balancer.judge.turns import hour_faults, turn_faults
 from balancer.model.cluster import Cluster
 from balancer.model.past import Past
@@ -64,5 +65,6 @@ def judge(
     found += reserve_faults(cluster, order)
     found += rule_during_faults(cluster, said, order)
     found += turn_faults(said, order)
+    found += survival_faults(cluster, policy, said, order)
     found += hour_faults(said, order, plan.created_at)
     return tuple(found)

@@ -98,6 +98,18 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
+class Survival:
+    """What a plan does to the room for failures, in restarts that would find no host.
+
+    Over all failures that the policy wants survived (`failures`, in words): now, and at the end.
+    """
+
+    failures: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tier:
     """One goal of the lexicographic order. Lower is better; `bound` is proven or None."""
 
@@ -139,6 +151,7 @@ class Plan:
     not_moved: tuple[NotMoved, ...] = ()
     unresolved: tuple[Unresolved, ...] = ()
     sleep: tuple[Sleep, ...] = ()  # every host that is up; of the goal of consolidation only
+    survival: Survival | None = None  # where the policy asks for it
 
     @cached_property
     def migration_by_id(self) -> Mapping[str, Migration]:

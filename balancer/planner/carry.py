@@ -22,6 +22,7 @@ from balancer.planner.ilp import Solver
 from balancer.planner.problem import GIB, Ints, Problem
 from balancer.planner.schedule import Schedule, schedule
 from balancer.planner.score import better, legal_end, measure, over_limit, overloaded
+from balancer.planner.secure import secured
 from balancer.planner.stays import STUCK
 from balancer.planner.timing import Timing
 from balancer.planner.work import Work
@@ -61,6 +62,7 @@ def carry(
             return Carried(place, found, settings, timing, dropped)
         before = place
         place = legalise(problem, _without(problem, place, victims, count))
+        place = secured(problem, place, problem.home)
         if goal is Goal.CONSOLIDATE:
             place = only_whole(problem, place)
         if not asked_for and not better(measure(problem, place).key(goal), nothing):

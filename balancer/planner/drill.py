@@ -161,7 +161,7 @@ class Drill:
     @cached_property
     def bound(self) -> Bools:
         """(N,) VMs that any rule or fact keeps from any host."""
-        found = ~self.permits.all(axis=1)[self.kind] | (self.reserve > 0)
+        found = np.asarray(~self.permits.all(axis=1))[self.kind] | (self.reserve > 0)
         found[list(self.bands_of)] = True
         return np.asarray(found, dtype=bool)
 

@@ -15,7 +15,7 @@ from balancer.planner.carry import Carried
 from balancer.planner.explain import repairs
 from balancer.planner.problem import Bools, Floats, Ints, Problem, utilisation
 from balancer.planner.schedule import Timed
-from balancer.planner.score import OVERLOAD_WEIGHT, means, overloaded, phi
+from balancer.planner.score import OVERLOAD_WEIGHT, losses, means, overloaded, phi
 from balancer.planner.state import State
 from balancer.planner.words import RESOURCES
 from balancer.policy.policy import Goal
@@ -60,6 +60,7 @@ def marginal(problem: Problem, place: Ints, moved: Ints) -> list[tuple[Gain, ...
         tiers = (
             ("drain", float(problem.from_drain[vm])),
             ("rules", float(change.hard[home])),
+            ("failures not survived", float(_lost_without(problem, place, vm))),
             ("overload", hot),
             ("last resort", float(change.resort[home])),
             ("soft rules", float(change.soft[home])),
@@ -69,6 +70,13 @@ def marginal(problem: Problem, place: Ints, moved: Ints) -> list[tuple[Gain, ...
         gains = (Gain(tier, round(by, 9)) for tier, by in tiers if abs(by) > NOTHING)
         found.append(tuple(gains))
     return found
+
+
+def _lost_without(problem: Problem, place: Ints, vm: int) -> int:
+    """Return how many restarts more would find no host without the move of `vm`."""
+    without = place.copy()
+    without[vm] = problem.home[vm]
+    return losses(problem, without) - losses(problem, place)
 
 
 def _woken(problem: Problem, place: Ints) -> Bools:

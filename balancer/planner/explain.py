@@ -10,7 +10,8 @@ from balancer.planner.idle import empties
 from balancer.planner.problem import Floats, Ints, Problem, utilisation
 from balancer.planner.score import means, overloaded
 from balancer.planner.stays import last_resort
-from balancer.planner.words import RESOURCES, cite, hosts_of, percent
+from balancer.planner.survival import needed_for_failures
+from balancer.planner.words import RESOURCES, cite, counted, hosts_of, percent
 from balancer.policy.policy import Goal
 
 
@@ -43,9 +44,8 @@ def _reason(story: Story, vm: int) -> str:
         return f"evacuates {name}, which is draining"
     if repaired := repairs(problem, story.place, vm):
         return "repairs " + ", ".join(repaired)
-    for resource, label in RESOURCES.items():
-        if overloaded(problem, story.before)[resource, source]:
-            return f"relieves {name}: {label} {_change(story, resource, source)}"
+    if urgent := _mends(story, vm):
+        return urgent
     repaired = repairs(problem, story.place, vm, hard=False)
     other = empties(problem, story.place, source) or _follows(story, vm)
     if ruled := "repairs " + ", ".join(repaired) if repaired else other:
@@ -57,6 +57,19 @@ def _reason(story: Story, vm: int) -> str:
         f"{problem.hosts[host].name} {_change(story, resource, host)}" for host in (source, target)
     )
     return f"evens out {RESOURCES[resource]}: {ends}"
+
+
+def _mends(story: Story, vm: int) -> str:
+    """Return that `vm` keeps room for failures or relieves its host, if it does."""
+    problem, source = story.problem, int(story.problem.home[vm])
+    if more := needed_for_failures(problem, story.place, vm):
+        without = f"without it {counted(more, 'more restart')} would find no host"
+        return f"keeps room for failures: {without}"
+    for resource, label in RESOURCES.items():
+        if overloaded(problem, story.before)[resource, source]:
+            name = problem.hosts[source].name
+            return f"relieves {name}: {label} {_change(story, resource, source)}"
+    return ""
 
 
 def stopover_reason(story: Story, vm: int) -> str:

@@ -29,7 +29,8 @@ class Formulation:
     Attributes:
         vm, host: (C,) the columns; variable c is column c.
         base: (N,) placement when no column is chosen.
-        tiers: One expression for each name in `score.tier_names`, in order.
+        tiers: One expression for each name in `score.tier_names`, in order; that of `survive` is
+            empty: the model does not know it, and what it finds is measured.
         used: (2, H) variable of each utilisation, -1 for hosts that no column touches.
     """
 
@@ -100,7 +101,16 @@ class _Builder:
         self.touched = np.unique(np.concatenate([host, self.home]))
         self.tiers = {
             name: Expression()
-            for name in ("drain", "rules", "overload", "resort", "soft", "cost", "balance")
+            for name in (
+                "drain",
+                "rules",
+                "survive",
+                "overload",
+                "resort",
+                "soft",
+                "cost",
+                "balance",
+            )
         }
 
     def choices(self) -> None:

@@ -14,6 +14,7 @@ from balancer.planner.problem import Ints, Problem
 from balancer.planner.score import overloaded
 from balancer.planner.state import State
 from balancer.planner.stays import what_keeps
+from balancer.planner.survival import not_survived
 from balancer.planner.words import REASONS_SHOWN, RESOURCES, beyond, cite, counted, hosts_of
 from balancer.policy.policy import Goal
 
@@ -61,6 +62,7 @@ def unresolved(problem: Problem, place: Ints, curbed: str = "") -> tuple[Unresol
             why = what_keeps(state, left[0], curbed)
             found.append(Unresolved(problem.hosts[host].name, still, why))
     found.extend(_rules_left(state, curbed))
+    found.extend(not_survived(problem, place, curbed))
     for resource, host in zip(*np.nonzero(overloaded(problem, used)), strict=True):
         share, limit = used[resource, host], problem.threshold[resource, 0]
         if problem.calm.restraint:

@@ -32,6 +32,7 @@ from balancer.planner.score import (
     tier_names,
 )
 from balancer.planner.search import construct, local, polish, shake, trim
+from balancer.planner.secure import secured
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
@@ -203,6 +204,7 @@ def _best_start(
         else:
             begun = rounded(problem, start, relaxed, round_up, work)
         tried = construct(problem, work, begun)
+        tried = secured(problem, tried, start)
         key = measure(problem, tried).key(goal)
         if better(key, best):
             place, best = tried, key
@@ -213,7 +215,7 @@ def _is_perfect(problem: Problem, place: Ints) -> bool:
     """Tell whether no tier can be any lower: nothing moves and nothing is wrong."""
     found = measure(problem, place)
     key = found.key(problem.policy.goal)
-    upper = key[:-1] if problem.policy.goal is Goal.BALANCE else key[:3]
+    upper = key[:-1] if problem.policy.goal is Goal.BALANCE else key[:4]
     if problem.policy.goal is Goal.CONSOLIDATE:
         upper = key[:BEFORE_SLEEP]
         if found.awake > problem.sleepers.bound():

@@ -34,6 +34,7 @@ from balancer.planner.score import (
 from balancer.planner.search import settle_ties
 from balancer.planner.state import State
 from balancer.planner.stays import curb, obstacles, what_keeps
+from balancer.planner.survival import survival_of
 from balancer.planner.timing import makespan_bound
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Policy
@@ -228,6 +229,7 @@ def assemble(
         not_moved=() if asked_for else not_moved(problem, place, carried.dropped, curbed),
         unresolved=unresolved(problem, place, curbed),
         sleep=() if asked_for else sleep_of(problem, place, carried.dropped, curbed),
+        survival=survival_of(problem, place),
     )
     return named(made)
 
@@ -236,7 +238,7 @@ def _status(problem: Problem, place: Ints, *, proven: bool, moves: bool, cut_sho
     """Return the answer: overload or a broken rule that stays is feasible, and no more."""
     after = measure(problem, place)
     hot = overloaded(problem, utilisation(problem, place)).any()
-    wrong = after.rules or (hot and problem.policy.goal is not Goal.RULES_ONLY)
+    wrong = after.rules or after.survive or (hot and problem.policy.goal is not Goal.RULES_ONLY)
     if after.drain:
         return Status.INFEASIBLE
     if wrong or (cut_short and not moves):
@@ -333,6 +335,8 @@ def _tiers(
     """List the goal's tiers; a tier that ends at zero is its own bound."""
     goal = problem.policy.goal
     shown = {"drain": "drain", "rules": "rules", "overload": "overload"}
+    if problem.policy.reserve.for_failures:
+        shown["survive"] = "failures not survived"
     if problem.reluctant.any():
         shown["resort"] = "last resort"
     if goal.mends_soft_rules:

@@ -40,7 +40,7 @@ from balancer.policy.capacity import (
 )
 from balancer.policy.consistency import refuse_contradictions
 from balancer.policy.lifted import lifted
-from balancer.policy.policy import Policy
+from balancer.policy.policy import Goal, Policy
 from balancer.policy.said import Said, what_is_said
 from balancer.policy.stability import DAY_S
 
@@ -78,6 +78,7 @@ class Problem:
         groups: caps and units over VMs.
         turns: sets of VMs whose migrations take turns, by how.
         connected: (H, H) hosts that share a migration network.
+        packs: Whether the policy wants hosts asleep, however far this plan goes.
         now: When VMs would be moved; None asks what is possible at some time.
         calm: What of the recent past binds; see `restrain`.
     """
@@ -106,6 +107,7 @@ class Problem:
     groups: tuple[Group, ...]
     turns: Mapping[Turn, tuple[frozenset[int], ...]]
     connected: Bools
+    packs: bool = False
     now: datetime | None = None
     calm: Calm = FREE
 
@@ -314,6 +316,7 @@ def build(
         groups=groups,
         turns=turns_of(vms, said),
         connected=connected,
+        packs=policy.goal is Goal.CONSOLIDATE,
         now=now,
     )
 

@@ -34,7 +34,8 @@ ROUNDING = 4e-15
 class Measure:
     """A placement, measured. `moves` counts VMs that are not at home, `resort` reluctant ones.
 
-    `crowding` and `awake` are measured for the goal of consolidation only.
+    `crowding` and `awake` are measured for the goal of consolidation only, `survive` (restarts
+    that find no host when hosts fail) where the policy asks for it.
     """
 
     drain: int
@@ -47,6 +48,7 @@ class Measure:
     moves: int
     crowding: float = 0.0
     awake: int = 0
+    survive: int = 0
 
     def key(self, goal: Goal) -> tuple[float, ...]:
         """Return the tiers in order, most important first.
@@ -54,7 +56,7 @@ class Measure:
         Goals short of balance end with the cost of moving, so that nothing moves without
         need; soft rules and J then only choose among equally cheap targets.
         """
-        must = (float(self.drain), float(self.rules))
+        must = (float(self.drain), float(self.rules), float(self.survive))
         resort = float(self.resort)
         if goal is Goal.RULES_ONLY:
             return (*must, resort, self.cost, self.soft, self.balance)
@@ -66,16 +68,18 @@ class Measure:
         return (*must, self.overload, resort, self.soft, self.balance)
 
 
+MUST = ("drain", "rules", "survive")  # tiers of every goal
+
+
 def tier_names(goal: Goal) -> tuple[str, ...]:
     """Return the names of the tiers that `Measure.key` gives for `goal`."""
     if goal is Goal.RULES_ONLY:
-        return ("drain", "rules", "resort", "cost", "soft", "balance")
+        return (*MUST, "resort", "cost", "soft", "balance")
     if goal is Goal.RELIEVE:
-        return ("drain", "rules", "overload", "resort", "cost", "soft", "balance")
+        return (*MUST, "overload", "resort", "cost", "soft", "balance")
     if goal is Goal.CONSOLIDATE:
-        upper = ("drain", "rules", "overload", "resort", "soft")
-        return (*upper, "crowding", "awake", "cost", "balance")
-    return ("drain", "rules", "overload", "resort", "soft", "balance")
+        return (*MUST, "overload", "resort", "soft", "crowding", "awake", "cost", "balance")
+    return (*MUST, "overload", "resort", "soft", "balance")
 
 
 # Tiers that come before the hosts awake: what consolidation may not make worse.
@@ -175,7 +179,19 @@ def measure(problem: Problem, place: Ints) -> Measure:
         moves=int(moved.sum()),
         crowding=problem.sleepers.crowding(used) if consolidates else 0.0,
         awake=problem.sleepers.count(place) if consolidates else 0,
+        survive=losses(problem, place),
     )
+
+
+def losses(problem: Problem, place: Ints) -> int:
+    """Return how many restarts find no host, over all failures that the policy wants survived.
+
+    Where hosts are to sleep, those that carry nothing take no restarts.
+    """
+    if not problem.policy.reserve.for_failures:
+        return 0
+    takers = problem.sleepers.awake(place) if problem.packs else None
+    return problem.drill.count(place, takers=takers)
 
 
 def over_limit(problem: Problem, place: Ints) -> Bools:
@@ -221,6 +237,7 @@ __all__ = [
     "better",
     "host_costs",
     "legal_end",
+    "losses",
     "means",
     "measure",
     "over_limit",

@@ -18,6 +18,7 @@ from balancer.planner.empty import empty_hosts
 from balancer.planner.problem import Ints, Problem
 from balancer.planner.ruin import ruin_and_recreate
 from balancer.planner.score import better, legal_end, means, measure
+from balancer.planner.secure import secure, secured
 from balancer.planner.state import State
 from balancer.planner.units import move_units
 from balancer.planner.work import Work
@@ -35,6 +36,8 @@ def local(problem: Problem, work: Work, start: Ints | None = None) -> Ints:
 def construct(problem: Problem, work: Work, start: Ints | None = None) -> Ints:
     """Return a placement that serves the tiers in their order, by single moves from `start`."""
     stages = [_upper]
+    if problem.policy.reserve.for_failures:
+        stages = [_upper, secure] if problem.packs else [_must, secure, _upper]
     if problem.policy.goal is Goal.BALANCE:
         stages.append(_balance)
     # Units last: each takes as many moves as it has VMs, and single VMs do most of the work.
@@ -84,9 +87,15 @@ def _staged(
     state = State(problem, place)
     stage(state, work)
     # Means may have moved, and what seemed a gain be none.
-    key = measure(problem, state.place).key(goal)
-    kept = better(key, measure(problem, place).key(goal)) and legal_end(problem, state.place)
-    return state.place if kept else place
+    found = secured(problem, state.place, place)
+    key = measure(problem, found).key(goal)
+    kept = better(key, measure(problem, place).key(goal)) and legal_end(problem, found)
+    return found if kept else place
+
+
+def _must(state: State, work: Work) -> None:
+    evacuate(state, work)
+    mend(state, work, hard=True)
 
 
 def _upper(state: State, work: Work) -> None:
@@ -102,8 +111,7 @@ def _upper(state: State, work: Work) -> None:
 
 def _serve(state: State, work: Work) -> None:
     problem = state.problem
-    evacuate(state, work)
-    mend(state, work, hard=True)
+    _must(state, work)
     if problem.policy.goal is not Goal.RULES_ONLY and _is_overloaded(state):
         descend(state, work, relief=True)
         if problem.reluctant.any() and _is_overloaded(state):

@@ -13,7 +13,8 @@ import numpy as np
 from balancer.planner.formulate import Formulation
 from balancer.planner.ilp import Effort, Solver, solve
 from balancer.planner.problem import Ints
-from balancer.planner.score import TIER_TOLERANCE, better, legal_end, measure
+from balancer.planner.score import TIER_TOLERANCE, better, legal_end, measure, tier_names
+from balancer.planner.secure import secured
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
@@ -41,10 +42,14 @@ def solve_tiers(
     goal = problem.policy.goal
     key = measure(problem, place).key(goal)
     bounds: list[float] = []
+    names = tier_names(goal)
     each = max(ITERATION_UNITS_MIN, ITERATION_UNITS * len(formulation.vm))
     for at, tier in enumerate(formulation.tiers):
         last = at == len(formulation.tiers) - 1
         bound = 0.0
+        if names[at] == "survive":  # the model does not know it
+            bounds.append(bound)
+            continue
         if last or key[at] > TIER_TOLERANCE:
             if not work.spend(MODEL_UNITS + COLUMN_UNITS * len(formulation.vm)):
                 bounds.extend([0.0] * (len(formulation.tiers) - at))
@@ -62,7 +67,7 @@ def solve_tiers(
             work.spend(each * solution.iterations)
             bound = max(0.0, solution.bound)
             if solution.x is not None:
-                found = formulation.placement(solution.x)
+                found = secured(problem, formulation.placement(solution.x), place)
                 found_key = measure(problem, found).key(goal)
                 if better(found_key, key) and legal_end(problem, found):
                     place, key = found, found_key

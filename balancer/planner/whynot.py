@@ -36,6 +36,7 @@ from balancer.policy.policy import Goal, Policy
 
 NAMES_SHOWN = 3
 TIER_LABELS = {
+    "survive": "failures not survived",
     "resort": "last resort",
     "soft": "soft rules",
     "crowding": "filled above the ceiling",

@@ -1,0 +1,150 @@
+"""Keeping room for failures: moves after which fewer restarts find no host, and moves taken back.
+
+The searches know nothing of failures: it takes a drill to see what a move does to them. So there
+is a stage that looks for moves by what a drill says is missing, and whatever a search found is
+brought back to losing no more than before it, by leaving out as few of its moves as will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from balancer.planner.problem import Ints, Problem
+from balancer.planner.score import legal_end, losses, measure
+from balancer.planner.state import State
+from balancer.planner.work import Work
+
+DRILLS_MAX = 120  # to bring one placement back: each takes up to some milliseconds
+TRIALS_MAX = 400  # of one step: drills of single moves and of swaps
+ENOUGH = 60  # trials after which the best so far is taken
+FEW_MOVES = 240  # up to which all moves of all VMs are tried
+TRIAL_UNITS, TRIAL_UNITS_VM, TRIAL_UNITS_SET = 1000.0, 0.5, 10.0
+SUSPECTS, HOLES, TARGETS, THERE = 3, 4, 4, 3  # losses, hosts to make a hole on, and so on
+
+Step = tuple[tuple[int, int], ...]  # (VM, host) each
+
+
+def secured(problem: Problem, place: Ints, start: Ints) -> Ints:
+    """Return `place` with moves since `start` left out until no more is lost than at `start`.
+
+    Where `place` serves drains or hard rules better than `start` those come first: it stays.
+    """
+    if not problem.policy.reserve.for_failures:
+        return place
+    most = losses(problem, start)
+    if losses(problem, place) <= most or _serves(problem, place, start):
+        return place
+    moved = np.flatnonzero(place != start)
+    # Small VMs first: they are what one gets most of without harm.
+    order = moved[np.lexsort([moved, problem.drill.size[moved]])]
+    left = [DRILLS_MAX]
+
+    def with_more(base: Ints, more: Ints) -> Ints:
+        """Return `base` with as many of `more` moved as may be."""
+        if not len(more) or left[0] <= 0:
+            return base
+        trial = base.copy()
+        trial[more] = place[more]
+        left[0] -= 1
+        if losses(problem, trial) <= most and legal_end(problem, trial):
+            return trial
+        if len(more) == 1:
+            return base
+        half = len(more) // 2
+        return with_more(with_more(base, more[:half]), more[half:])
+
+    half = len(order) // 2
+    return with_more(with_more(start.copy(), order[:half]), order[half:])
+
+
+def _serves(problem: Problem, place: Ints, start: Ints) -> bool:
+    was, now = measure(problem, start), measure(problem, place)
+    return (now.drain, now.rules) < (was.drain, was.rules)
+
+
+def secure(state: State, work: Work) -> None:
+    """Make single moves and swaps that lower what is lost, steepest first, while there are any."""
+    problem = state.problem
+    goal = problem.policy.goal
+    units = TRIAL_UNITS + TRIAL_UNITS_VM * len(problem.vms)
+    units += TRIAL_UNITS_SET * sum(len(sets) for sets in problem.drill.sets)
+    while lost := losses(problem, state.place):
+        best: tuple[int, tuple[float, ...], Step] | None = None
+        for number, step in enumerate(_steps(state)):
+            enough = number >= (TRIALS_MAX if best is None else ENOUGH)
+            if enough or not work.spend(units):
+                break
+            trial = state.place.copy()
+            for vm, host in step:
+                trial[vm] = host
+            found = losses(problem, trial)
+            if found >= lost or (best is not None and found > best[0]):
+                continue
+            moves = int((trial != problem.home).sum())
+            if moves > problem.cap or not legal_end(problem, trial):
+                continue
+            key = (found, measure(problem, trial).key(goal), step)
+            best = key if best is None else min(best, key)
+        if best is None or best[1][:2] > measure(problem, state.place).key(goal)[:2]:
+            return
+        for vm, host in best[2]:
+            state.move(vm, host)
+
+
+def _steps(state: State) -> Iterator[Step]:
+    """Yield what may help, most promising first: single moves, then swaps."""
+    problem = state.problem
+    singles = list(dict.fromkeys(_singles(state)))
+    yield from (((vm, host),) for vm, host in singles)
+    movable = problem.movable.tolist()
+    few = len(movable) ** 2 <= FEW_MOVES
+    ones = movable if few else list(dict.fromkeys(vm for vm, _ in singles))
+    for vm in ones:
+        for other in movable:
+            here, there = int(state.place[vm]), int(state.place[other])
+            smaller = problem.drill.size[other] < problem.drill.size[vm]
+            if here == there or not (smaller or (few and vm < other)):
+                continue
+            if problem.allowed[vm, there] and problem.allowed[other, here]:
+                yield ((vm, there), (other, here))
+
+
+def _singles(state: State) -> Iterator[tuple[int, int]]:
+    """Yield (VM, host): of all that can move where those are few, else by what is lost."""
+    problem = state.problem
+    if len(problem.movable) * len(problem.hosts) <= FEW_MOVES:
+        for vm in problem.movable.tolist():
+            yield from ((vm, host) for host in _open(state, vm))
+        return
+    drill, place = problem.drill, state.place
+    free = drill.room - np.bincount(place, drill.memory, minlength=len(drill.room))
+    found = sorted(drill.losses(place), key=lambda one: (-drill.size[one.vm], one.vm, one.failed))
+    can = np.zeros(len(place), dtype=bool)
+    can[problem.movable] = True
+    for loss in found[:SUSPECTS]:
+        lack = drill.size[loss.vm] - free
+        able = drill.permits[drill.kind[loss.vm]] & drill.up & (lack > 0)
+        able[list(loss.failed)] = False
+        holes = np.flatnonzero(able)
+        for hole in holes[np.argsort(lack[holes], kind="stable")][:HOLES].tolist():
+            there = np.flatnonzero((place == hole) & can)
+            there = there[np.lexsort([there, drill.memory[there]])]
+            enough = there[drill.memory[there] >= lack[hole]]
+            for vm in (*enough[:THERE].tolist(), *there[-THERE:].tolist()):
+                yield from ((vm, host) for host in _open(state, vm)[:TARGETS])
+        failing = np.flatnonzero(np.isin(place, loss.failed) & can)
+        failing = failing[np.lexsort([failing, -drill.size[failing]])][:THERE]
+        for vm in {loss.vm, *failing.tolist()} & set(problem.movable.tolist()):
+            yield from ((vm, host) for host in _open(state, vm)[:TARGETS])
+
+
+def _open(state: State, vm: int) -> list[int]:
+    """Return the hosts that a VM may go to now, most free memory first; home above all."""
+    problem, drill = state.problem, state.problem.drill
+    able = state.rule_change(vm).legal & state.fits(vm) & ~problem.draining
+    hosts = np.flatnonzero(able)
+    room = drill.room - np.bincount(state.place, drill.memory, minlength=len(drill.room))
+    order = hosts[np.lexsort([hosts, -room[hosts], hosts != problem.home[vm]])]
+    return [int(host) for host in order.tolist()]

@@ -1,0 +1,79 @@
+"""What holds for plans of policies that want failures survived, on random small clusters."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from balancer.errors import InputError
+from balancer.judge import judge
+from balancer.judge.drill import Drill
+from balancer.judge.survive import lost
+from balancer.model.cluster import Cluster
+from balancer.model.plan import Plan, StoppedBy
+from balancer.planner import plan
+from balancer.policy.policy import Goal, Policy
+from tests.properties.planner_clusters import clusters, policies
+from tests.unit.planner.oracle import NOW, best_placements, end_of, faults, key, start_of, tiers
+
+few = settings(
+    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+)
+GOALS = (Goal.BALANCE, Goal.RELIEVE, Goal.RULES_ONLY, Goal.CONSOLIDATE)
+
+
+def asking(policy: Policy, failed: int, domain: str = "") -> Policy:
+    reserve = dataclasses.replace(policy.reserve, host_failures=failed, domain_failure=domain)
+    return dataclasses.replace(policy, reserve=reserve)
+
+
+def planned(seen: Cluster, policy: Policy) -> Plan:
+    try:
+        return plan(seen, policy, now=NOW)
+    except InputError:
+        assume(condition=False)
+        raise
+
+
+@few
+@given(
+    clusters(),
+    policies(),
+    st.sampled_from(GOALS),
+    st.sampled_from([(1, ""), (2, ""), (1, "site"), (0, "site")]),
+)
+def test_a_plan_loses_no_more_than_was_lost_but_for_what_comes_first(
+    seen: Cluster, policy: Policy, goal: Goal, asked: tuple[int, str]
+) -> None:
+    policy = dataclasses.replace(asking(policy, *asked), goal=goal)
+    made = planned(seen, policy)
+    assert judge(seen, policy, made) == ()
+    assert faults(seen, policy, made) == []
+    drill = Drill(seen, policy)
+    was, now = (len(lost(drill, at)) for at in (start_of(seen), end_of(seen, made)))
+    assert made.survival is not None
+    assert (made.survival.before, made.survival.after) == (was, now)
+    before, after = (tiers(seen, policy, at)[:2] for at in (start_of(seen), end_of(seen, made)))
+    assert after < before or now <= was
+    assert bool(now) == any("no host" in one.problem for one in made.unresolved)
+
+
+@few
+@given(clusters(hosts_max=3, vms_max=5), st.sampled_from([1, 2]))
+def test_a_plan_called_optimal_is_the_best_of_those_that_lose_nothing(
+    seen: Cluster, failed: int
+) -> None:
+    """Proven is only what is best without the tier, and loses nothing: so it is best with it."""
+    policy = asking(Policy(), failed)
+    made = planned(seen, policy)
+    best, _ = best_placements(seen, policy, None)
+    mine = key(seen, policy, end_of(seen, made))
+    if made.stopped_by is StoppedBy.PROOF and made.migrations:
+        assert made.survival is not None
+        assert made.survival.after == 0
+        assert mine[:5] == best[:5]
+        assert mine[5] <= best[5] * (1 + 3e-6) + 2e-9
+    if mine[:5] <= best[:5]:
+        assert made.score.bound <= best[5] + 1e-9

@@ -1,0 +1,131 @@
+"""Plans of policies that want any host to be able to fail."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from balancer.formats.plan import parse_plan, plan_to_json
+from balancer.judge import Code, judge
+from balancer.model.cluster import Cluster
+from balancer.model.plan import Plan, Status, Survival
+from balancer.model.rule import SelectBy, Selector
+from balancer.planner import plan
+from balancer.policy.policy import Goal, Policy, Reserve
+from balancer.policy.rules import Apart
+from tests.notation import GIB, cluster
+from tests.unit.judge.plans import NOW, leg, plan_of
+
+ANY_ONE = Reserve(host_failures=1)
+
+
+def made(seen: Cluster, policy: Policy) -> Plan:
+    found = plan(seen, policy, now=NOW)
+    assert judge(seen, policy, found) == ()
+    assert parse_plan(plan_to_json(found), "plan") == found
+    return found
+
+
+def moves(found: Plan) -> set[str]:
+    return {f"{one.vm}: {one.source} > {one.target}" for one in found.migrations}
+
+
+# h1 is hot, and has no room for s even without a and b; so h3 has to keep 16 GiB.
+HOT = """
+h1 20G 4c: a 4G 1.2c, b 4G 1.2c, k 6G 1.4c
+h2 20G 4c: s 16G 1.2c
+h3 20G 4c:
+"""
+
+
+def test_nothing_moves_into_the_room_that_a_failure_needs() -> None:
+    seen = cluster(HOT)
+    free = made(seen, Policy())
+    policy = Policy(reserve=ANY_ONE)
+    assert [one.code for one in judge(seen, policy, free)] == [Code.SURVIVAL_END]
+    assert free.survival is None
+    assert "survival" not in plan_to_json(free)
+    kept = made(seen, policy)
+    assert len(kept.migrations) == 1
+    assert kept.score.after < kept.score.before
+    assert kept.survival == Survival("any 1 host", 0, 0)
+
+
+def test_a_plan_that_takes_away_the_room_for_a_failure_is_refused() -> None:
+    seen, policy = cluster(HOT), Policy(reserve=ANY_ONE)
+    spoilt = plan_of(seen, leg("b: h1 > h3"))
+    found = judge(seen, policy, spoilt)
+    assert [one.code for one in found] == []
+    spoilt = plan_of(seen, leg("a: h1 > h3"), leg("b: h1 > h3"))
+    assert {one.code for one in judge(seen, policy, spoilt)} == {Code.SURVIVAL_END}
+    assert judge(seen, Policy(), spoilt) == ()
+
+
+# Nobody has a hole of 16 GiB, though there are 24 GiB free on h1 and h2 when h3 fails.
+SCATTERED = """
+h1 20G 8c: a 8G 0.1c
+h2 20G 8c: b 8G 0.1c
+h3 20G 8c: s 16G 0.1c
+"""
+
+
+@pytest.mark.parametrize("goal", [Goal.RULES_ONLY, Goal.RELIEVE, Goal.BALANCE])
+def test_holes_are_made_where_a_failure_needs_them(goal: Goal) -> None:
+    seen = cluster(SCATTERED)
+    found = made(seen, Policy(goal=goal, reserve=ANY_ONE))
+    assert len(found.migrations) == 1
+    assert found.survival == Survival("any 1 host", 1, 0)
+    assert found.migrations[0].reason.startswith("keeps room for failures: without it 1 more")
+    assert found.unresolved == ()
+    assert [t.name for t in found.score.tiers][2] == "failures not survived"
+    gains = found.migrations[0].effect
+    assert gains is not None
+    assert ("failures not survived", 1.0) in {(one.tier, one.by) for one in gains.gains}
+
+
+def test_what_is_missing_is_named() -> None:
+    seen = cluster("h1 20G: a 12G\nh2 20G: b 12G, c 4G\nh3 10G paused:")
+    found = made(seen, Policy(goal=Goal.RULES_ONLY, reserve=ANY_ONE))
+    assert found.status is Status.FEASIBLE
+    assert not found.migrations
+    texts = [f"{one.subject}: {one.problem} ({one.reason})" for one in found.unresolved]
+    assert texts == [
+        "h1: if it fails, a (12.0 GiB) finds no host (the largest hole is 4.0 GiB on h2)",
+        "h2: if it fails, b (12.0 GiB) finds no host (the largest hole is 8.0 GiB on h1)",
+    ]
+
+
+def test_the_rest_of_many_failures_is_counted() -> None:
+    seen = cluster("\n".join(f"h{at} 20G: v{at} 16G" for at in range(8)))
+    found = made(seen, Policy(goal=Goal.RULES_ONLY, reserve=ANY_ONE))
+    assert len(found.unresolved) == 6
+    last = found.unresolved[-1]
+    assert (last.subject, last.problem) == (
+        "survivability",
+        "3 restarts would find no host at 3 other failures",
+    )
+
+
+def test_a_site_may_fail() -> None:
+    sites = "h1 20G @Site=A: a 8G\nh2 20G @Site=A: b 8G\nh3 20G @Site=B: c 8G\nh4 20G @Site=B: d 4G"
+    found = made(cluster(sites), Policy(reserve=Reserve(domain_failure="site")))
+    assert found.survival == Survival("any one site", 0, 0)
+    both = Reserve(domain_failure="site", host_failures=2)
+    found = made(cluster(sites), Policy(reserve=both))
+    assert found.survival == Survival("any 2 hosts, or any one site", 0, 0)
+
+
+def test_a_broken_hard_rule_comes_before_failures() -> None:
+    rule = Apart(vms=tuple(Selector(SelectBy.EXACT, vm) for vm in "ab"))
+    seen = cluster("h1 20G: a 12G, b 4G\nh2 20G: c 4G\nh3 20G paused: d 4G", rules=(rule,))
+    before = made(seen, Policy(goal=Goal.RULES_ONLY, reserve=ANY_ONE))
+    assert moves(before) == {"b: h1 > h2"}
+    assert before.survival is not None
+
+
+def test_startup_memory_counts_where_it_is_known() -> None:
+    seen = cluster("h1 20G: a 12G\nh2 20G: b 12G")
+    small = tuple(dataclasses.replace(vm, memory_startup_bytes=4 * GIB) for vm in seen.vms)
+    seen = dataclasses.replace(seen, vms=small)
+    assert made(seen, Policy(reserve=ANY_ONE)).survival == Survival("any 1 host", 0, 0)
