@@ -57,11 +57,14 @@ class Readings:
         self.taken_s = -math.inf
 
     def foreign(self, moves: Iterable[Move]) -> tuple[InFlight, ...]:
-        """Return the migrations of others that the latest observation shows."""
+        """Return the migrations of others that the latest observation shows.
+
+        A VM of ours that had come to rest before, and moves again, is moved by somebody else.
+        """
         ours = frozenset(
             move.migration.vm
             for move in moves
-            if move.state in IN_FLIGHT or move.asked_s is not None
+            if move.state in IN_FLIGHT or _rests_since(move, self.taken_s)
         )
         seen = self._observation.in_flight if self._observation else ()
         return foreign(seen, ours)
@@ -84,12 +87,17 @@ def brought_up_to_date(cluster: Cluster, taken_s: float, moves: Iterable[Move]) 
         if move.state in IN_FLIGHT:
             hosts_of[migration.vm] = migration.source
             at_rest.discard(migration.vm)
-        elif move.asked_s is not None and move.since_s >= taken_s:
+        elif _rests_since(move, taken_s):
             done = move.state is MigrationState.DONE
             hosts_of[migration.vm] = migration.target if done else migration.source
             at_rest.add(migration.vm)
     vms = tuple(_vm(vm, hosts_of.get(vm.id), at_rest=vm.id in at_rest) for vm in cluster.vms)
     return dataclasses.replace(cluster, vms=vms)
+
+
+def _rests_since(move: Move, taken_s: float) -> bool:
+    """Tell whether a migration of ours was over only after a reading had begun."""
+    return move.asked_s is not None and move.since_s >= taken_s
 
 
 def _vm(vm: Vm, host: str | None, *, at_rest: bool) -> Vm:

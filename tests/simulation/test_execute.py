@@ -14,6 +14,7 @@ from balancer.errors import InputError, RefusedError
 from balancer.execute.executor import execute, exit_code
 from balancer.execute.progress import NewsKind, OnInterrupt, Progress
 from balancer.gateway.port import Gateway, MoveRequest
+from balancer.gateway.simulator.actors import move_by_hand
 from balancer.gateway.simulator.faults import Fault, FaultKind
 from balancer.gateway.simulator.mishaps import inject
 from balancer.gateway.simulator.windows import Operation
@@ -41,6 +42,7 @@ class Bench:
         self.store = Store.open("sqlite://")
         self.trap = Trap()
         self.seen: list[Progress] = []
+        self.watch: Callable[[Progress], None] = lambda _: None
 
     def run(
         self,
@@ -61,10 +63,14 @@ class Bench:
                 self.small.clock,
                 lease=lease,
                 interrupted=interrupted,
-                on_progress=self.seen.append,
+                on_progress=self.note,
                 on_interrupt=on_interrupt,
                 max_migrations=max_migrations,
             )
+
+    def note(self, progress: Progress) -> None:
+        self.seen.append(progress)
+        self.watch(progress)
 
     def fault(self, fault: Fault) -> None:
         inject(self.small.world, fault)
@@ -150,6 +156,28 @@ def test_moves_of_others_take_slots() -> None:
     assert started["m1"] is not None
     assert started["m2"] is not None
     assert started["m2"] > started["m1"]  # h3 was busy with the foreign one
+
+
+def test_a_vm_that_we_have_moved_takes_slots_once_somebody_else_moves_it_on() -> None:
+    bench = Bench(slots=1)
+    small = bench.small
+    small.world.guests[small.vm("v11")].assigned_bytes *= 8  # still on its way when m2 is done
+
+    def by_hand(seen: Progress) -> None:
+        with small.world.present() as now_s:
+            if seen.done == 1:
+                move_by_hand(small.world, small.vm("v11"), "h1", now_s)
+
+    bench.watch = by_hand
+    moves = [("m1", "v11", "h2"), ("m2", "v31", "h4"), ("m3", "v21", "h3")]
+    report = bench.run(small.plan(moves, after={"m2": ("m1",), "m3": ("m2",)}))
+    assert states(report) == [DONE, DONE, DONE]
+    assert small.host_of("v11") == "h1"
+    (back,) = [job for job in small.world.engine.migrations if job.target.name == "h1"]
+    asked_at = report.migrations[2].started_at
+    assert back.ended_s is not None
+    assert asked_at is not None
+    assert asked_at >= small.world.time(back.ended_s)  # h2 has one slot
 
 
 def test_a_run_that_ends_since_others_take_its_slots_says_so() -> None:
