@@ -6,21 +6,20 @@ The command line and the service run this same cycle; they differ in who asks an
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from balancer.clock import Clock
 from balancer.errors import InternalError
 from balancer.execute.aside import heeding
+from balancer.execute.charge import Charge
 from balancer.execute.executor import execute
 from balancer.execute.held import Held, held_back
-from balancer.execute.progress import OnInterrupt, Progress, never
+from balancer.execute.progress import Progress
 from balancer.execute.recover import recover
 from balancer.execute.window import MayStart
 from balancer.formats.plan import plan_to_json
 from balancer.formats.snapshot import snapshot_sha256
-from balancer.gateway.port import Gateway, Observation
+from balancer.gateway.port import Observation
 from balancer.hindsight import Hindsight, hindsight
 from balancer.judge import Finding, goal_faults, judge
 from balancer.model.cluster import Cluster
@@ -30,30 +29,6 @@ from balancer.model.plan import Migration, Plan
 from balancer.planner import EFFORT, plan
 from balancer.policy.consistency import rule_warnings
 from balancer.policy.policy import Mode, Policy
-from balancer.store.leases import Lease
-from balancer.store.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """One cluster in our charge, the one that `lease` is for, and all that acting on it takes.
-
-    Attributes:
-        interrupted: Tells whether to begin nothing more.
-        on_interrupt: Tells what then becomes of migrations in flight.
-        poll_s: Seconds between looks at what is in flight.
-        turn: What to be within while planning, where other clusters plan as well.
-    """
-
-    policy: Policy
-    gateway: Gateway
-    store: Store
-    clock: Clock
-    lease: Lease
-    interrupted: Callable[[], bool] = never
-    on_interrupt: Callable[[], OnInterrupt] = lambda: OnInterrupt.FINISH
-    poll_s: float = 2.0
-    turn: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 class Watcher:
@@ -106,7 +81,7 @@ class Cycle:
 
 
 def run_cycle(
-    site: Site,
+    charge: Charge,
     mode: Mode,
     *,
     max_migrations: int | None = None,
@@ -121,39 +96,30 @@ def run_cycle(
         RefusedError: An earlier run left a VM astray, or it is not safe now.
         UnreachableError: Nobody who can be believed answered for it.
     """
-    notes = recover(
-        site.lease.cluster,
-        site.gateway,
-        site.store,
-        site.clock,
-        lease=site.lease,
-        interrupted=site.interrupted,
-        on_progress=watcher.progress,
-        poll_s=site.poll_s,
-    )
-    seen = site.gateway.observe()
-    site.store.history.record(seen.cluster, site.clock.now())
+    notes = recover(replace(charge, on_progress=watcher.progress))
+    seen = charge.gateway.observe()
+    charge.store.history.record(seen.cluster, charge.clock.now())
     watcher.seen(seen)
     if mode is Mode.OBSERVE:
         return Cycle("observed", seen)
-    held = held_back(seen, site.policy) if mode is Mode.AUTO else None
+    held = held_back(seen, charge.policy) if mode is Mode.AUTO else None
     if held is not None and held.passes:  # planned for once it is over
         watcher.held(held)
         return Cycle("held", seen, held=held)
-    asides = site.store.asides.active(site.lease.cluster, site.clock.now())
-    cluster, policy = heeding(seen.cluster, site.policy, asides)
-    with site.turn():
-        behind = hindsight(site.store, cluster, policy, site.clock.now(), unattended=unattended)
+    asides = charge.store.asides.active(charge.lease.cluster, charge.clock.now())
+    cluster, policy = heeding(seen.cluster, charge.policy, asides)
+    with charge.turn():
+        behind = hindsight(charge.store, cluster, policy, charge.clock.now(), unattended=unattended)
         judged = plan_and_judge(
             cluster,
             policy,
             behind=behind,
             max_migrations=max_migrations,
-            interrupted=site.interrupted,
+            interrupted=charge.interrupted,
             sha256=snapshot_sha256(seen.cluster),
         )
     made = judged.plan
-    site.store.plans.save(made, plan_to_json(made))
+    charge.store.plans.save(made, plan_to_json(made))
     watcher.planned(made, (*notes, *seen.notes, *judged.warnings))
     if not made.migrations:
         return Cycle(made.status.value, seen, made)
@@ -161,14 +127,14 @@ def run_cycle(
         if held is not None:
             watcher.held(held)
         return Cycle("recommended" if held is None else "held", seen, made, held=held)
-    if site.interrupted():
+    if charge.interrupted():
         return Cycle("stopped", seen, made)
-    report = carry_out(site, made, may_start=may_start, watcher=watcher)
+    report = carry_out(charge, made, may_start=may_start, watcher=watcher)
     return Cycle(report.end.value, seen, made, report)
 
 
 def carry_out(
-    site: Site,
+    charge: Charge,
     plan: Plan,
     *,
     max_migrations: int | None = None,
@@ -187,18 +153,10 @@ def carry_out(
     try:
         report = execute(
             plan,
-            site.policy,
-            site.gateway,
-            site.store,
-            site.clock,
-            lease=site.lease,
-            interrupted=site.interrupted,
-            on_progress=watcher.progress,
+            replace(charge, on_progress=watcher.progress),
             max_migrations=max_migrations,
-            on_interrupt=site.on_interrupt,
             may_start=may_start,
             by_hand=by_hand,
-            poll_s=site.poll_s,
         )
     except Exception as error:
         watcher.run_failed(plan, error)

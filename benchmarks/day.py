@@ -18,8 +18,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from balancer.clock import VirtualClock
-from balancer.cycle import Cycle, Site, run_cycle
+from balancer.cycle import Cycle, run_cycle
 from balancer.errors import BalancerError
+from balancer.execute.charge import Charge
 from balancer.gateway.cluster import ClusterGateway
 from balancer.gateway.gather import in_turn
 from balancer.gateway.simulator.host import hosts_of
@@ -72,7 +73,7 @@ class Life:
     def cycle(self, policy: Policy, store: Store) -> Cycle:
         """Run one cycle, now."""
         with store.leases.hold(self.name, holder_name(), self.clock) as lease:
-            return run_cycle(Site(policy, self.gateway, store, self.clock, lease), Mode.AUTO)
+            return run_cycle(Charge(policy, self.gateway, store, self.clock, lease), Mode.AUTO)
 
 
 def run(clusters: Sequence[Cluster], hours: float, every_s: float) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from balancer.clock import Clock
-from balancer.cycle import Cycle, Site, run_cycle
+from balancer.cycle import Cycle, run_cycle
+from balancer.execute.charge import Charge
 from balancer.gateway.port import Gateway
 from balancer.policy.policy import Mode, Policy
 from balancer.store.leases import holder_name
@@ -19,4 +20,4 @@ def one_cycle(
     mode: Mode = Mode.AUTO,
 ) -> Cycle:
     with store.leases.hold(cluster, holder_name(), clock) as lease:
-        return run_cycle(Site(policy, gateway, store, clock, lease), mode)
+        return run_cycle(Charge(policy, gateway, store, clock, lease), mode)

@@ -23,8 +23,9 @@ from balancer.cli.terminal import out
 from balancer.clock import ScaledClock
 from balancer.config import load_config
 from balancer.connect import connect
-from balancer.cycle import Cycle, Site, run_cycle
+from balancer.cycle import Cycle, run_cycle
 from balancer.errors import ExitCode
+from balancer.execute.charge import Charge
 from balancer.execute.executor import exit_code
 from balancer.execute.tenure import holding
 from balancer.formats.outcome import report_to_json
@@ -76,8 +77,8 @@ def command(seed: int, speed: float, *, as_json: bool) -> int:
                 def cycle() -> Cycle:
                     with holding(part.name, store, gateway, clock) as tenure:
                         lease = tenure.confirm()
-                        site = Site(policy, gateway, store, clock, lease, interrupted)
-                        return run_cycle(site, Mode.AUTO, watcher=guide)
+                        charge = Charge(policy, gateway, store, clock, lease, interrupted)
+                        return run_cycle(charge, Mode.AUTO, watcher=guide)
 
                 first = cycle()
                 code = _ended(first, guide, quiet=as_json)

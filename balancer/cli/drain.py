@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import click
@@ -98,7 +99,7 @@ def _drain(site: Site, order: Order, *, as_json: bool) -> int:
             return code
         with (
             site.gateway(clock) as gateway,
-            alone(site, store, gateway, clock, interrupted) as (lease, stop),
+            alone(site, store, gateway, clock, interrupted) as charge,
             watching(as_json=as_json) as watch,
         ):
             onlooker = Onlooker(watch, quiet=as_json)
@@ -107,17 +108,8 @@ def _drain(site: Site, order: Order, *, as_json: bool) -> int:
                 if not as_json:
                     _show(evacuation, Observation(evacuation.cluster), order.by, MARGIN_UNMEASURED)
 
-            report = drain(
-                order,
-                site.policy,
-                gateway,
-                store,
-                clock,
-                lease=lease,
-                interrupted=stop,
-                on_progress=onlooker.progress,
-                on_planned=planned,
-            )
+            watched = replace(charge, on_progress=onlooker.progress)
+            report = drain(order, watched, on_planned=planned)
     return finish(report, onlooker.told, as_json=as_json, verb="drained")
 
 

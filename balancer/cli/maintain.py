@@ -18,6 +18,7 @@ from balancer.cli.site import Site
 from balancer.cli.terminal import err, out
 from balancer.clock import Clock
 from balancer.errors import BalancerError, ExitCode, RefusedError
+from balancer.execute.charge import Charge
 from balancer.execute.executor import exit_code
 from balancer.execute.requests import follow, is_served
 from balancer.execute.tenure import holding
@@ -29,7 +30,6 @@ from balancer.service.events import Bus
 from balancer.service.sight import Sight
 from balancer.service.stop import Reason, Stop
 from balancer.service.telling import Teller
-from balancer.store.leases import Lease
 from balancer.store.requests import Request, RequestState
 from balancer.store.store import Store
 
@@ -130,10 +130,11 @@ def _ignore(plan: str) -> None:
 @contextmanager
 def alone(
     site: Site, store: Store, gateway: Gateway, clock: Clock, interrupted: Callable[[], bool]
-) -> Iterator[tuple[Lease, Callable[[], bool]]]:
-    """Hold the cluster without the service: yield the lease, and what tells whether to stop.
+) -> Iterator[Charge]:
+    """Hold the cluster without the service.
 
-    Asking it keeps the lease, in the store and in the cluster; a freeze that comes stops as well.
+    Asking whether it is interrupted keeps the lease, in the store and in the cluster; a freeze
+    that comes interrupts as well.
 
     Raises:
         HeldError: Somebody else holds the cluster.
@@ -159,7 +160,8 @@ def alone(
             if sight.frozen and sight.frozen != at_first:
                 yield Reason("frozen", sight.frozen)
 
-        yield tenure.confirm(), Stop(clock, reasons)
+        stop = Stop(clock, reasons)
+        yield Charge(site.policy, gateway, store, clock, tenure.confirm(), stop)
 
 
 class AnsweredError(BalancerError):

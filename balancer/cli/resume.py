@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from balancer.cli.carry import Onlooker
@@ -37,7 +39,7 @@ def command(source: Source, hosts: tuple[str, ...], *, restore: bool, as_json: b
             return code
         with (
             site.gateway(clock) as gateway,
-            alone(site, store, gateway, clock, interrupted) as (lease, stop),
+            alone(site, store, gateway, clock, interrupted) as charge,
             watching(as_json=as_json) as watch,
         ):
             onlooker = Onlooker(watch, quiet=as_json)
@@ -46,16 +48,6 @@ def command(source: Source, hosts: tuple[str, ...], *, restore: bool, as_json: b
                 if not as_json:
                     show_plan(plan)
 
-            report = resume(
-                hosts,
-                site.policy,
-                gateway,
-                store,
-                clock,
-                lease=lease,
-                restore=restore,
-                interrupted=stop,
-                on_progress=onlooker.progress,
-                on_plan=planned,
-            )
+            watched = replace(charge, on_progress=onlooker.progress)
+            report = resume(hosts, watched, restore=restore, on_plan=planned)
     return finish(report, onlooker.told, as_json=as_json, verb="resumed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -187,23 +188,17 @@ def _roll(
             return show_campaign(latest, as_json=as_json)
         with (
             site.gateway(clock) as gateway,
-            alone(site, store, gateway, clock, interrupted) as (lease, stop),
+            alone(site, store, gateway, clock, interrupted) as charge,
             watching(as_json=as_json) as watch,
         ):
             campaign: Campaign | None
             if give_up:
-                campaign = abandon(store, clock, lease, me())
+                campaign = abandon(store, clock, charge.lease, me())
             else:
                 campaign = roll(
                     Wanted(hosts, options, me()),
-                    site.policy,
-                    gateway,
-                    store,
-                    clock,
-                    lease=lease,
-                    start_command=start_command,
-                    interrupted=stop,
-                    on_progress=watch,
+                    replace(charge, on_progress=watch),
+                    start_command,
                     on_step=say_step,
                 )
     if campaign is None:

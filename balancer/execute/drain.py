@@ -6,23 +6,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from balancer.clock import Clock
 from balancer.errors import RefusedError, UnreachableError
-from balancer.execute.context import Context
+from balancer.execute.charge import Charge
 from balancer.execute.draining import Draining
 from balancer.execute.held import check_health
 from balancer.execute.leaving import check_may_leave, hosts_named, things_on
-from balancer.execute.progress import NewsKind, OnInterrupt, OnProgress, never, silent
+from balancer.execute.progress import NewsKind
 from balancer.execute.recover import recover_into
 from balancer.execute.window import MEASURED_SINCE, margin
-from balancer.gateway.port import Gateway, Observation
+from balancer.gateway.port import Observation
 from balancer.model.drain import DrainReport, Kind, Order
 from balancer.model.outcome import RunEnd
 from balancer.planner import Evacuation
-from balancer.policy.policy import Policy
 from balancer.store.drains import DrainRecord
 from balancer.store.history import History
-from balancer.store.leases import Lease
 from balancer.store.store import Store
 
 # What the forecast of the migrations does not hold: to look, pause and look again, and to move
@@ -38,26 +35,14 @@ def ignore(evacuation: Evacuation) -> None:
 
 
 def drain(
-    order: Order,
-    policy: Policy,
-    gateway: Gateway,
-    store: Store,
-    clock: Clock,
-    *,
-    lease: Lease,
-    interrupted: Callable[[], bool] = never,
-    on_progress: OnProgress = silent,
-    on_planned: Callable[[Evacuation], None] = ignore,
-    on_interrupt: OnInterrupt | Callable[[], OnInterrupt] = OnInterrupt.FINISH,
-    poll_s: float = 2.0,
+    order: Order, charge: Charge, *, on_planned: Callable[[Evacuation], None] = ignore
 ) -> DrainReport:
     """Empty hosts of everything, or say what keeps them from being empty.
 
     An open drain of the same hosts is carried on. VMs that cannot be live migrated at all are no
     reason not to move the others; a lack of room or a rule is, and then nothing is begun.
 
-    `on_planned` is told each plan before it is carried out; `poll_s` are the seconds between two
-    looks. For the rest see `execute`.
+    `on_planned` is told each plan before it is carried out.
 
     Raises:
         InputError: No such host, or one that is down or silent.
@@ -65,14 +50,12 @@ def drain(
         UnreachableError: The cluster cannot be read.
         HeldError: Another executor has the cluster; it carries the drain on.
     """
-    context = Context(gateway, store, clock, lease)
-    recover_into(context, interrupted=interrupted, on_progress=on_progress, poll_s=poll_s)
-    seen = gateway.observe()
+    context, store, lease = charge.context(), charge.store, charge.lease
+    recover_into(context, charge)
+    seen = charge.gateway.observe()
     order = replace(order, hosts=hosts_named(seen.cluster, order.hosts))
     begun = _begun(store, lease.cluster, order.hosts)
-    work = Draining(
-        context, order, policy, interrupted, on_progress, on_planned, on_interrupt, poll_s
-    )
+    work = Draining(charge, context, order, on_planned)
     try:
         evacuation = admitted(work, seen)
     except RefusedError as error:

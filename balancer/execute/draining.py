@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from balancer.errors import InputError, RefusedError, UnreachableError
+from balancer.execute.charge import Charge
 from balancer.execute.clear import Clearing
 from balancer.execute.context import Context
 from balancer.execute.decide import PASSES
@@ -23,7 +24,7 @@ from balancer.execute.executor import execute
 from balancer.execute.failures import Reaction, failure_of
 from balancer.execute.leaving import check_may_leave, remains
 from balancer.execute.pause import set_paused
-from balancer.execute.progress import NewsKind, OnInterrupt, OnProgress, only_news
+from balancer.execute.progress import NewsKind, OnInterrupt, only_news
 from balancer.execute.undoing import undo
 from balancer.execute.view import DrainView
 from balancer.execute.window import anytime
@@ -36,7 +37,6 @@ from balancer.model.outcome import MigrationState, RunEnd, RunReport
 from balancer.model.rule import Rule, SelectBy, Selector
 from balancer.planner import Evacuation, Stuck
 from balancer.planner import drain as plan_drain
-from balancer.policy.policy import Policy
 from balancer.policy.rules import Avoid
 
 ROUNDS_MAX = 12  # plans of one drain: what fails or changes on the way is planned anew
@@ -53,14 +53,10 @@ OnPlanned = Callable[[Evacuation], None]
 class Draining:
     """One drain at work. `record` is its id in the store."""
 
+    charge: Charge
     context: Context
     order: Order
-    policy: Policy
-    interrupted: Callable[[], bool]
-    on_progress: OnProgress
     on_planned: OnPlanned
-    on_interrupt: OnInterrupt | Callable[[], OnInterrupt]
-    poll_s: float
     record: int = 0
     failed: Counter[tuple[str, str]] = field(default_factory=Counter)
     moved: Counter[Kind] = field(default_factory=Counter)
@@ -74,14 +70,14 @@ class Draining:
             InputError: A host is down or silent.
             RefusedError: The judge does not pass the plan.
         """
-        rules = (*self.policy.rules, *_lessons(self.failed))
+        rules = (*self.charge.policy.rules, *_lessons(self.failed))
         found = plan_drain(
             seen.cluster,
-            replace(self.policy, rules=rules),
+            replace(self.charge.policy, rules=rules),
             self.order.hosts,
             now=self.context.now,
             keep_reserve=self.order.keep_reserve,
-            interrupted=self.interrupted,
+            interrupted=self.charge.interrupted,
         )
         if findings := judge(found.cluster, found.policy, found.plan):
             raise RefusedError(
@@ -101,10 +97,10 @@ class Draining:
             self._pause()
             self._enter(DrainState.MOVING)
             self._move(evacuation)
-            if not self.interrupted():
+            if not self.charge.interrupted():
                 self._enter(DrainState.CLEARING)
-                sweep = Clearing(self.context, self.record, self.policy, self.order.hosts)
-                self.left = sweep.run(self.interrupted, self.poll_s)
+                sweep = Clearing(self.context, self.record, self.charge.policy, self.order.hosts)
+                self.left = sweep.run(self.charge.interrupted, self.charge.poll_s)
                 self.moved += sweep.moved
             self.left = self._last_look()
         except (InputError, RefusedError, UnreachableError) as error:
@@ -113,7 +109,7 @@ class Draining:
             self._enter(DrainState.DRAINED)
             self._tell()
             return RunEnd.DONE
-        if self.interrupted():
+        if self.charge.interrupted():
             return self.give_up(RunEnd.CANCELLED, "asked to stop")
         return self.give_up(RunEnd.IN_PART, f"{len(self.left)} things are left")
 
@@ -165,7 +161,7 @@ class Draining:
         for number in range(ROUNDS_MAX):
             if number:
                 evacuation = self._planned_anew()
-            if self.interrupted():
+            if self.charge.interrupted():
                 return
             if evacuation.plan.migrations:
                 idle = 0 if self._carry_out(evacuation) else idle + 1
@@ -197,20 +193,15 @@ class Draining:
         context.store.plans.save(evacuation.plan, plan_to_json(evacuation.plan))
         self.plans.append(evacuation.plan.id)
         try:
-            report = execute(
-                evacuation.plan,
-                evacuation.policy,
-                view,
-                context.store,
-                context.clock,
+            charge = replace(
+                self.charge,
+                policy=evacuation.policy,
+                gateway=view,
                 lease=context.lease,
-                interrupted=lambda: self.interrupted() or bool(view.lost(targets)),
-                on_progress=self.on_progress,
+                interrupted=lambda: self.charge.interrupted() or bool(view.lost(targets)),
                 on_interrupt=self._how_to_stop,
-                may_start=anytime,
-                by_hand=True,
-                poll_s=self.poll_s,
             )
+            report = execute(evacuation.plan, charge, may_start=anytime, by_hand=True)
         except (InputError, RefusedError) as error:  # the cluster has changed since it was planned
             context.tell(NewsKind.NOTED, context.lease.cluster, error.message, note=True)
             return 0
@@ -222,10 +213,9 @@ class Draining:
         return sum(one.state is MigrationState.DONE for one in report.migrations)
 
     def _how_to_stop(self) -> OnInterrupt:
-        if not self.interrupted():
+        if not self.charge.interrupted():
             return OnInterrupt.FINISH  # nobody asked: a target was lost
-        how = self.on_interrupt
-        return how if isinstance(how, OnInterrupt) else how()
+        return self.charge.on_interrupt()
 
     def _learn(self, report: RunReport) -> None:
         for one in report.migrations:
@@ -244,7 +234,7 @@ class Draining:
         text = f"waiting for {', '.join(one.name for one in passes)}: {passes[0].reason}"
         context.tell(NewsKind.NOTED, context.lease.cluster, text)
         self._tell()
-        while context.now_s - since_s < PASSES_MAX_S and not self.interrupted():
+        while context.now_s - since_s < PASSES_MAX_S and not self.charge.interrupted():
             context.renew()
             context.clock.sleep(PASSES_POLL_S)
             seen = context.gateway.observe().cluster
@@ -265,7 +255,7 @@ class Draining:
     def _tell(self) -> None:
         """Pass on the news that no run carries."""
         if news := self.context.take_news():
-            self.on_progress(only_news(self.context.now, news))
+            self.charge.on_progress(only_news(self.context.now, news))
 
 
 def _lessons(failed: Counter[tuple[str, str]]) -> tuple[Rule, ...]:

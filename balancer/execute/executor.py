@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
-from balancer.clock import Clock
 from balancer.errors import ExitCode
 from balancer.execute.breaker import count_failed
+from balancer.execute.charge import Charge
 from balancer.execute.context import Context
 from balancer.execute.decide import within_cap
 from balancer.execute.eta import eta_s
@@ -15,12 +15,12 @@ from balancer.execute.gate import check_legal, check_plan, restricted
 from balancer.execute.held import check_alone, check_health
 from balancer.execute.machine import IN_FLIGHT
 from balancer.execute.move import Move
-from balancer.execute.progress import NewsKind, OnInterrupt, OnProgress, Progress, silent
+from balancer.execute.progress import NewsKind, Progress
 from balancer.execute.readings import Readings
 from balancer.execute.recover import recover_into
 from balancer.execute.run import Run
 from balancer.execute.window import MayStart, in_window
-from balancer.gateway.port import FencedError, Gateway
+from balancer.gateway.port import FencedError
 from balancer.model.cluster import Cluster
 from balancer.model.outcome import (
     Cause,
@@ -36,8 +36,7 @@ from balancer.policy.capacity import caps_in_force
 from balancer.policy.policy import Policy
 from balancer.policy.stability import DAY_S
 from balancer.store.journal import Entry
-from balancer.store.leases import Lease, LeaseLostError
-from balancer.store.store import Store
+from balancer.store.leases import LeaseLostError
 
 _ASKED = Cause(Why.INTERRUPTED, "asked to stop")
 
@@ -56,29 +55,20 @@ def exit_code(end: RunEnd) -> ExitCode:
 
 def execute(
     plan: Plan,
-    policy: Policy,
-    gateway: Gateway,
-    store: Store,
-    clock: Clock,
+    charge: Charge,
     *,
-    lease: Lease,
-    interrupted: Callable[[], bool],
-    on_progress: OnProgress = silent,
     max_migrations: int | None = None,
-    on_interrupt: OnInterrupt | Callable[[], OnInterrupt] = OnInterrupt.FINISH,
     may_start: MayStart | None = None,
     by_hand: bool = False,
-    poll_s: float = 2.0,
 ) -> RunReport:
-    """Carry out `plan` on the cluster that `lease` is for, after closing what was left open.
+    """Carry out `plan` on the cluster in our charge, after closing what was left open.
 
     Asked to stop, it begins nothing more, sees migrations in flight to their end (or cancels
     them), and restores host settings. The lease is renewed while it works, and not released.
 
-    `interrupted` tells whether somebody asked to stop; `max_migrations` is the command line's cap,
-    of which the lowest wins; `may_start` replaces the policy's windows; `by_hand` says that a
-    person asked for these very migrations, which others who act do not hold up then; `poll_s` are
-    the seconds between looks at what is in flight.
+    `max_migrations` is the command line's cap, of which the lowest wins; `may_start` replaces the
+    policy's windows; `by_hand` says that a person asked for these very migrations, which others
+    who act do not hold up then.
 
     Raises:
         InputError: The plan is for another cluster, has expired, or is out of date.
@@ -88,28 +78,25 @@ def execute(
         HeldError: Another executor took the cluster before anything was begun.
         StoreError: The journal cannot be written. What is in flight is adopted at the next start.
     """
-    check_plan(plan, lease.cluster, clock.now())
+    policy, cluster, started_at = charge.policy, charge.lease.cluster, charge.clock.now()
+    check_plan(plan, cluster, started_at)
     if may_start is None:
-        may_start = in_window(policy.calendar, store.history, lease.cluster, clock.now())
-    context = Context(gateway, store, clock, lease, may_start)
-    started_at = context.now
-    recover_into(context, interrupted=interrupted, on_progress=on_progress, poll_s=poll_s)
+        may_start = in_window(policy.calendar, charge.store.history, cluster, started_at)
+    context = charge.context(may_start)
+    recover_into(context, charge)
     end, outcomes = RunEnd.CANCELLED, tuple(_left_out(plan, frozenset(), _ASKED))
-    if not interrupted():
-        readings = Readings(gateway, clock)
+    if not charge.interrupted():
+        readings = Readings(charge.gateway, charge.clock)
         seen = readings.latest()
-        cluster = seen.cluster
         check_health(seen)
         if not by_hand:
             check_alone(seen, policy)
         past = None if by_hand else _past(context, policy)
-        kept = _allowed(plan, policy, context, cluster, max_migrations, past)
+        kept = _allowed(plan, policy, context, seen.cluster, max_migrations, past)
         allowed = restricted(plan, kept)
-        records = _entered(context, allowed, cluster, by_hand=by_hand)
+        records = _entered(context, allowed, seen.cluster, by_hand=by_hand)
         stream = Run(context, allowed, policy, readings, *records, by_hand=by_hand)
-        end = _carry_out(
-            stream, context, interrupted, on_interrupt, on_progress, poll_s, by_hand=by_hand
-        )
+        end = _carry_out(stream, context, charge, by_hand=by_hand)
         why = Cause(Why.CAP, f"{len(kept)} migrations are allowed in one run")
         outcomes = (*(move.outcome for move in stream.moves), *_left_out(plan, kept, why))
         if end is RunEnd.DONE and len(kept) < len(plan.migrations):
@@ -150,26 +137,16 @@ def _allowed(
     return kept
 
 
-def _carry_out(
-    run: Run,
-    context: Context,
-    interrupted: Callable[[], bool],
-    on_interrupt: OnInterrupt | Callable[[], OnInterrupt],
-    on_progress: OnProgress,
-    poll_s: float,
-    *,
-    by_hand: bool,
-) -> RunEnd:
+def _carry_out(run: Run, context: Context, charge: Charge, *, by_hand: bool) -> RunEnd:
     """Go on until every migration has ended and every setting is restored, or we are put out."""
     started_s = context.now_s
     try:
         while not run.is_over:
-            how = on_interrupt if isinstance(on_interrupt, OnInterrupt) else on_interrupt()
-            run.step(interrupted, how)
-            on_progress(_progress(context, run, started_s))
+            run.step(charge.interrupted, charge.on_interrupt())
+            charge.on_progress(_progress(context, run, started_s))
             if not run.is_over:
-                context.clock.sleep(poll_s)
-        run.restore_settings(interrupted, poll_s)
+                context.clock.sleep(charge.poll_s)
+        run.restore_settings(charge.interrupted, charge.poll_s)
         end = _end(run, context)
         why = context.alarm or ("asked to stop" if run.interrupted else "")
         context.store.journal.end_run(context.lease, run.id, end, context.now, why)
@@ -181,7 +158,7 @@ def _carry_out(
         text = f"stopped at once, leaving migrations and settings to a newer executor: {error}"
         context.tell(NewsKind.STOPPED, run.plan.cluster, text, note=True)
         context.store.journal.note(context.lease.fence, run.id, context.now, text)
-    on_progress(_progress(context, run, started_s))
+    charge.on_progress(_progress(context, run, started_s))
     return end
 
 

@@ -11,39 +11,27 @@ done yet.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from balancer.clock import Clock
-from balancer.errors import InternalError, RefusedError, UnreachableError
+from balancer.errors import RefusedError, UnreachableError
 from balancer.execute.aside import note_end
 from balancer.execute.breaker import count_failed, went_wrong
+from balancer.execute.charge import Charge
 from balancer.execute.context import Context
 from balancer.execute.move import Move, Mover, adopted
-from balancer.execute.progress import NewsKind, OnProgress, Progress, never, only_news, silent
+from balancer.execute.progress import NewsKind, Progress, only_news
 from balancer.execute.pulse import GRACE_S, Pulse
 from balancer.execute.set_down import set_down
 from balancer.execute.settings import owed_text, pay_back
 from balancer.execute.undoing import undo_left
-from balancer.gateway.port import Gateway, Sighting
+from balancer.gateway.port import Sighting
 from balancer.model.outcome import Cause, MigrationState, RunEnd, Why
-from balancer.store.leases import Lease
 from balancer.store.records import RunRecord
-from balancer.store.store import Store
 
 
-def recover(
-    cluster: str,
-    gateway: Gateway,
-    store: Store,
-    clock: Clock,
-    *,
-    lease: Lease,
-    interrupted: Callable[[], bool] = never,
-    on_progress: OnProgress = silent,
-    poll_s: float = 2.0,
-) -> tuple[str, ...]:
-    """Bring to an end what earlier runs on `cluster` left open; return what was done, in words.
+def recover(charge: Charge) -> tuple[str, ...]:
+    """Bring to an end what earlier runs on a cluster left open; return what was done, in words.
 
     Call it before reading the cluster for a plan: what is in flight is waited for. When
     interrupted it leaves the rest to the next start, which is as safe as a crash.
@@ -53,12 +41,10 @@ def recover(
             and a later call does not tell it again: whoever starts next has been warned.
         LeaseLostError, FencedError: A newer executor has the cluster.
     """
-    if lease.cluster != cluster:
-        raise InternalError(f"the lease is for {lease.cluster!r}, not for {cluster!r}")
-    context = Context(gateway, store, clock, lease)
-    recover_into(context, interrupted=interrupted, on_progress=on_progress, poll_s=poll_s)
+    context = charge.context()
+    recover_into(context, charge)
     if news := context.take_news():
-        on_progress(only_news(context.now, news))
+        charge.on_progress(only_news(context.now, news))
     if context.alarm:
         raise RefusedError(
             f"an earlier run left this behind: {context.alarm}; nothing is moved for now",
@@ -67,9 +53,7 @@ def recover(
     return tuple(context.notes)
 
 
-def recover_into(
-    context: Context, *, interrupted: Callable[[], bool], on_progress: OnProgress, poll_s: float
-) -> None:
+def recover_into(context: Context, charge: Charge) -> None:
     """Do what `recover` does, with a run's own context."""
     set_down(context)
     mover, pulse = Mover(context, may_retry=False), Pulse(context)
@@ -80,7 +64,7 @@ def recover_into(
     for move in moves:
         _adopt(move, mover, context)
     while (in_flight := [move for move in moves if not move.state.is_final]) or pulse.missing:
-        if interrupted():
+        if charge.interrupted():
             return
         context.renew()
         sightings = look(context, [*in_flight, *pulse.missing])
@@ -94,9 +78,9 @@ def recover_into(
             if move.state.is_final:
                 note_end(move, context)
                 _note_end(move, context)
-        on_progress(_progress(context, moves, started_s))
+        charge.on_progress(_progress(context, moves, started_s))
         if pulse.missing or any(not move.state.is_final for move in moves):
-            context.clock.sleep(poll_s)
+            context.clock.sleep(charge.poll_s)
     _restore_settings(context)
     undo_left(context)
     for run in context.store.journal.open_runs(_of(context)):

@@ -4,38 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from balancer.clock import Clock
 from balancer.errors import InputError, RefusedError
+from balancer.execute.charge import Charge
 from balancer.execute.clear import ARRIVES_S
 from balancer.execute.context import Context
 from balancer.execute.executor import execute
 from balancer.execute.leaving import hosts_named
 from balancer.execute.pause import set_paused
-from balancer.execute.progress import (
-    NewsKind,
-    OnInterrupt,
-    OnProgress,
-    never,
-    only_news,
-    silent,
-)
+from balancer.execute.progress import NewsKind, only_news
 from balancer.execute.recover import recover_into
 from balancer.execute.window import anytime
 from balancer.formats.plan import plan_to_json
 from balancer.gateway.names import host_key
-from balancer.gateway.port import Gateway, MoveRefusedError, ReplyLostError
+from balancer.gateway.port import MoveRefusedError, ReplyLostError
 from balancer.judge import judge
 from balancer.model.cluster import Cluster, HostState
 from balancer.model.drain import DrainReport, DrainState, Kind, Left, Thing
 from balancer.model.outcome import MigrationState, RunEnd
 from balancer.model.plan import Plan
 from balancer.planner import bring_back
-from balancer.policy.policy import Policy
-from balancer.store.leases import Lease
-from balancer.store.store import Store
 
 OnPlan = Callable[[Plan], None]
 
@@ -48,19 +38,7 @@ def ignore(plan: Plan) -> None:
 
 
 def resume(
-    hosts: tuple[str, ...],
-    policy: Policy,
-    gateway: Gateway,
-    store: Store,
-    clock: Clock,
-    *,
-    lease: Lease,
-    restore: bool = False,
-    interrupted: Callable[[], bool] = never,
-    on_progress: OnProgress = silent,
-    on_plan: OnPlan = ignore,
-    on_interrupt: OnInterrupt | Callable[[], OnInterrupt] = OnInterrupt.FINISH,
-    poll_s: float = 2.0,
+    hosts: tuple[str, ...], charge: Charge, *, restore: bool = False, on_plan: OnPlan = ignore
 ) -> DrainReport:
     """Let VMs land on hosts again; with `restore` bring back what their last drain took away.
 
@@ -73,9 +51,9 @@ def resume(
         UnreachableError: The cluster cannot be read.
         HeldError: Another executor has the cluster.
     """
-    context = Context(gateway, store, clock, lease)
-    recover_into(context, interrupted=interrupted, on_progress=on_progress, poll_s=poll_s)
-    seen = gateway.observe()
+    context = charge.context()
+    recover_into(context, charge)
+    seen = charge.gateway.observe()
     hosts = hosts_named(seen.cluster, hosts)
     _check(seen.cluster, hosts)
     if restore and seen.control is not None and seen.control.frozen:
@@ -83,14 +61,14 @@ def resume(
             f"{seen.cluster.name} is frozen: {seen.control.freeze.strip()}",
             remedy="thaw it first: `balancer thaw`, or resume without --restore",
         )
-    work = Resuming(context, hosts, policy, interrupted, on_progress, on_plan, on_interrupt, poll_s)
+    work = Resuming(charge, context, hosts, on_plan)
     started_at = context.now
     work.give_up_drains()
     left = [] if seen.estate is None else work.resume()
     if restore and not left:
         work.bring_back()
     work.tell()
-    return work.report(started_at, tuple(left), stopped=restore and interrupted())
+    return work.report(started_at, tuple(left), stopped=restore and charge.interrupted())
 
 
 def _check(cluster: Cluster, hosts: tuple[str, ...]) -> None:
@@ -107,14 +85,10 @@ def _check(cluster: Cluster, hosts: tuple[str, ...]) -> None:
 class Resuming:
     """Hosts on their way back."""
 
+    charge: Charge
     context: Context
     hosts: tuple[str, ...]
-    policy: Policy
-    interrupted: Callable[[], bool]
-    on_progress: OnProgress
     on_plan: OnPlan
-    on_interrupt: OnInterrupt | Callable[[], OnInterrupt]
-    poll_s: float
     moved: Counter[Kind] = field(default_factory=Counter)
     left: list[Left] = field(default_factory=list)
     plans: list[str] = field(default_factory=list)
@@ -165,9 +139,9 @@ class Resuming:
             context.tell(NewsKind.NOTED, context.lease.cluster, text, note=True)
             return
         self._bring_back_vms({one.key: one.host for one in things.values() if one.kind is Kind.VM})
-        if not self.interrupted():
+        if not self.charge.interrupted():
             self._bring_back_rest([one for one in things.values() if one.kind is not Kind.VM])
-        if self.interrupted() or self.left:
+        if self.charge.interrupted() or self.left:
             return  # asked for again, it goes on with the rest
         for host, some in records.items():
             for record in some:
@@ -199,12 +173,12 @@ class Resuming:
     def tell(self) -> None:
         """Pass on the news that no run carries."""
         if news := self.context.take_news():
-            self.on_progress(only_news(self.context.now, news))
+            self.charge.on_progress(only_news(self.context.now, news))
 
     def _bring_back_vms(self, homes: dict[str, str]) -> None:
         context = self.context
         seen = context.gateway.observe().cluster
-        plan, policy = bring_back(seen, self.policy, homes, now=context.now)
+        plan, policy = bring_back(seen, self.charge.policy, homes, now=context.now)
         if findings := judge(seen, policy, plan):
             raise RefusedError(
                 f"the judge does not pass the plan of the return: {findings[0].message}",
@@ -220,20 +194,8 @@ class Resuming:
         context.store.plans.save(plan, plan_to_json(plan))
         self.plans.append(plan.id)
         try:
-            report = execute(
-                plan,
-                policy,
-                context.gateway,
-                context.store,
-                context.clock,
-                lease=context.lease,
-                interrupted=self.interrupted,
-                on_progress=self.on_progress,
-                on_interrupt=self.on_interrupt,
-                may_start=anytime,
-                by_hand=True,
-                poll_s=self.poll_s,
-            )
+            charge = replace(self.charge, policy=policy, lease=context.lease)
+            report = execute(plan, charge, may_start=anytime, by_hand=True)
         except InputError as error:  # the cluster has changed since it was planned
             context.tell(NewsKind.NOTED, context.lease.cluster, error.message, note=True)
             self.left += [
@@ -255,11 +217,11 @@ class Resuming:
         """
         asked = [thing for thing in self._away(things) if self._ask(thing)]
         since_s = self.context.now_s
-        while (away := self._away(asked)) and not self.interrupted():
+        while (away := self._away(asked)) and not self.charge.interrupted():
             if self.context.now_s - since_s > ARRIVES_S:
                 break
             self.context.renew()
-            self.context.clock.sleep(self.poll_s)
+            self.context.clock.sleep(self.charge.poll_s)
         self.moved.update(thing.kind for thing in asked if thing not in away)
         self.left += [
             Left(thing.host, thing.kind, thing.name, "it did not arrive", "look at its group")

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from balancer.clock import Clock
 from balancer.errors import InputError, RefusedError
 from balancer.execute.campaign import Rolling, those_up, turns_of
+from balancer.execute.charge import Charge
 from balancer.execute.leaving import hosts_named
-from balancer.execute.progress import OnInterrupt, OnProgress, never, silent
 from balancer.execute.rolling import OnStep, Walk, unheard
 from balancer.execute.working import StartCommand
-from balancer.gateway.port import Gateway
-from balancer.policy.policy import Policy
 from balancer.store.campaigns import Campaign, CampaignState
 from balancer.store.leases import Lease
 from balancer.store.store import Store
@@ -42,19 +40,7 @@ class Wanted:
 
 
 def roll(
-    wanted: Wanted,
-    policy: Policy,
-    gateway: Gateway,
-    store: Store,
-    clock: Clock,
-    *,
-    lease: Lease,
-    start_command: StartCommand,
-    interrupted: Callable[[], bool] = never,
-    on_progress: OnProgress = silent,
-    on_interrupt: OnInterrupt | Callable[[], OnInterrupt] = OnInterrupt.FINISH,
-    on_step: OnStep = unheard,
-    poll_s: float = 2.0,
+    wanted: Wanted, charge: Charge, start_command: StartCommand, *, on_step: OnStep = unheard
 ) -> Campaign:
     """Walk hosts as asked, or go on with the campaign that is not over.
 
@@ -64,49 +50,35 @@ def roll(
         UnreachableError: The cluster cannot be read.
         HeldError: Another executor has the cluster.
     """
-    campaign, rolling, is_new = _take_up(wanted, policy, gateway, store, clock, lease)
-    walk = Walk(
-        rolling,
-        policy,
-        gateway,
-        store,
-        clock,
-        lease,
-        start_command,
-        interrupted=interrupted,
-        on_progress=on_progress,
-        on_interrupt=on_interrupt,
-        on_step=on_step,
-        poll_s=poll_s,
-    )
+    campaign, rolling, is_new = _take_up(wanted, charge)
+    walk = Walk(rolling, charge, start_command, on_step)
     if not is_new and not wanted.by_itself:
         walk.take_up(campaign)
     return walk.run(campaign)
 
 
-def _take_up(
-    wanted: Wanted, policy: Policy, gateway: Gateway, store: Store, clock: Clock, lease: Lease
-) -> tuple[int, Rolling, bool]:
+def _take_up(wanted: Wanted, charge: Charge) -> tuple[int, Rolling, bool]:
     """Return the campaign, written down, what it does, and whether it is a new one."""
-    seen = gateway.observe()
+    seen = charge.gateway.observe()
     if seen.control is not None and seen.control.frozen:
         raise RefusedError(
             f"{seen.cluster.name} is frozen: {seen.control.freeze.strip()}",
             remedy="thaw it first: `balancer thaw`",
         )
     hosts = hosts_named(seen.cluster, wanted.hosts)
-    begun = store.campaigns.open(lease.cluster)
+    campaigns, lease = charge.store.campaigns, charge.lease
+    begun = campaigns.open(lease.cluster)
     if begun is not None:
         _check_same(begun, hosts)
         before = {key: value for key, value in begun.options.items() if key != BY_SERVICE}
         rolling = Rolling().but(before).but(wanted.options)
-        store.campaigns.change(lease, begun.id, _written(rolling, wanted))
+        campaigns.change(lease, begun.id, _written(rolling, wanted))
         return begun.id, rolling, False
     rolling = Rolling(asked_by=wanted.asked_by).but(wanted.options)
-    turns = turns_of(seen, policy, rolling, hosts or those_up(seen.cluster))
+    turns = turns_of(seen, charge.policy, rolling, hosts or those_up(seen.cluster))
     options = _written(rolling, wanted)
-    now = clock.now()
-    return store.campaigns.begin(lease, turns, options, wanted.asked_by, now), rolling, True
+    now = charge.clock.now()
+    return campaigns.begin(lease, turns, options, wanted.asked_by, now), rolling, True
 
 
 def _check_same(begun: Campaign, hosts: tuple[str, ...]) -> None:

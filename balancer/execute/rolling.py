@@ -8,26 +8,23 @@ command that had not ended well is run again, a host that is done stays done.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from balancer.clock import Clock
 from balancer.errors import InputError, RefusedError, UnreachableError
 from balancer.execute.campaign import Rolling, needed_s
+from balancer.execute.charge import Charge
 from balancer.execute.context import Context
 from balancer.execute.drain import drain, stretch_of
 from balancer.execute.draining import passes_by_itself
-from balancer.execute.progress import OnInterrupt, OnProgress, never, silent
 from balancer.execute.resume import resume
 from balancer.execute.working import Job, StartCommand, Work
-from balancer.gateway.port import Gateway, Observation
+from balancer.gateway.port import Observation
 from balancer.model.drain import DrainReport, Order
 from balancer.model.outcome import RunEnd
 from balancer.planner import drain as plan_drain
 from balancer.planner.turns import stay_clear_of, timetable
 from balancer.policy.policy import Policy
 from balancer.store.campaigns import Campaign, CampaignHost, CampaignState, HostStep
-from balancer.store.leases import Lease
-from balancer.store.store import Store
 
 STAYS_PAUSED = "the host stays paused"
 NEVER_FITS = "no window is that long"
@@ -46,22 +43,14 @@ class Walk:
     """One campaign being walked."""
 
     rolling: Rolling
-    policy: Policy
-    gateway: Gateway
-    store: Store
-    clock: Clock
-    lease: Lease
+    charge: Charge
     start_command: StartCommand
-    interrupted: Callable[[], bool] = never
-    on_progress: OnProgress = silent
-    on_interrupt: OnInterrupt | Callable[[], OnInterrupt] = OnInterrupt.FINISH
     on_step: OnStep = unheard
-    poll_s: float = 2.0
     _worked_s: float = 0.0  # the longest that commands and the wait after them have taken so far
     _context: Context = field(init=False)
 
     def __post_init__(self) -> None:
-        self._context = Context(self.gateway, self.store, self.clock, self.lease)
+        self._context = self.charge.context()
 
     def run(self, campaign: int) -> Campaign:
         """Go on until all hosts are done, a rule or somebody stops it, or the window closes.
@@ -85,22 +74,22 @@ class Walk:
 
     def take_up(self, campaign: int) -> None:
         """Give hosts that failed another turn: drained again if need be, all commands run again."""
-        for host in self.store.campaigns.get(campaign).hosts:
+        for host in self.charge.store.campaigns.get(campaign).hosts:
             if host.step is HostStep.FAILED:
                 self._step(campaign, host.host, HostStep.DRAINING, reason="another try")
 
     def _next(self, campaign: int) -> list[CampaignHost]:
         """Return the hosts whose turn it is: what has begun comes first."""
-        now = self.store.campaigns.get(campaign)
+        now = self.charge.store.campaigns.get(campaign)
         left = [one for one in now.hosts if not one.step.is_final]
         return list(now.begun) or [one for one in left if one.batch == left[0].batch]
 
     def _why_stop(self, campaign: int) -> str:
-        hosts = self.store.campaigns.get(campaign).hosts
+        hosts = self.charge.store.campaigns.get(campaign).hosts
         failed = sum(one.step is HostStep.FAILED for one in hosts)
         if failed >= self.rolling.failures_max:
             return f"{failed} hosts failed"
-        if self.interrupted() and any(not one.step.is_final for one in hosts):
+        if self.charge.interrupted() and any(not one.step.is_final for one in hosts):
             return "asked to stop"
         return ""
 
@@ -116,7 +105,7 @@ class Walk:
         """
         if any(one.step is not HostStep.WAITING for one in hosts):
             return hosts, ""
-        now, calendar = self.clock.now(), self.policy.calendar
+        now, calendar = self.charge.clock.now(), self.charge.policy.calendar
         if not calendar.is_open(now):
             return [], self._opens("no window is open")
         why = ""
@@ -128,18 +117,18 @@ class Walk:
 
     def _too_long_or_tight(self, hosts: Sequence[str], campaign: int) -> str:
         """Return why a turn is not to begin now; one host alone is only held against the clock."""
-        calendar = self.policy.calendar
+        calendar = self.charge.policy.calendar
         alone = len(hosts) == 1
         if alone and not (calendar.windows or calendar.blackouts):
             return ""
         try:
-            seen = self.gateway.observe()
+            seen = self.charge.gateway.observe()
             policy = self._policy(campaign, hosts)
             found = plan_drain(
                 seen.cluster,
                 policy,
                 hosts,
-                now=self.clock.now(),
+                now=self.charge.clock.now(),
                 keep_reserve=self.rolling.keep_reserve or not alone,
             )
         except (InputError, RefusedError, UnreachableError) as error:
@@ -149,11 +138,11 @@ class Walk:
         return self._too_long(hosts, found.plan.makespan_s)
 
     def _too_long(self, hosts: Sequence[str], drain_s: float) -> str:
-        stretch = stretch_of(self.store.history, self.lease.cluster, self.clock.now())
+        charge, now = self.charge, self.charge.clock.now()
+        stretch = stretch_of(charge.store.history, charge.lease.cluster, now)
         work_s = self._worked_s or self.rolling.expected_work_s
         seconds = needed_s(self.rolling, drain_s, stretch, work_s)
-        now = self.clock.now()
-        (when,) = timetable([seconds], self.policy.calendar, now)
+        (when,) = timetable([seconds], charge.policy.calendar, now)
         named = ", ".join(hosts)
         if when is None:
             return f"{named} may take {seconds / 60:.0f} min, and {NEVER_FITS}"
@@ -162,7 +151,7 @@ class Walk:
         return self._opens(f"{named} may take {seconds / 60:.0f} min and would not be back in time")
 
     def _opens(self, why: str) -> str:
-        now, calendar = self.clock.now(), self.policy.calendar
+        now, calendar = self.charge.clock.now(), self.charge.policy.calendar
         closes = calendar.closes(now)
         opens = calendar.next_opening(closes) if closes is not None else None
         when = f"; the next window opens at {opens:%Y-%m-%d %H:%M} UTC" if opens else ""
@@ -184,13 +173,13 @@ class Walk:
 
     def _policy(self, campaign: int, hosts: Sequence[str]) -> Policy:
         if self.rolling.restore:
-            return self.policy
-        left = self.store.campaigns.get(campaign).hosts
+            return self.charge.policy
+        left = self.charge.store.campaigns.get(campaign).hosts
         later = {one.host for one in left if one.step is HostStep.WAITING} - set(hosts)
-        return stay_clear_of(self.policy, later)
+        return stay_clear_of(self.charge.policy, later)
 
     def _drain(self, campaign: int, hosts: Sequence[str]) -> None:
-        seen = self.gateway.observe()
+        seen = self.charge.gateway.observe()
         hosts = [host for host in hosts if self._may_be_emptied(campaign, host, seen)]
         if not hosts:
             return
@@ -201,15 +190,7 @@ class Walk:
             Order(
                 tuple(hosts), keep_reserve=self.rolling.keep_reserve, asked_by=self.rolling.asked_by
             ),
-            policy,
-            self.gateway,
-            self.store,
-            self.clock,
-            lease=self.lease,
-            interrupted=self.interrupted,
-            on_progress=self.on_progress,
-            on_interrupt=self.on_interrupt,
-            poll_s=self.poll_s,
+            replace(self.charge, policy=policy),
         )
         for host in hosts:
             self._drained(campaign, host, report)
@@ -218,13 +199,14 @@ class Walk:
         """Pass a host over that somebody else has paused, or that something cannot leave."""
         step = self._now(campaign, host).step
         node = seen.estate.node(host) if seen.estate is not None else None
-        ours = any(host in one.order.hosts for one in self.store.drains.open(self.lease.cluster))
+        drains, cluster = self.charge.store.drains, self.charge.lease.cluster
+        ours = any(host in one.order.hosts for one in drains.open(cluster))
         if ours or step is HostStep.DRAINING:
             return True
         if node is not None and node.paused:
             self._step(campaign, host, HostStep.SKIPPED, reason="somebody else has paused it")
             return False
-        found = plan_drain(seen.cluster, self.policy, [host], now=self.clock.now())
+        found = plan_drain(seen.cluster, self.charge.policy, [host], now=self.charge.clock.now())
         stays = [one for one in found.stuck if one.immovable and not passes_by_itself(found, one)]
         if stays:
             why = "; ".join(f"{one.name}: {one.reason}; {one.remedy}" for one in stays)
@@ -255,7 +237,7 @@ class Walk:
             if now.step is HostStep.RESUMING:
                 foreman.ready(host)
         variables = {
-            "BALANCER_CLUSTER": self.lease.cluster,
+            "BALANCER_CLUSTER": self.charge.lease.cluster,
             "BALANCER_CAMPAIGN": str(campaign),
         }
         rolling = self.rolling
@@ -264,8 +246,8 @@ class Walk:
             timeout_s=rolling.timeout_s,
             healthy_s=rolling.healthy_s,
             variables=variables,
-            gateway=self.gateway,
-            clock=self.clock,
+            gateway=self.charge.gateway,
+            clock=self.charge.clock,
             start=self.start_command,
             foreman=foreman,
         )
@@ -285,35 +267,22 @@ class Walk:
     def _give_back(self, host: str, *, restore: bool) -> tuple[DrainReport | None, str]:
         """Resume a host; return what became of it, and why it is not resumed."""
         try:
-            report = self._resume(host, restore=restore)
+            report = resume((host,), self.charge, restore=restore)
         except (InputError, RefusedError, UnreachableError) as error:
             return None, f"not taken back: {error.message}"
         return report, "it could not be resumed" if host in report.paused else ""
-
-    def _resume(self, host: str, *, restore: bool) -> DrainReport:
-        return resume(
-            (host,),
-            self.policy,
-            self.gateway,
-            self.store,
-            self.clock,
-            lease=self.lease,
-            restore=restore,
-            interrupted=self.interrupted,
-            on_progress=self.on_progress,
-            on_interrupt=self.on_interrupt,
-            poll_s=self.poll_s,
-        )
 
     # The record
 
     def _enter(self, campaign: int, state: CampaignState, why: str = "") -> Campaign:
         self.renew()
-        self.store.campaigns.enter(self.lease, campaign, state, self.clock.now(), why)
-        return self.store.campaigns.get(campaign)
+        charge, campaigns = self.charge, self.charge.store.campaigns
+        campaigns.enter(charge.lease, campaign, state, charge.clock.now(), why)
+        return campaigns.get(campaign)
 
     def _now(self, campaign: int, host: str) -> CampaignHost:
-        return next(one for one in self.store.campaigns.get(campaign).hosts if one.host == host)
+        hosts = self.charge.store.campaigns.get(campaign).hosts
+        return next(one for one in hosts if one.host == host)
 
     def _step(self, campaign: int, host: str, step: HostStep, *, reason: str = "") -> None:
         self.write(campaign, host, step, reason=reason)
@@ -324,8 +293,9 @@ class Walk:
     ) -> None:
         """Write down where a host stands."""
         self.renew()
-        self.store.campaigns.step(
-            self.lease, campaign, host, step, self.clock.now(), hook=hook, reason=reason
+        charge, now = self.charge, self.charge.clock.now()
+        charge.store.campaigns.step(
+            charge.lease, campaign, host, step, now, hook=hook, reason=reason
         )
 
     def renew(self) -> None:
@@ -342,7 +312,7 @@ class _Foreman:
 
     def __init__(self, walk: Walk, campaign: int) -> None:
         self._walk, self._campaign = walk, campaign
-        self._began_s = walk.clock.monotonic_s()
+        self._began_s = walk.charge.clock.monotonic_s()
         self.longest_s = 0.0
 
     def began(self, host: str, words: Sequence[str]) -> None:
@@ -357,9 +327,9 @@ class _Foreman:
         self._walk.on_step(host, HostStep.FAILED, text)
 
     def ready(self, host: str) -> None:
-        self.longest_s = self._walk.clock.monotonic_s() - self._began_s
+        self.longest_s = self._walk.charge.clock.monotonic_s() - self._began_s
         self._walk.take_back(self._campaign, host)
 
     def stopping(self) -> bool:
         self._walk.renew()
-        return self._walk.interrupted()
+        return self._walk.charge.interrupted()

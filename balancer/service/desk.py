@@ -10,8 +10,9 @@ from datetime import datetime
 
 from balancer import cycle as cycles
 from balancer.clock import Clock
-from balancer.cycle import Cycle, Site, Watcher, run_cycle
+from balancer.cycle import Cycle, Watcher, run_cycle
 from balancer.errors import BalancerError, ExitCode, HeldError, InputError, RefusedError
+from balancer.execute.charge import Charge
 from balancer.execute.executor import exit_code
 from balancer.execute.held import Held
 from balancer.execute.progress import Progress
@@ -64,15 +65,16 @@ class Desk:
     poll_s: float = 2.0
 
     @property
-    def site(self) -> Site:
-        """Return what a cycle takes of it."""
-        return Site(
+    def charge(self) -> Charge:
+        """Return what acting on the cluster takes of it."""
+        return Charge(
             policy=self.policy,
             gateway=self.gateway,
             store=self.store,
             clock=self.clock,
             lease=self.lease,
             interrupted=self.stop,
+            on_progress=self.watch,
             on_interrupt=self.stop.how,
             poll_s=self.poll_s,
             turn=self._turn,
@@ -185,7 +187,7 @@ def carry_out(
         InputError, UnreachableError, HeldError, StoreError: As `execute` does.
     """
     return cycles.carry_out(
-        desk.site,
+        desk.charge,
         plan,
         max_migrations=max_migrations,
         may_start=may_start,
@@ -204,16 +206,7 @@ def end_left(desk: Desk) -> None:
     if left is None:
         return
     journal = desk.store.journal
-    recover(
-        desk.cluster,
-        desk.gateway,
-        desk.store,
-        desk.clock,
-        lease=desk.lease,
-        interrupted=desk.stop,
-        on_progress=desk.watch,
-        poll_s=desk.poll_s,
-    )
+    recover(desk.charge)
     if journal.open_runs(desk.cluster):
         return  # we are asked to stop: the next start goes on with it
     if desk.hooks.after_run:
@@ -293,7 +286,7 @@ def cycle(
     desk.tell(EventKind.CYCLE_STARTED, data={"trigger": trigger, "late_s": late_s})
     try:
         cycled = run_cycle(
-            desk.site,
+            desk.charge,
             mode,
             max_migrations=max_migrations,
             may_start=may_start,

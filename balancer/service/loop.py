@@ -260,16 +260,7 @@ class ClusterLoop:
         """Bring to an end what an earlier executor left, then take up the schedule."""
         self.busy_with = "bringing to an end what was left"
         desk = self._desk(lease, None)
-        recover(
-            self.name,
-            self._gateway,
-            self._store,
-            self._clock,
-            lease=lease,
-            interrupted=desk.stop,
-            on_progress=desk.watch,
-            poll_s=self._poll_s,
-        )
+        recover(desk.charge)
         end_left(desk)
         for request in self._asked.left(lease):
             self._serve(request, lease)

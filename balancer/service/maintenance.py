@@ -33,19 +33,7 @@ def serve_drain(desk: Desk, request: Request) -> Ended:
             desk.store.requests.planned(desk.lease, request.id, plan.id)
 
     try:
-        report = drain(
-            order,
-            desk.policy,
-            desk.gateway,
-            desk.store,
-            desk.clock,
-            lease=desk.lease,
-            interrupted=desk.stop,
-            on_progress=desk.watch,
-            on_planned=planned,
-            on_interrupt=desk.stop.how,
-            poll_s=desk.poll_s,
-        )
+        report = drain(order, desk.charge, on_planned=planned)
     except BalancerError as error:
         desk.tell(EventKind.DRAIN_FAILED, error.message, subject=hosts)
         raise
@@ -61,20 +49,8 @@ def serve_drain(desk: Desk, request: Request) -> Ended:
 
 def serve_resume(desk: Desk, request: Request) -> Ended:
     """Let VMs land on hosts again, and bring back what was there if that was asked."""
-    hosts = _hosts(request)
-    report = resume(
-        hosts,
-        desk.policy,
-        desk.gateway,
-        desk.store,
-        desk.clock,
-        lease=desk.lease,
-        restore=bool(request.arguments.get("restore")),
-        interrupted=desk.stop,
-        on_progress=desk.watch,
-        on_interrupt=desk.stop.how,
-        poll_s=desk.poll_s,
-    )
+    restore = bool(request.arguments.get("restore"))
+    report = resume(_hosts(request), desk.charge, restore=restore)
     for host in report.hosts:
         if host not in report.paused:
             desk.tell(EventKind.HOST_RESUMED, "VMs may land on it again", subject=host)

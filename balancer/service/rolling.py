@@ -55,17 +55,9 @@ def serve_rolling(desk: Desk, request: Request) -> Ended:
             by_service=True,
             by_itself=bool(given.get(_BY_ITSELF)),
         ),
-        desk.policy,
-        desk.gateway,
-        desk.store,
-        desk.clock,
-        lease=desk.lease,
-        start_command=start_command,
-        interrupted=desk.stop,
-        on_progress=desk.watch,
-        on_interrupt=desk.stop.how,
+        desk.charge,
+        start_command,
         on_step=stepped,
-        poll_s=desk.poll_s,
     )
     reason = desk.stop.reason
     if campaign.state is CampaignState.STOPPED and reason is not None and reason.word in _PASSES:

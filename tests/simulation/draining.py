@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from balancer.execute.charge import Charge
 from balancer.execute.drain import drain
-from balancer.execute.resume import resume
+from balancer.execute.resume import OnPlan, ignore, resume
 from balancer.gateway.port import Gateway
 from balancer.gateway.simulator.things import Role, Volume
 from balancer.gateway.simulator.windows import NodeState, VmStateCode
@@ -48,25 +49,25 @@ def empty(
     """Drain hosts as the command would."""
     order = Order(hosts, on_failure=on_failure, keep_reserve=keep_reserve, asked_by="a test")
     with store.leases.hold("small", "me", small.clock, ttl_s) as lease:
-        return drain(
-            order,
-            policy or Policy(),
-            gateway or small.gateway,
-            store,
-            small.clock,
-            lease=lease,
-            **more,
+        charge = Charge(
+            policy or Policy(), gateway or small.gateway, store, small.clock, lease, **more
         )
+        return drain(order, charge)
 
 
 def take_back(
-    small: Small, store: Store, *hosts: str, policy: Policy | None = None, **more: Any
+    small: Small,
+    store: Store,
+    *hosts: str,
+    policy: Policy | None = None,
+    restore: bool = False,
+    on_plan: OnPlan = ignore,
+    **more: Any,
 ) -> DrainReport:
     """Resume hosts as the command would."""
     with store.leases.hold("small", "me", small.clock) as lease:
-        return resume(
-            hosts, policy or Policy(), small.gateway, store, small.clock, lease=lease, **more
-        )
+        charge = Charge(policy or Policy(), small.gateway, store, small.clock, lease, **more)
+        return resume(hosts, charge, restore=restore, on_plan=on_plan)
 
 
 def holds(small: Small, host: str) -> set[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from balancer.clock import VirtualClock
 from balancer.errors import RefusedError
+from balancer.execute.charge import Charge
 from balancer.execute.executor import execute
 from balancer.execute.progress import Progress
 from balancer.execute.recover import recover
@@ -59,15 +60,7 @@ def die(small: Small, store: Store, polls: int = 1) -> None:
     plan = small.plan([("m1", "v31", "h4")], smb=("h3", "h4"))
     lease = store.leases.acquire("small", "first", 1.0, small.clock.now())
     with pytest.raises(PowerCut):
-        execute(
-            plan,
-            POLICY,
-            Dying(small, polls),
-            store,
-            small.clock,
-            lease=lease,
-            interrupted=lambda: False,
-        )
+        execute(plan, Charge(POLICY, Dying(small, polls), store, small.clock, lease))
     store.leases.release(lease)
     assert [move.state for move in store.journal.open_moves("small")] == [MigrationState.RUNNING]
 
@@ -86,7 +79,7 @@ def test_one_configured_node_by_any_name_is_enough_to_mend_the_whole_cluster(
 
         gateway = ClusterGateway("small", seeds, way, in_turn, small.clock)  # type: ignore[arg-type]
         with store.leases.hold("small", "second", small.clock) as lease:
-            recover("small", gateway, store, small.clock, lease=lease)
+            recover(Charge(Policy(), gateway, store, small.clock, lease))
         assert [move.state for move in store.journal.moves(1)] == [MigrationState.DONE]
         assert small.host_of("v31") == "h4"
         assert set(small.options().values()) == {1}
@@ -102,7 +95,7 @@ def test_a_healthy_migration_is_not_cancelled_because_somebody_set_the_clock(off
         clock.off = timedelta(seconds=off_s)
         second = TrappedGateway(small.new_gateway(), Trap())
         with store.leases.hold("small", "second", clock) as lease:
-            recover("small", second, store, clock, lease=lease)
+            recover(Charge(Policy(), second, store, clock, lease))
         assert not [act for act in second._trap.acts if act[0] in ("cancel", "start")]
         assert [move.state for move in store.journal.moves(1)] == [MigrationState.DONE]
 
@@ -121,14 +114,7 @@ def test_a_clock_set_while_a_run_goes_on_changes_nothing_of_it(off_s: float) -> 
         store.leases.hold("small", "me", clock) as lease,
     ):
         report = execute(
-            plan,
-            POLICY,
-            small.gateway,
-            store,
-            clock,
-            lease=lease,
-            interrupted=lambda: False,
-            on_progress=set_clock,
+            plan, Charge(POLICY, small.gateway, store, clock, lease, on_progress=set_clock)
         )
         assert report.end is RunEnd.DONE
 
@@ -183,15 +169,7 @@ def test_nothing_begins_on_a_look_from_before_another_host_took_its_time() -> No
     moves = [(f"m{n}", f"v{n}1", f"h{n + 1}") for n in (1, 3, 5, 7)]
     with Store.open("sqlite://") as store, store.leases.hold("small", "me", small.clock) as lease:
         slow = Sluggish(small, start_s=50.0)
-        report = execute(
-            small.plan(moves),
-            POLICY,
-            slow,
-            store,
-            small.clock,
-            lease=lease,
-            interrupted=lambda: False,
-        )
+        report = execute(small.plan(moves), Charge(POLICY, slow, store, small.clock, lease))
         assert report.end is RunEnd.DONE
         assert max(slow.ages_s) <= 10.0
 
@@ -208,9 +186,7 @@ def test_a_lease_that_ran_out_while_planning_is_renewed_before_the_first_act() -
             assert store.leases.current("small", small.clock.now()) is not None
 
         slow.before_start = check
-        report = execute(
-            plan, POLICY, slow, store, small.clock, lease=lease, interrupted=lambda: False
-        )
+        report = execute(plan, Charge(POLICY, slow, store, small.clock, lease))
         assert report.end is RunEnd.DONE
 
 
@@ -231,14 +207,7 @@ def test_a_host_that_dies_in_mid_move_ends_the_run_and_its_debt_is_paid_later(ho
     with Store.open("sqlite://") as store:
         with store.leases.hold("small", "me", small.clock) as lease:
             report = execute(
-                plan,
-                POLICY,
-                small.gateway,
-                store,
-                small.clock,
-                lease=lease,
-                interrupted=lambda: False,
-                on_progress=die_once,
+                plan, Charge(POLICY, small.gateway, store, small.clock, lease, on_progress=die_once)
             )
         outcome = report.migrations[0]
         if host == "h3":  # the cluster restarts the VM, and says so together with its new host
@@ -251,6 +220,6 @@ def test_a_host_that_dies_in_mid_move_ends_the_run_and_its_debt_is_paid_later(ho
         assert [setting.host for setting in store.journal.open_settings("small")] == [host]
         heal(small.world, fault)
         with store.leases.hold("small", "me", small.clock) as lease:
-            recover("small", small.new_gateway(), store, small.clock, lease=lease)
+            recover(Charge(Policy(), small.new_gateway(), store, small.clock, lease))
         assert set(small.options().values()) == {1}
         assert not store.journal.open_settings("small")

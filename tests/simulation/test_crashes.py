@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from balancer.execute.charge import Charge
 from balancer.execute.executor import execute
 from balancer.execute.recover import recover
 from balancer.model.cluster import Transport
@@ -26,7 +27,7 @@ def crash(small: Small, store: Store, plan: Plan, trap: Trap) -> bool:
     gateway = TrappedGateway(small.new_gateway(), trap)
     lease = store.leases.acquire("small", "first", LEASE_S, small.clock.now())
     try:
-        execute(plan, POLICY, gateway, store, small.clock, lease=lease, interrupted=lambda: False)
+        execute(plan, Charge(POLICY, gateway, store, small.clock, lease))
     except PowerCut:
         return True
     return False
@@ -38,7 +39,7 @@ def start_again(small: Small, store: Store, trap: Trap) -> tuple[str, ...]:
     trapped(store, trap)
     gateway = TrappedGateway(small.new_gateway(), trap)
     with store.leases.hold("small", "second", small.clock) as lease:
-        return recover("small", gateway, store, small.clock, lease=lease)
+        return recover(Charge(Policy(), gateway, store, small.clock, lease))
 
 
 def check_mended(small: Small, store: Store, plan: Plan, before: Trap, after: Trap) -> None:
@@ -141,15 +142,7 @@ def test_a_run_closes_what_an_earlier_one_left_before_its_own_first_move() -> No
         small.clock.sleep(LEASE_S + 0.1)
         other = small.plan([("n1", "v31", "h4")])
         with store.leases.hold("small", "second", small.clock) as lease:
-            report = execute(
-                other,
-                POLICY,
-                small.gateway,
-                store,
-                small.clock,
-                lease=lease,
-                interrupted=lambda: False,
-            )
+            report = execute(other, Charge(POLICY, small.gateway, store, small.clock, lease))
         assert report.end is RunEnd.DONE
         assert any(note.startswith("adopted") for note in report.notes)
         assert set(small.options().values()) == {1}
@@ -178,7 +171,7 @@ def test_interrupted_while_mending_the_rest_is_left_to_the_next_start() -> None:
         small.clock.sleep(LEASE_S + 0.1)
         with store.leases.hold("small", "second", small.clock) as lease:
             recover(
-                "small", small.gateway, store, small.clock, lease=lease, interrupted=lambda: True
+                Charge(Policy(), small.gateway, store, small.clock, lease, interrupted=lambda: True)
             )
         assert store.journal.open_moves("small")
         assert store.journal.open_settings("small")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from balancer.execute.charge import Charge
 from balancer.execute.executor import execute
 from balancer.gateway.simulator.actors import move_by_hand
 from balancer.gateway.simulator.things import AffinityRule
@@ -36,11 +37,7 @@ def test_a_plan_for_a_whole_set_is_carried_out_though_the_cluster_is_ahead_of_it
     with Store.open("sqlite://") as store:
         plan = small.plan([("a", "v21", "h3"), ("b", "v22", "h3")])
         with store.leases.hold("small", "me", small.clock) as lease:
-            report = execute(
-                *(plan, Policy(), small.gateway, store, small.clock),
-                lease=lease,
-                interrupted=lambda: False,
-            )
+            report = execute(plan, Charge(Policy(), small.gateway, store, small.clock, lease))
     assert report.end is RunEnd.DONE
     assert (small.host_of("v21"), small.host_of("v22")) == ("h3", "h3")
     assert "moved by others" in report.migrations[1].reason

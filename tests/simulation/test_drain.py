@@ -8,6 +8,7 @@ import pytest
 
 from balancer.clock import VirtualClock
 from balancer.errors import InputError, RefusedError
+from balancer.execute.charge import Charge
 from balancer.execute.drain import drain
 from balancer.execute.progress import NewsKind
 from balancer.execute.recover import recover
@@ -127,7 +128,7 @@ def test_what_cannot_be_resumed_is_tried_again_at_the_next_start() -> None:
         assert store.drains.latest("small")[0].state is DrainState.UNDOING
         small.clock.sleep(900)
         with store.leases.hold("small", "me", small.clock) as lease:
-            recover("small", small.gateway, store, small.clock, lease=lease)
+            recover(Charge(Policy(), small.gateway, store, small.clock, lease))
         assert store.drains.latest("small")[0].state is DrainState.FAILED
     assert not is_paused(small, "h1")
 
@@ -224,7 +225,7 @@ def test_it_is_not_begun_when_it_would_end_too_late() -> None:
         with store.leases.hold("small", "me", small.clock) as lease:
             order = Order(("h1",), by=small.clock.now() + timedelta(seconds=20))
             with pytest.raises(RefusedError, match="it should have begun by"):
-                drain(order, Policy(), small.gateway, store, small.clock, lease=lease)
+                drain(order, Charge(Policy(), small.gateway, store, small.clock, lease))
         assert not is_paused(small, "h1")
 
 
@@ -477,7 +478,7 @@ def test_hosts_that_stand_alone_are_emptied_without_pausing() -> None:
         store.leases.hold(world.name, "me", clock) as lease,
     ):
         order = Order(("SA2",))
-        report = drain(order, Policy(), gateway, store, clock, lease=lease)
+        report = drain(order, Charge(Policy(), gateway, store, clock, lease))
     assert report.end is RunEnd.DONE, report
     assert not any(guest.is_load for guest in world.guests_on["SA2"].values())
     assert report.paused == ()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from balancer.errors import InputError, RefusedError
+from balancer.execute.charge import Charge
 from balancer.execute.executor import execute, exit_code
 from balancer.execute.progress import NewsKind, OnInterrupt, Progress
 from balancer.gateway.port import Gateway, MoveRequest
@@ -57,14 +58,16 @@ class Bench:
         with self.store.leases.hold("small", "me", self.small.clock) as lease:
             return execute(
                 plan,
-                policy,
-                gateway,
-                self.store,
-                self.small.clock,
-                lease=lease,
-                interrupted=interrupted,
-                on_progress=self.note,
-                on_interrupt=on_interrupt,
+                Charge(
+                    policy,
+                    gateway,
+                    self.store,
+                    self.small.clock,
+                    lease,
+                    interrupted=interrupted,
+                    on_progress=self.note,
+                    on_interrupt=lambda: on_interrupt,
+                ),
                 max_migrations=max_migrations,
             )
 
@@ -345,15 +348,7 @@ def test_a_setting_that_cannot_be_written_costs_speed_only() -> None:
 
     gateway = _ChangesSetting(small)
     with bench.store.leases.hold("small", "me", small.clock) as lease:
-        report = execute(
-            plan,
-            WRITING,
-            gateway,
-            bench.store,
-            small.clock,
-            lease=lease,
-            interrupted=lambda: False,
-        )
+        report = execute(plan, Charge(WRITING, gateway, bench.store, small.clock, lease))
     assert report.end is RunEnd.DONE
     assert small.options() == {"h1": 1, "h2": 0, "h3": 1, "h4": 1}
     assert any("somebody else changed it" in note for note in report.notes)

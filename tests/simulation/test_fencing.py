@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from balancer.errors import HeldError
+from balancer.execute.charge import Charge
 from balancer.execute.executor import execute
 from balancer.execute.recover import recover
 from balancer.gateway.port import FencedError, MoveRequest, SettingAnswer
@@ -53,16 +54,14 @@ def test_an_executor_that_slept_through_its_lease_does_nothing_more(at: int) -> 
             small.clock.sleep(61.0)
             gateway = small.new_gateway()
             with store.leases.hold("small", "newer", small.clock) as lease:
-                notes.extend(recover("small", gateway, store, small.clock, lease=lease))
+                notes.extend(recover(Charge(POLICY, gateway, store, small.clock, lease)))
                 # Whatever the older one does from now on must bounce.
             acts_before.extend(sleepy._trap.acts)
 
         acts_before: list[tuple[str, ...]] = []
         sleepy = Sleepy(small, at, take_over)
         lease = store.leases.acquire("small", "older", 60.0, small.clock.now())
-        report = execute(
-            plan, POLICY, sleepy, store, small.clock, lease=lease, interrupted=lambda: False
-        )
+        report = execute(plan, Charge(POLICY, sleepy, store, small.clock, lease))
         assert report.end is RunEnd.IN_PART
         assert any("newer executor" in note for note in report.notes)
         after = sleepy._trap.acts[len(acts_before) :]

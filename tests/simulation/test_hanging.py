@@ -9,6 +9,7 @@ import pytest
 
 from balancer.clock import VirtualClock
 from balancer.errors import RefusedError, UnreachableError
+from balancer.execute.charge import Charge
 from balancer.execute.context import STEP_MAX_S
 from balancer.execute.executor import execute
 from balancer.execute.progress import OnInterrupt
@@ -91,14 +92,16 @@ def run(
     with store.leases.hold("small", "me", small.clock, 5.0) as lease:
         return execute(
             small.plan(MOVES, smb=smb),
-            WRITING,
-            gateway,
-            store,
-            small.clock,
-            lease=lease,
-            interrupted=lambda: small.clock.monotonic_s() >= stop_s,
-            on_interrupt=OnInterrupt.CANCEL,
-            poll_s=POLL_S,
+            Charge(
+                WRITING,
+                gateway,
+                store,
+                small.clock,
+                lease,
+                interrupted=lambda: small.clock.monotonic_s() >= stop_s,
+                on_interrupt=lambda: OnInterrupt.CANCEL,
+                poll_s=POLL_S,
+            ),
         )
 
 
@@ -139,7 +142,7 @@ def test_taking_note_of_a_newer_number_waits_for_one_of_them_at_most(*, dies: bo
                 store.leases.hold("small", "me", small.clock) as lease,
                 pytest.raises(RefusedError, match="nobody can say"),
             ):
-                recover("small", gateway, store, small.clock, lease=lease, poll_s=POLL_S)
+                recover(Charge(Policy(), gateway, store, small.clock, lease, poll_s=POLL_S))
         else:
             run(small, gateway, store)
     assert gateway.longest_s() <= BOUND_S

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from balancer.errors import RefusedError, UnreachableError
+from balancer.execute.charge import Charge
 from balancer.execute.executor import execute
 from balancer.execute.pulse import GRACE_S
 from balancer.execute.recover import recover
@@ -213,10 +214,10 @@ def _crash_and_start_again(bench: Bench, at_s: float) -> tuple[str, ...]:
     lease = store.leases.acquire("small", "first", 5.0, small.clock.now())
     gateway = DiesAt(bench, at_s)
     with pytest.raises(PowerCut):
-        execute(plan, WRITING, gateway, store, small.clock, lease=lease, interrupted=lambda: False)
+        execute(plan, Charge(WRITING, gateway, store, small.clock, lease))
     small.clock.sleep(600.0)
     with store.leases.hold("small", "second", small.clock) as lease:
-        return recover("small", small.new_gateway(), store, small.clock, lease=lease)
+        return recover(Charge(WRITING, small.new_gateway(), store, small.clock, lease))
 
 
 AT = pytest.mark.parametrize("at_s", [1.5, 30.0], ids=["as it moves", "once it has arrived"])

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from balancer.errors import RefusedError
+from balancer.execute.charge import Charge
 from balancer.execute.executor import execute
 from balancer.execute.recover import recover
 from balancer.gateway.simulator.drains import OperatorDrain, Updating
@@ -244,12 +245,7 @@ def _crashed(small: Small, store: Store, trap: Trap) -> bool:
     try:
         execute(
             small.plan([("m1", "v11", "h2")]),
-            OVER,
-            TrappedGateway(small.gateway, trap),
-            store,
-            small.clock,
-            lease=lease,
-            interrupted=lambda: False,
+            Charge(OVER, TrappedGateway(small.gateway, trap), store, small.clock, lease),
         )
     except PowerCut:
         return True
@@ -268,7 +264,7 @@ def test_after_a_crash_at_any_point_the_next_start_gives_it_back() -> None:
             points += 1
             small.clock.sleep(LEASE_S + 1.0)
             with store.leases.hold("small", "second", small.clock) as lease:
-                recover("small", small.new_gateway(), store, small.clock, lease=lease)
+                recover(Charge(Policy(), small.new_gateway(), store, small.clock, lease))
             small.world.advance()
             assert mode_of(small.world) == 2, at
             assert not store.journal.open_settings("small")

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from balancer.errors import RefusedError
+from balancer.execute.charge import Charge
 from balancer.execute.context import Context
 from balancer.execute.executor import execute
 from balancer.execute.machine import SETTLE_UNKNOWN_S
@@ -57,20 +58,12 @@ class Bench:
     def run(self) -> RunReport:
         small = self.small
         with self.store.leases.hold("small", "me", small.clock) as lease:
-            return execute(
-                self.plan,
-                POLICY,
-                small.gateway,
-                self.store,
-                small.clock,
-                lease=lease,
-                interrupted=lambda: False,
-            )
+            return execute(self.plan, Charge(POLICY, small.gateway, self.store, small.clock, lease))
 
     def mend(self) -> tuple[str, ...]:
         small = self.small
         with self.store.leases.hold("small", "me", small.clock) as lease:
-            return recover("small", small.new_gateway(), self.store, small.clock, lease=lease)
+            return recover(Charge(Policy(), small.new_gateway(), self.store, small.clock, lease))
 
     def states_of(self, migration: str) -> list[str]:
         (record,) = [m for m in self.store.journal.moves(1) if m.migration == migration]
@@ -196,13 +189,7 @@ def test_what_a_dead_executor_asked_for_is_turned_away_as_well(
         lease = store.leases.acquire("small", "first", 60.0, small.clock.now())
         with pytest.raises(PowerCut):
             execute(
-                plan,
-                POLICY,
-                DiesAtLook(small.gateway, Trap()),
-                store,
-                small.clock,
-                lease=lease,
-                interrupted=lambda: False,
+                plan, Charge(POLICY, DiesAtLook(small.gateway, Trap()), store, small.clock, lease)
             )
         store.leases.release(lease)
         if silent_s:
@@ -223,12 +210,7 @@ def test_a_start_that_mends_does_not_conclude_for_a_host_that_does_not_take_note
         with pytest.raises(PowerCut):
             execute(
                 small.plan([("m1", "v11", "h2")]),
-                POLICY,
-                DiesAtLook(small.gateway, Trap()),
-                store,
-                small.clock,
-                lease=lease,
-                interrupted=lambda: False,
+                Charge(POLICY, DiesAtLook(small.gateway, Trap()), store, small.clock, lease),
             )
         store.leases.release(lease)
         bench.fault(FaultKind.SILENT, "h1", WRITE)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from balancer.execute.charge import Charge
 from balancer.execute.recover import recover
 from balancer.gateway.simulator.windows import NodeState
 from balancer.model.drain import DrainState, Order
+from balancer.policy.policy import Policy
 from balancer.service.events import Event, EventKind
 from balancer.service.stop import AbandonedError
 from balancer.store.backup import back_up
@@ -121,7 +123,7 @@ def test_a_node_is_not_resumed_for_a_drain_that_was_given_up_long_ago() -> None:
         small.world.machines["h1"].node_state = NodeState.PAUSED
         small.clock.sleep(timedelta(days=3).total_seconds())
         with store.leases.hold("small", "me", small.clock) as lease:
-            notes = recover("small", small.gateway, store, small.clock, lease=lease)
+            notes = recover(Charge(Policy(), small.gateway, store, small.clock, lease))
         assert is_paused(small, "h1")
         assert store.drains.get(drain).state is DrainState.FAILED
         assert any("`balancer resume h1` takes back" in note for note in notes)

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from balancer.execute.aside import heeding
+from balancer.execute.charge import Charge
 from balancer.execute.executor import execute
 from balancer.execute.recover import recover
 from balancer.formats.plan import plan_to_json
@@ -273,17 +274,12 @@ def test_a_run_that_a_crash_interrupted_counts_as_any_other(*, by_hand: bool) ->
             with pytest.raises(PowerCut):
                 execute(
                     small.plan([("m1", "v11", "h2")]),
-                    Policy(),
-                    DiesAtLook(small.gateway, Trap()),
-                    store,
-                    small.clock,
-                    lease=lease,
-                    interrupted=lambda: False,
+                    Charge(Policy(), DiesAtLook(small.gateway, Trap()), store, small.clock, lease),
                     by_hand=by_hand,
                 )
             store.leases.release(lease)
             with store.leases.hold("small", "second", small.clock) as lease:
-                recover("small", small.new_gateway(), store, small.clock, lease=lease)
+                recover(Charge(Policy(), small.new_gateway(), store, small.clock, lease))
             breaker = store.breakers.of("small")
             assert (breaker.failed_runs if breaker else 0) == (0 if by_hand else times)
         assert by_hand == (breaker is None or not breaker.is_open(small.clock.now()))

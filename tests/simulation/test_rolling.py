@@ -12,6 +12,7 @@ import pytest
 from balancer.clock import VirtualClock
 from balancer.errors import InputError, UnreachableError
 from balancer.execute import rolling
+from balancer.execute.charge import Charge
 from balancer.execute.resume import resume
 from balancer.execute.roll import Wanted, abandon, roll
 from balancer.gateway.simulator import mishaps
@@ -95,13 +96,15 @@ class Party:
         with self.store.leases.hold("small", "me", self.small.clock) as lease:
             return roll(
                 Wanted(hosts, options, "a test"),
-                policy or Policy(),
-                self.small.gateway,
-                self.store,
-                self.small.clock,
-                lease=lease,
-                start_command=self.start,
-                interrupted=interrupted,
+                Charge(
+                    policy or Policy(),
+                    self.small.gateway,
+                    self.store,
+                    self.small.clock,
+                    lease,
+                    interrupted,
+                ),
+                self.start,
                 on_step=on_step,
             )
 

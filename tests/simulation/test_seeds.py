@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from balancer.errors import InputError, RefusedError, UnreachableError
+from balancer.execute.charge import Charge
 from balancer.execute.executor import execute
 from balancer.execute.machine import IN_FLIGHT
 from balancer.execute.progress import OnInterrupt, Progress
@@ -142,16 +143,19 @@ def test_whatever_happens(seed: int) -> None:
         gateway = TrappedGateway(small.gateway, trap)
         with store.leases.hold("small", "first", small.clock) as lease:
             try:
+                how = random.choice(list(OnInterrupt))
                 execute(
                     plan,
-                    POLICY,
-                    gateway,
-                    store,
-                    small.clock,
-                    lease=lease,
-                    interrupted=lambda: small.clock.monotonic_s() > stop_s,
-                    on_progress=Watch(small),
-                    on_interrupt=random.choice(list(OnInterrupt)),
+                    Charge(
+                        POLICY,
+                        gateway,
+                        store,
+                        small.clock,
+                        lease,
+                        interrupted=lambda: small.clock.monotonic_s() > stop_s,
+                        on_progress=Watch(small),
+                        on_interrupt=lambda: how,
+                    ),
                 )
             except PowerCut:
                 assert trap.count == trap.at
@@ -159,5 +163,5 @@ def test_whatever_happens(seed: int) -> None:
                 assert not [act for act in trap.acts if act[0] == "start"]
         small.clock.sleep(3600.0)  # all faults are over
         with store.leases.hold("small", "second", small.clock) as lease:
-            recover("small", gateway, store, small.clock, lease=lease)
+            recover(Charge(Policy(), gateway, store, small.clock, lease))
         check(small, store, plan, trap)

@@ -15,6 +15,7 @@ from balancer.cli.maintain import alone
 from balancer.cli.site import Site
 from balancer.clock import VirtualClock
 from balancer.errors import HeldError
+from balancer.execute.charge import Charge
 from balancer.execute.executor import execute
 from balancer.execute.tenure import CLUSTER_TTL_S, Tenure, holding, read_written
 from balancer.gateway.cluster import ClusterGateway
@@ -153,12 +154,7 @@ def test_several_hosts_that_hang_at_once_cost_time_and_not_the_cluster() -> None
             clock.tick = tick
             report = execute(
                 plan,
-                Policy(),
-                gateway,
-                store,
-                clock,
-                lease=tenure.confirm(),
-                interrupted=interrupted,
+                Charge(Policy(), gateway, store, clock, tenure.confirm(), interrupted=interrupted),
             )
         steps = [after - before for before, after in pairwise(polls)]
         assert max(steps) > 2 * LEASE_TTL_S, "the hosts did not hang long enough to matter"
@@ -186,12 +182,14 @@ def test_who_wants_it_to_stop_is_heard_before_each_start_however_long_a_step_tak
     with Store.open("sqlite://") as store, held(small, store, gateway) as tenure:
         report = execute(
             plan,
-            Policy(),
-            gateway,
-            store,
-            clock,
-            lease=tenure.confirm(),
-            interrupted=lambda: clock.monotonic_s() > 2.5 * DEADLINE_S,  # within a long step
+            Charge(
+                Policy(),
+                gateway,
+                store,
+                clock,
+                tenure.confirm(),
+                interrupted=lambda: clock.monotonic_s() > 2.5 * DEADLINE_S,
+            ),
         )
     assert report.end is RunEnd.CANCELLED
     assert [one.why for one in report.migrations][1:] == [None, Why.INTERRUPTED]
@@ -265,9 +263,7 @@ def test_who_was_fenced_out_lets_go_and_renews_nothing() -> None:
         lease = tenure.confirm()
         newer = Lease("small", "another store", lease.fence + 100, 60.0, lease.expires_at)
         small.gateway.set_node("h1", paused=False, fence=newer.fence)
-        report = execute(
-            plan, Policy(), small.gateway, store, small.clock, lease=lease, interrupted=bool
-        )
+        report = execute(plan, Charge(Policy(), small.gateway, store, small.clock, lease))
         assert report.end is RunEnd.IN_PART
         assert store.leases.current("small", small.clock.now()) is None
         small.clock.sleep(LEASE_TTL_S / 2)
@@ -294,15 +290,15 @@ def test_a_loop_without_a_sign_of_life_is_not_kept_by_the_thread_that_keeps_leas
 
 def test_a_command_without_the_service_holds_the_cluster_in_the_cluster_too() -> None:
     small = Small()
-    site = cast("Site", SimpleNamespace(name="small"))
+    site = cast("Site", SimpleNamespace(name="small", policy=Policy()))
     with Store.open("sqlite://") as store, Store.open("sqlite://") as other:
-        with alone(site, store, small.gateway, small.clock, lambda: False) as (lease, stop):
+        with alone(site, store, small.gateway, small.clock, lambda: False) as charge:
             now = read_written(written(small))
             assert now is not None
-            assert now.fence == lease.fence
+            assert now.fence == charge.lease.fence
             for _ in range(20):
                 small.clock.sleep(IDLE_S)
-                assert not stop()
+                assert not charge.interrupted()
             with (
                 pytest.raises(HeldError, match="another store"),
                 holding("small", other, small.new_gateway(), small.clock),
@@ -310,7 +306,7 @@ def test_a_command_without_the_service_holds_the_cluster_in_the_cluster_too() ->
                 pass
             small.gateway.write_control(ControlName.FREEZE, "", "backup", 0)
             small.clock.sleep(IDLE_S)
-            assert stop()
+            assert charge.interrupted()
         assert written(small) == ""
         assert store.leases.current("small", small.clock.now()) is None
         with holding("small", other, small.new_gateway(), small.clock) as tenure:
@@ -319,15 +315,15 @@ def test_a_command_without_the_service_holds_the_cluster_in_the_cluster_too() ->
 
 def test_a_command_that_lost_the_cluster_is_told_at_its_next_question() -> None:
     small = Small()
-    site = cast("Site", SimpleNamespace(name="small"))
+    site = cast("Site", SimpleNamespace(name="small", policy=Policy()))
     with (
         Store.open("sqlite://") as store,
-        alone(site, store, small.gateway, small.clock, lambda: False) as (_, stop),
+        alone(site, store, small.gateway, small.clock, lambda: False) as charge,
     ):
         small.clock.sleep(LEASE_TTL_S + 1.0)
         store.leases.acquire("small", "newer", 3600.0, small.clock.now())
         with pytest.raises(LeaseLostError):
-            stop()
+            charge.interrupted()
 
 
 def test_a_copy_of_our_store_on_another_machine_does_not_put_us_out(
