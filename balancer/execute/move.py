@@ -216,6 +216,8 @@ class Mover:
 
     def follow(self, move: Move, sighting: Sighting | None) -> None:
         """Take note of a look at a migration in flight, and conclude what can be concluded."""
+        if self._context.is_late:
+            return  # this process stood still meanwhile, or a host hung: the next look tells
         now_s = self._context.now_s
         if move.state is MigrationState.INTENDED:  # left so by a crash: perhaps it was asked for
             cause = Cause(Why.INTERRUPTED, "asked for or not when the executor ended")

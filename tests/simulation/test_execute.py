@@ -183,6 +183,29 @@ def test_a_vm_that_we_have_moved_takes_slots_once_somebody_else_moves_it_on() ->
     assert asked_at >= small.world.time(back.ended_s)  # h2 has one slot
 
 
+def test_what_was_seen_before_the_process_stood_still_is_looked_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    small = bench.small
+    write, stood = bench.store.journal.move, list[float]()
+
+    def stand_still(lease: Lease, run: int, move: int, change: Change, **more: Any) -> None:
+        write(lease, run, move, change, **more)
+        if change.state == DONE.value and not stood:  # both had arrived at the look before
+            with small.world.present() as now_s:
+                move_by_hand(small.world, small.vm("v31"), "h1", now_s)
+            small.clock.sleep(100.0)
+            stood.append(100.0)
+
+    monkeypatch.setattr(bench.store.journal, "move", stand_still)
+    report = bench.run(small.plan(TWO))
+    assert stood
+    assert states(report)[0] is DONE
+    assert states(report)[1] is not DONE
+    assert "it is on h1, where nobody asked it to go" in report.migrations[1].reason
+
+
 def test_a_run_that_ends_since_others_take_its_slots_says_so() -> None:
     bench = Bench(slots=1)
     small = bench.small
