@@ -28,7 +28,7 @@ from balancer.planner.relax import relax
 from balancer.planner.score import measure, overloaded
 from balancer.planner.state import State
 from balancer.planner.work import Work
-from balancer.policy.policy import Policy
+from balancer.policy.policy import Policy, Reserve
 from benchmarks.instances import fabric, generate, real
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -133,13 +133,16 @@ class Result:
         return self.after / self.best - 1 if self.best > 0 else INF
 
 
-def run(row: Row, seed: int) -> Result:
-    """Make an instance and plan it."""
+def run(row: Row, seed: int, failures: int = 0) -> Result:
+    """Make an instance and plan it, so that as many hosts may fail."""
     cluster = MAKERS[row.maker](row.hosts, row.vms, seed)
+    policy = Policy(reserve=Reserve(host_failures=failures))
     started = time.process_time()
-    made = plan(cluster, Policy(), now=NOW, max_migrations=row.cap, effort=1e6 * row.effort)
+    made = plan(cluster, policy, now=NOW, max_migrations=row.cap, effort=1e6 * row.effort)
     seconds = time.process_time() - started
     mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if made.survival is not None:
+        print(made.survival, file=sys.stderr, flush=True)
     return _judged(cluster, made, row.cap, seconds, mib)
 
 
@@ -171,7 +174,7 @@ def _judged(cluster: Cluster, made: Plan, cap: int, seconds: float, mib: float) 
     )
 
 
-def run_fabric(row: Row, seed: int) -> Result:
+def run_fabric(row: Row, seed: int, failures: int = 0) -> Result:
     """Plan all clusters of a fabric, one after another."""
     clusters, hosts, vms, cap = FABRIC
     seconds, mib = 0.0, 0.0
@@ -179,7 +182,11 @@ def run_fabric(row: Row, seed: int) -> Result:
     for cluster in fabric(clusters, hosts, vms, seed):
         started = time.process_time()
         (made,) = plan_fabric(
-            [cluster], Policy(), now=NOW, max_migrations=cap, effort=1e6 * row.effort
+            [cluster],
+            Policy(reserve=Reserve(host_failures=failures)),
+            now=NOW,
+            max_migrations=cap,
+            effort=1e6 * row.effort,
         )
         seconds += time.process_time() - started
         mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -227,6 +234,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--rows", default="", help="only rows whose name contains this")
     parser.add_argument("--longest", type=float, default=100.0, help="million units at most")
+    parser.add_argument("--host-failures", type=int, default=0, help="that are to be survived")
     options = parser.parse_args(arguments)
     print(machine())
     print(
@@ -242,7 +250,7 @@ def main(arguments: list[str]) -> None:
         for seed in seeds:
             with ProcessPoolExecutor(1, mp_context=context) as pool:
                 job = run_fabric if row is FABRIC_ROW else run
-                found = pool.submit(job, row, seed).result()
+                found = pool.submit(job, row, seed, options.host_failures).result()
             _print(row, seed, found)
     print(machine())
 

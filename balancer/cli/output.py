@@ -187,7 +187,9 @@ def _show_survival(plan: Plan) -> None:
     failures = f"{one.failures[:1].upper()}{one.failures[1:]}"
     if not one.after:
         now = f"; {one.before} restarts would find no host now" if one.before else ""
-        out.say(f"{escape(failures)} may fail: all that runs there restarts elsewhere{now}.")
+        when = "" if one.during else ", now, at the end and at every instant of the plan"
+        when = when if plan.migrations and one.during is not None and not one.before else ""
+        out.say(f"{escape(failures)} may fail{when}: all that runs there restarts elsewhere{now}.")
         return
     out.say(
         f"[yellow]not survived:[/] {escape(failures)}: "

@@ -26,7 +26,15 @@ _STALE = frozenset(
 
 # Load moves all the time, and backups come and go (`_passes`). What they rule out is found again
 # for each migration before it starts, so these leave out a part of the plan, not all of it.
-_LOAD = frozenset({Code.OVERLOAD, Code.MEMORY_END, Code.MEMORY_DURING})
+_LOAD = frozenset(
+    {
+        Code.OVERLOAD,
+        Code.MEMORY_END,
+        Code.MEMORY_DURING,
+        Code.SURVIVAL_END,
+        Code.SURVIVAL_DURING,
+    }
+)
 
 _SHOWN_MAX = 5
 _REMEDY = "plan again: `balancer plan`"

@@ -137,6 +137,9 @@ class SurvivalPart(_Part):
 
     failures: Name = Field(description="What may fail, in words: any 1 host.")
     before: Whole = Field(description="Now; 0: all of these failures are survived.")
+    during: Whole | None = Field(
+        description="At the worst instant on the way; null in a drain, where none is asked about."
+    )
     after: Whole = Field(description="When the plan is done.")
 
 

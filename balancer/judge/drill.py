@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -127,24 +127,19 @@ class Drill:
     def losses(
         self,
         place: Place,
-        coming: Mapping[str, int] | None = None,
         takers: Collection[str] | None = None,
+        flying: Sequence[tuple[str, str]] = (),
         among: Sequence[Failed] | None = None,
     ) -> Iterator[Loss]:
         """Yield what is not survived, failure by failure.
 
         Args:
             place: The host of every VM.
-            coming: Bytes that are held on hosts besides, by VMs on their way there.
             takers: The hosts that take restarts; all that are up unless given.
+            flying: VMs in flight, and the hosts on which they hold memory besides.
             among: The failures to rehearse; all unless given.
         """
-        free, coming = dict(self.room), coming or {}
-        for name, size in coming.items():
-            free[name] -= size
-        for vm in self.cluster.vms:
-            if vm.is_load:
-                free[place[vm.id]] -= vm.memory_assigned_bytes
+        free = self._free([*place.items(), *flying])
         on: dict[str, list[int]] = {name: [] for name in free}
         for rank, vm in enumerate(self.order):
             on[place[vm.id]].append(rank)
@@ -162,8 +157,42 @@ class Drill:
                 if sum(max(0, free[name]) // size for name in left) >= count:
                     continue
             ranks = sorted(rank for name in failed for rank in on[name])
-            rehearsal = _Rehearsal(self, state, failed, {name: free[name] for name in left})
+            broken_off = [(vm, name) for vm, name in flying if place[vm] in failed]
+            freed = self._free(broken_off) if broken_off else self.room
+            room = {name: free[name] + self.room[name] - freed[name] for name in left}
+            rehearsal = _Rehearsal(self, state, failed, room)
             yield from (Loss(failed, vm.id) for vm in rehearsal.lost(ranks))
+
+    def _free(self, held: Iterable[tuple[str, str]]) -> dict[str, int]:
+        """Return what is free on each host where VMs are held as said: (VM, host) each."""
+        free = dict(self.room)
+        for vm, name in held:
+            one = self.cluster.vm_by_id[vm]
+            free[name] -= one.memory_assigned_bytes if one.is_load else 0
+        return free
+
+    def in_doubt(self, place: Place, moves: Sequence[tuple[str, str]]) -> list[Failed]:
+        """Return the failures that may lose something at some instant on the way from `place`.
+
+        Args:
+            place: The host of every VM at the start.
+            moves: VMs and the hosts that they go to, in whatever order.
+        """
+        pairs = [*place.items(), *moves]
+        free = self._free(pairs)
+        on: dict[str, list[Vm]] = {name: [] for name in free}
+        for vm, name in pairs:
+            if restarts(one := self.cluster.vm_by_id[vm]):
+                on[name].append(one)
+        found: list[Failed] = []
+        for failed in self.failures:
+            here = [one for name in failed for one in on[name]]
+            size = max((restart_bytes(one) for one in here), default=0)
+            left = (max(0, free[name]) // max(1, size) for name in self.up - failed)
+            bound = any(one.id in self.bound for one in here)
+            if here and (bound or sum(left) < len(here)):
+                found.append(failed)
+        return found
 
 
 _NONE: Counter[str] = Counter()

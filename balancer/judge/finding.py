@@ -47,6 +47,7 @@ class Code(StrEnum):
     CPU_RESERVE = "cpu-reserve"
     RULE_DURING = "rule-during"
     WINDOW = "window"
+    SURVIVAL_DURING = "survival-during"
     # Only of a start
     UNKNOWN_MIGRATION = "unknown-migration"
     NOT_NEXT = "not-next"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -82,11 +82,20 @@ class Moment:
     def is_refuge(self) -> bool:
         """Tell whether the target receives VMs of a draining host, so that overload is allowed."""
         target = self.migration.target
-        return any(
-            target in hosts and home.name != target and home.state is HostState.DRAINING
-            for vm, hosts in self.endings.items()
-            for home in [self.start.host_by_name[self.start.vm_by_id[vm].host]]
-        )
+        return any(target in hosts and home != target for home, hosts in self._evacuated)
+
+    @property
+    def evacuates(self) -> bool:
+        """Tell whether anything leaves a draining host."""
+        return any(home not in hosts for home, hosts in self._evacuated)
+
+    @property
+    def _evacuated(self) -> Iterator[tuple[str, frozenset[str]]]:
+        """Yield the draining hosts of VMs that are moved, and where these may end."""
+        for vm, hosts in self.endings.items():
+            home = self.start.host_by_name[self.start.vm_by_id[vm].host]
+            if home.state is HostState.DRAINING:
+                yield home.name, hosts
 
 
 def moment_of(

@@ -12,6 +12,7 @@ from balancer.judge.migrations import place_faults
 from balancer.judge.moment import Foreign, Moment, moment_of
 from balancer.judge.order import order_faults
 from balancer.judge.settings import transport_fault, transports_in_plan
+from balancer.judge.survive import survival_start_faults
 from balancer.judge.turns import turn_texts
 from balancer.migration.rates import common_network, cpu_cores
 from balancer.model.cluster import Cluster, Host, ManagedBy
@@ -71,6 +72,7 @@ def judge_start(
         *_reserve_faults(now),
         *_overload_faults(now, policy, plan, running),
         *_rule_faults(now, policy, at),
+        *survival_start_faults(now, policy),
     )
 
 

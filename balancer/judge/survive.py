@@ -1,14 +1,18 @@
-"""Whether a plan keeps what room there is for failures: clause 12."""
+"""Whether a plan keeps what room there is for failures, at its end and on the way: clause 12."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 
 from balancer.judge.drill import Drill, Loss
 from balancer.judge.finding import Code, Finding, gib
 from balancer.judge.goal import awake, broken, stranded
+from balancer.judge.migrations import ends_s
+from balancer.judge.moment import Moment
 from balancer.judge.order import Order
 from balancer.model.cluster import Cluster
+from balancer.model.plan import Migration
 from balancer.policy.policy import Goal, Policy
 from balancer.policy.said import Said
 from balancer.policy.survival import restart_bytes
@@ -19,21 +23,91 @@ Place = Mapping[str, str]
 def survival_faults(
     cluster: Cluster, policy: Policy, said: Sequence[Said], order: Order
 ) -> Iterator[Finding]:
-    """Find that more restarts would find no host at the end than at the start.
+    """Find that more restarts would find no host at the end than at the start, or on the way.
 
-    What empties a draining host or mends a hard rule comes first, unless the policy is firm.
+    What empties a draining host or mends a hard rule comes first, unless the policy is firm. On
+    the way, in the order of the forecast, no more are lost than at the worse end; in a drain
+    nothing is asked of it.
     """
     if not policy.reserve.for_failures or not order.migrations:
         return
     drill = Drill(cluster, policy)
     before = {vm.id: vm.host for vm in cluster.vms}
     after = {vm: order.end(vm, host) for vm, host in before.items()}
-    if _comes_first(cluster, policy, said, before, after):
-        return
     was, ends = (lost(drill, place) for place in (before, after))
-    if len(ends) > len(was):
+    drains = stranded(cluster, after) < stranded(cluster, before)
+    first = _mends_rules(said, before, after) or (drains and not policy.reserve.firm)
+    if len(ends) > len(was) and not first:
         text = f"{_told(cluster, was, ends)}; {len(ends)} restarts would find no host at the end"
         yield Finding(Code.SURVIVAL_END, _named(ends[0]), f"{text}, {len(was)} do now")
+
+    if not drains:
+        yield from _on_the_way(drill, order, before, max(len(was), len(ends)))
+
+
+def _on_the_way(drill: Drill, order: Order, place: dict[str, str], most: int) -> Iterator[Finding]:
+    """Find the first instant at which more than `most` is lost."""
+    migrations = order.migrations
+    in_doubt = drill.in_doubt(place, [(one.vm, one.target) for one in migrations])
+    if not in_doubt:
+        return
+    flying: list[tuple[str, str]] = []
+    place = dict(place)
+    for one, is_start in _instants(migrations):
+        if is_start:
+            flying.append((one.vm, one.target))
+        else:
+            flying.remove((one.vm, one.target))
+            place[one.vm] = one.target
+        now = list(drill.losses(place, flying=flying, among=in_doubt))
+        if len(now) > most:
+            when = f"once {one.id} has {'begun' if is_start else 'ended'}"
+            text = f"{when}, {len(now)} restarts would find no host, {most} are allowed"
+            yield Finding(Code.SURVIVAL_DURING, one.id, f"{text}: {_told(drill.cluster, [], now)}")
+            return
+
+
+def _instants(migrations: Sequence[Migration]) -> Iterator[tuple[Migration, bool]]:
+    """Yield each start (True) and each end, by the forecast, ends first; none if there is none."""
+    if not all(isfinite(one.start_s) and isfinite(one.duration_s) for one in migrations):
+        return  # that is found elsewhere
+    events: list[tuple[int, bool, int]] = []
+    for at, one in enumerate(migrations):
+        begin = round(1000 * one.start_s)
+        events.append((begin, True, at))
+        events.append((max(begin + 1, round(1000 * ends_s(one))), False, at))
+    for _, is_start, at in sorted(events):
+        yield migrations[at], is_start
+
+
+def survival_start_faults(now: Moment, policy: Policy) -> Iterator[Finding]:
+    """Find that a start would lose more than is lost now, and than at either end of the plan."""
+    if not policy.reserve.for_failures or now.evacuates:
+        return
+    drill = Drill(now.cluster, policy)
+    place = {vm.id: vm.host for vm in now.cluster.vms}
+    flying = [
+        (vm, host)
+        for vm, hosts in now.arriving.items()
+        if vm in place
+        for host in sorted(hosts - {place[vm]})
+        if now.cluster.vm_by_id[vm].migrating_to != host  # that is counted as it is
+    ]
+    started = list(drill.losses(place, flying=flying))
+    if not started:
+        return
+    mine = (now.vm.id, now.migration.target)
+    others = [one for one in flying if one != mine]
+    before = {vm.id: vm.host for vm in now.start.vms}
+    after = {vm: min(now.ends(vm)) for vm in place}
+    most = max(
+        sum(1 for _ in drill.losses(place, flying=others)),
+        *(len(lost(drill, where)) for where in (before, after)),
+    )
+    if len(started) > most:
+        text = f"{len(started)} restarts would find no host meanwhile, {most} are allowed"
+        told = _told(now.cluster, [], started)
+        yield Finding(Code.SURVIVAL_DURING, now.migration.id, f"{text}: {told}")
 
 
 def lost(drill: Drill, place: Place) -> list[Loss]:
@@ -42,11 +116,7 @@ def lost(drill: Drill, place: Place) -> list[Loss]:
     return list(drill.losses(place, takers=awake(drill.cluster, place) if packs else None))
 
 
-def _comes_first(
-    cluster: Cluster, policy: Policy, said: Sequence[Said], before: Place, after: Place
-) -> bool:
-    if not policy.reserve.firm and stranded(cluster, after) < stranded(cluster, before):
-        return True
+def _mends_rules(said: Sequence[Said], before: Place, after: Place) -> bool:
     hard = [one.form for one in said if one.hard]
     return sum(broken(form, after) for form in hard) < sum(broken(form, before) for form in hard)
 

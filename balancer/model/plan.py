@@ -101,11 +101,13 @@ class Sleep:
 class Survival:
     """What a plan does to the room for failures, in restarts that would find no host.
 
-    Over all failures that the policy wants survived (`failures`, in words): now, and at the end.
+    Over all failures that the policy wants survived (`failures`, in words): now, at the worst
+    instant on the way (None where nothing is asked of it: in a drain), and at the end.
     """
 
     failures: str
     before: int
+    during: int | None
     after: int
 
 

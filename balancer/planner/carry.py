@@ -19,11 +19,12 @@ from balancer.planner import transport
 from balancer.planner.empty import only_whole
 from balancer.planner.explain import repairs
 from balancer.planner.ilp import Solver
+from balancer.planner.instants import worst_instant
 from balancer.planner.problem import GIB, Ints, Problem
 from balancer.planner.schedule import Schedule, schedule
 from balancer.planner.score import better, legal_end, measure, over_limit, overloaded
 from balancer.planner.secure import secured
-from balancer.planner.stays import STUCK
+from balancer.planner.stays import STUCK, UNSAFE
 from balancer.planner.timing import Timing
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Prefer
@@ -41,6 +42,7 @@ class Carried:
     settings: tuple[SettingChange, ...]
     timing: Timing
     dropped: dict[int, str] = field(default_factory=dict)
+    lost: int | None = None  # restarts that find no host at worst on the way; None is not asked
 
 
 def carry(
@@ -58,8 +60,12 @@ def carry(
     while True:
         found, settings = _fastest(timing, place, work, solver)
         text, victims, count = _too_much(problem, found)
+        lost = None
         if not victims:
-            return Carried(place, found, settings, timing, dropped)
+            lost, victims = worst_instant(problem, place, found.timed)
+            text, count = UNSAFE, 1
+        if not victims:
+            return Carried(place, found, settings, timing, dropped, lost)
         before = place
         place = legalise(problem, _without(problem, place, victims, count))
         place = secured(problem, place, problem.home)
@@ -116,7 +122,7 @@ def _too_much(problem: Problem, found: Schedule) -> tuple[str, list[int], int]:
     caps = problem.caps
     timed = [one.leg.vm for one in found.timed]
     if found.stuck:
-        return STUCK, list(found.stuck[:WEIGHED]), 1
+        return UNSAFE if found.unsafe else STUCK, list(found.stuck[:WEIGHED]), 1
     if len(timed) > problem.cap:
         text = f"the cap of {problem.cap} migrations leaves no stop-over"
         return text, sorted(set(timed)), 1

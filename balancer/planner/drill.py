@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from balancer.model.cluster import Cluster
 from balancer.model.rule import AllowedHosts, Cap, Rule, Unit
-from balancer.planner.screen import Screen
+from balancer.planner.screen import Pairs, Screen
 from balancer.policy.capacity import arriving_bytes, cpu_reservable, cpu_reserve, why_unfit
 from balancer.policy.survival import (
     even_spreads,
@@ -170,35 +170,57 @@ class Drill:
         """What sees at a glance that everything restarts."""
         return Screen(self)
 
-    def count(self, place: Ints, coming: Ints | None = None, takers: Bools | None = None) -> int:
+    def count(self, place: Ints, takers: Bools | None = None) -> int:
         """Return how many restarts find no host, over all failures.
 
         Args:
             place: (N,) host of each VM.
-            coming: (H,) bytes held on hosts besides, by VMs on their way there.
             takers: (H,) hosts that take restarts; all that are up unless given.
         """
-        key = place.tobytes() + b"".join(a.tobytes() for a in (coming, takers) if a is not None)
+        key = place.tobytes() + (b"" if takers is None else takers.tobytes())
         if key not in self._counts:
             if len(self._counts) >= REMEMBERED:
                 del self._counts[next(iter(self._counts))]
-            self._counts[key] = sum(1 for _ in self.losses(place, coming, takers))
+            self._counts[key] = sum(1 for _ in self.losses(place, takers))
         return self._counts[key]
 
     def losses(
-        self, place: Ints, coming: Ints | None = None, takers: Bools | None = None
+        self,
+        place: Ints,
+        takers: Bools | None = None,
+        flying: Pairs = (),
+        among: Sequence[tuple[int, ...]] | None = None,
     ) -> Iterator[Loss]:
-        """Yield what is not survived; arguments as of `count`."""
-        hosts = len(self.room)
-        free = self.room - np.bincount(place, self.memory, minlength=hosts).astype(np.int64)
-        if coming is not None:
-            free = free - coming
-        up = self.up if takers is None else self.up & takers
+        """Yield what is not survived.
+
+        Args:
+            place: (N,) host of each VM.
+            takers: (H,) hosts that take restarts; all that are up unless given.
+            flying: VMs in flight, and the hosts on which they hold memory besides.
+            among: The failures to rehearse; all unless given.
+        """
+        free, up = self._free(place, flying), self.up if takers is None else self.up & takers
         state: _State | None = None
-        for failed in self.screen.doubtful(place, free, up):
-            state = state or _State(self, place, free, up)
+        for failed in self.screen.doubtful(place, free, up) if among is None else among:
+            state = state or _State(self, place, free, up, flying)
             for vm in state.lost(failed):
                 yield Loss(failed, vm)
+
+    def in_doubt(self, place: Ints, moves: Pairs) -> list[tuple[int, ...]]:
+        """Return the failures that may not be survived at some instant on the way from `place`.
+
+        Args:
+            place: (N,) host of each VM at the start.
+            moves: VMs and hosts that they go to, in whatever order.
+        """
+        return list(self.screen.doubtful(place, self._free(place, moves), self.up, moves))
+
+    def _free(self, place: Ints, flying: Pairs) -> Ints:
+        held = np.bincount(place, self.memory, minlength=len(self.room)).astype(np.int64)
+        free: Ints = self.room - held
+        for vm, host in flying:
+            free[host] -= self.memory[vm]
+        return free
 
     def limits(self, failed: tuple[int, ...]) -> dict[int, int]:
         """Return the limits of bands that depend on what has failed."""
@@ -214,8 +236,8 @@ class Drill:
 class _State:
     """One placement, and what restarts on it after one failure or another."""
 
-    def __init__(self, drill: Drill, place: Ints, free: Ints, up: Bools) -> None:
-        self.drill = drill
+    def __init__(self, drill: Drill, place: Ints, free: Ints, up: Bools, flying: Pairs) -> None:
+        self.drill, self.flying = drill, flying
         hosts = len(free)
         self.at = place[drill.ranked]
         self.free, self.up = free.tolist(), np.flatnonzero(up).tolist()
@@ -233,7 +255,12 @@ class _State:
     def lost(self, failed: tuple[int, ...]) -> Iterator[int]:
         """Yield the VMs that find no host when `failed` fail."""
         drill, restart = self.drill, _Restart(self, failed)
-        rooms = sorted((self.free[host], host) for host in self.up if host not in failed)
+        free = self.free
+        if back := [(vm, host) for vm, host in self.flying if self.place[vm] in failed]:
+            free = free.copy()  # what was on its way has broken off
+            for vm, host in back:
+                free[host] += int(drill.memory[vm])
+        rooms = sorted((free[host], host) for host in self.up if host not in failed)
         for vm in drill.ranked[restart.gone[self.at]].tolist():
             size, bound = int(drill.size[vm]), bool(drill.bound[vm])
             at = bisect_left(rooms, (size, -1))

@@ -229,7 +229,7 @@ def assemble(
         not_moved=() if asked_for else not_moved(problem, place, carried.dropped, curbed),
         unresolved=unresolved(problem, place, curbed),
         sleep=() if asked_for else sleep_of(problem, place, carried.dropped, curbed),
-        survival=survival_of(problem, place),
+        survival=survival_of(problem, place, carried.lost),
     )
     return named(made)
 

@@ -22,6 +22,7 @@ from balancer.planner.convoys import Convoys
 from balancer.planner.problem import MEMORY, Problem
 from balancer.planner.timing import Leg, Timing
 from balancer.planner.tokens import Bank
+from balancer.planner.watch import Watch, watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Schedule:
 
     timed: tuple[Timed, ...]
     stuck: tuple[int, ...]
+    unsafe: bool = False  # whether those are stuck because hosts may fail
 
     @property
     def makespan_s(self) -> float:
@@ -107,7 +109,7 @@ def schedule(
         settings: The transport setting of each host, by index.
         urgent: VMs whose move relieves, repairs or evacuates: they go first.
     """
-    run = _Simulation(timing, settings)
+    run = _Simulation(timing, settings, _watch(timing.problem, moves))
     favoured = frozenset[int]().union(*timing.problem.turns[Turn.FIRST])
     for vm, source, target in moves:
         run.wait(vm, source, target, rank=2 * (vm not in urgent) + (vm not in favoured))
@@ -117,13 +119,22 @@ def schedule(
             run.advance()
         elif not run.step_over():
             break
-    return Schedule(run.result(), tuple(sorted(one.vm for one in run.waiting)))
+    stuck = tuple(sorted(one.vm for one in run.waiting))
+    return Schedule(run.result(), stuck, not run.refused.keys().isdisjoint(stuck))
+
+
+def _watch(problem: Problem, moves: Sequence[tuple[int, int, int]]) -> Watch | None:
+    place = problem.home.copy()
+    for vm, _, target in moves:
+        place[vm] = target
+    return watch(problem, place, [(vm, target) for vm, _, target in moves])
 
 
 @dataclass
 class _Simulation:
     timing: Timing
     settings: Mapping[int, Transport]
+    watch: Watch | None
     now_s: float = 0.0
     started: int = 0
     waiting: list[_Waiting] = field(default_factory=list)
@@ -139,6 +150,7 @@ class _Simulation:
         self.cluster_slots = caps.concurrent_per_cluster or len(problem.vms)
         self.stepped: set[int] = set()
         self.completed: set[int] = set()
+        self.refused: dict[int, set[int]] = {}  # VMs, and what was under way when they had to wait
         self.convoys = Convoys(problem, self.bank)
         self.last = frozenset[int]().union(*problem.turns[Turn.LAST])
         self.total = 0
@@ -174,7 +186,15 @@ class _Simulation:
             return False
         if self.convoys.holds(one.vm):
             return one.vm in self.convoys.after
-        return self.bank.affords(self.bank.needs(one.vm, one.source, one.target))
+        needs = self.bank.needs(one.vm, one.source, one.target)
+        return self.bank.affords(needs) and self._is_safe(one)
+
+    def _is_safe(self, one: _Waiting) -> bool:
+        """Tell whether hosts may fail while it is under way; else it waits for what is now."""
+        if self.watch is None or self.watch.may_start(one.vm, one.target):
+            return True
+        self.refused.setdefault(one.vm, set()).update(run.number for run in self.running)
+        return False
 
     def _is_last(self) -> bool:
         """Tell whether all is done that does not have to be last."""
@@ -189,6 +209,7 @@ class _Simulation:
             after = self.bank.take(self.bank.needs(one.vm, one.source, one.target))
         if one.first >= 0:
             after.add(one.first)
+        after |= self.refused.get(one.vm, set()) & self.completed
         if one.vm in self.last:
             after |= {at for at, run in zip(self.numbers, self.done, strict=True)
                       if run.leg.vm not in self.last}  # fmt: skip
@@ -199,6 +220,8 @@ class _Simulation:
         self.running.append(_Run(number, leg, stopover, tuple(sorted(after)), self.now_s))
         self.slots[one.source] -= 1
         self.slots[one.target] -= 1
+        if self.watch is not None:
+            self.watch.start(one.vm, one.target)
         return number
 
     def advance(self) -> None:
@@ -263,6 +286,8 @@ class _Simulation:
         self.completed.add(run.number)
         self.slots[leg.source] += 1
         self.slots[leg.target] += 1
+        if self.watch is not None:
+            self.watch.end(leg.vm, leg.target)
         self.bank.give(run.number, self.bank.gives(leg.vm, leg.source, leg.target))
         start, end = round(run.start_s, 3), round(self.now_s, 3)
         self.done.append(Timed(leg, run.stopover, run.after, start, end, max(1, run.bytes)))

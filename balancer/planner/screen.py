@@ -12,8 +12,9 @@ many places as the cap leaves. What this does not show is no loss yet: it has to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,8 @@ if TYPE_CHECKING:  # a drill has this as a part of it
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Pairs = Sequence[tuple[int, int]]  # VM and host
+Value = TypeVar("Value", np.int64, np.bool_)
 
 CLASSES_MAX = 12  # of sizes; more see a little further, and each costs a sweep over the VMs
 
@@ -55,6 +58,8 @@ class Screen:
         self.rows = tuple(known)
         self.of_class = np.array([row[0] for row in self.rows], dtype=np.int64)
         self.permits = drill.permits[[row[1] for row in self.rows]]
+        self.rank = np.full(len(drill.size), -1, dtype=np.int64)
+        self.rank[drill.ranked] = np.arange(len(drill.ranked))
         self.restarts = np.zeros(len(drill.size), dtype=bool)
         self.restarts[drill.ranked] = True
         # Bands by their number, then the reserves of processors, then none.
@@ -79,24 +84,28 @@ class Screen:
         self.members = np.concatenate([np.zeros(0, dtype=np.int64), *members])
         self.member_of = np.repeat(np.arange(len(members)), [len(one) for one in members])
 
-    def doubtful(self, place: Ints, free: Ints, up: Bools) -> Iterator[tuple[int, ...]]:
+    def doubtful(
+        self, place: Ints, free: Ints, up: Bools, more: Pairs = ()
+    ) -> Iterator[tuple[int, ...]]:
         """Yield the failures that may not be survived.
 
         Args:
             place: (N,) host of each VM.
             free: (H,) bytes.
             up: (H,) hosts that take restarts.
+            more: VMs that may be elsewhere as well, and where: what is not doubtful then is
+                survived wherever each of them is, as long as no less is free.
         """
         if not len(self.rows):
             return
-        hosts = len(free)
-        at = place[self.drill.ranked]
-        need = np.stack([np.bincount(at, takes, minlength=hosts) for takes in self.takes])
+        hosts, cast = len(free), self._cast(place, more)
+        at = cast.at[cast.ranked]
+        need = np.stack([np.bincount(at, takes, minlength=hosts) for takes in cast.takes])
         need = need.astype(np.int64)[self.of_class]
-        alike = np.bincount(self.row * hosts + at, minlength=len(self.rows) * hosts)
+        alike = np.bincount(cast.row * hosts + at, minlength=len(self.rows) * hosts)
         there = alike.reshape(-1, hosts) > 0
         for sets in self.drill.sets:
-            places = self._places(place, free, up, sets.shape[1])
+            places = self._places(cast, free, up, sets.shape[1])
             total, cost = places.sum(axis=1), places + need
             # What is left without the failed hosts has to cover what comes from them.
             short = there[:, sets[:, 0]].copy()
@@ -108,7 +117,32 @@ class Screen:
             for number in np.flatnonzero(short.any(axis=0)).tolist():
                 yield tuple(sets[number].tolist())
 
-    def _places(self, place: Ints, free: Ints, up: Bools, width: int) -> Ints:
+    def _cast(self, place: Ints, more: Pairs) -> _Cast:
+        """Return who may be where: each VM at its place, and as an understudy where else it may."""
+        drill = self.drill
+        if not more:
+            return _Cast(place, drill.ranked, self.row, self.takes, self.members, self.member_of)
+        vm = np.array([one for one, _ in more], dtype=np.int64)
+        at = np.concatenate([place, np.array([host for _, host in more], dtype=np.int64)])
+        known = self.rank[vm]
+        again = np.flatnonzero(known >= 0)
+        ranked = np.concatenate([drill.ranked, len(place) + again])
+        row = np.concatenate([self.row, self.row[known[again]]])
+        takes = np.concatenate([self.takes, self.takes[:, known[again]]], axis=1)
+        bands = [
+            (len(place) + n, b) for n, (v, _) in enumerate(more) for b in drill.bands_of.get(v, ())
+        ]
+        alone = {int(band): number for number, band in enumerate(self.alone)}
+        own = [(n, alone[band]) for n, band in bands if band in alone]
+        members = np.concatenate([self.members, np.array([n for n, _ in own], dtype=np.int64)])
+        member_of = np.concatenate([self.member_of, np.array([g for _, g in own], dtype=np.int64)])
+        others: dict[int, list[int]] = {}
+        for n, band in bands:
+            if band not in alone:
+                others.setdefault(band, []).append(n)
+        return _Cast(at, ranked, row, takes, members, member_of, vm, others)
+
+    def _places(self, cast: _Cast, free: Ints, up: Bools, width: int) -> Ints:
         """Return the (rows, H) places that hosts surely have for VMs of each row.
 
         Where `width` hosts fail at a time.
@@ -118,45 +152,75 @@ class Screen:
         places: Ints = room[self.of_class] * self.permits
         surely = np.ones((len(drill.bands) + 2, len(free)), dtype=bool)
         left = np.zeros(surely.shape, dtype=np.int64)
-        surely[self.alone], left[self.alone] = self._alone(place, width)
+        surely[self.alone], left[self.alone] = self._alone(cast, width)
         for band in self.others:
-            surely[band] = self._open(band, place, width)
+            surely[band] = self._open(band, cast, width)
         if drill.reserve.any():
-            surely[-2] = self._reservable(place, width)
+            surely[-2] = self._reservable(cast, width)
         for bind in self.binds.T:
             if (bind < len(surely) - 1).any():
                 places = np.where(surely[bind], places, np.minimum(places, left[bind]))
         return places
 
-    def _alone(self, place: Ints, width: int) -> tuple[Bools, Ints]:
+    def _alone(self, cast: _Cast, width: int) -> tuple[Bools, Ints]:
         """Return for caps on single hosts (G, H) what is surely open, and what others have left."""
         shape = self.inside.shape
-        at = self.member_of * shape[1] + place[self.members]
+        at = cast.member_of * shape[1] + cast.at[cast.members]
         held = np.bincount(at, minlength=self.inside.size).reshape(shape)
-        come = np.bincount(at, self.restarts[self.members], minlength=self.inside.size)
-        most = _largest(come.reshape(shape).astype(np.int64), width)
+        restarts = cast.of_vms(self.restarts)[cast.members]
+        come = np.bincount(at, restarts, minlength=self.inside.size).astype(np.int64)
+        most = _largest(come.reshape(shape), width)
         surely = ~self.inside | (held + most[:, None] <= self.limits)
         return surely, np.maximum(0, self.limits - held)
 
-    def _open(self, band: int, place: Ints, width: int) -> Bools:
+    def _open(self, band: int, cast: _Cast, width: int) -> Bools:
         """Return the (H,) hosts surely open to the VMs of a band."""
-        one, at = self.drill.bands[band], place[self.drill.bands[band].members]
+        one, moving = self.drill.bands[band], cast.others.get(band, [])
+        members = np.concatenate([one.members, np.array(moving, dtype=np.int64)])
+        at = cast.at[members]
         count = np.bincount(at, minlength=len(self.drill.room))
         held = self.domains[band] @ count
         if one.limit is None:
             # A domain stays occupied if it has more than could fail with any set of hosts.
-            stays = held > _largest(count, width)
+            stays = (held > _largest(count, width)) & (not moving)
             return np.asarray(~one.domains[~stays].any(axis=0) & bool(stays.any()))
-        come = np.bincount(at[self.restarts[one.members]], minlength=len(self.drill.room))
+        come = np.bincount(at[cast.of_vms(self.restarts)[members]], minlength=len(self.drill.room))
         closed = held + _largest(come, width) > one.limit
         return np.asarray(~one.domains[closed].any(axis=0))
 
-    def _reservable(self, place: Ints, width: int) -> Bools:
+    def _reservable(self, cast: _Cast, width: int) -> Bools:
         """Return the (H,) hosts that have processors left for all that could restart at once."""
         drill, hosts = self.drill, len(self.drill.room)
-        kept = np.bincount(place, drill.reserve, minlength=hosts)
-        come = np.bincount(place, drill.reserve * self.restarts, minlength=hosts)
+        reserve = cast.of_vms(drill.reserve)
+        kept = np.bincount(cast.at, reserve, minlength=hosts)
+        come = np.bincount(cast.at, reserve * cast.of_vms(self.restarts), minlength=hosts)
         return np.asarray(kept + _largest(come.astype(np.int64), width) <= drill.reservable)
+
+
+@dataclass(frozen=True)
+class _Cast:
+    """Who may be where: the VMs, in order, and then some of them once more, elsewhere.
+
+    Attributes:
+        at: Host of each.
+        ranked: Those that restart; `row` and `takes` are theirs.
+        members: Those that caps on single hosts are about, and which of them (`member_of`).
+        again: VMs that are there once more.
+        others: Of these, by the bands that are no caps on single hosts.
+    """
+
+    at: Ints
+    ranked: Ints
+    row: Ints
+    takes: Ints
+    members: Ints
+    member_of: Ints
+    again: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    others: Mapping[int, Sequence[int]] = field(default_factory=dict)
+
+    def of_vms(self, values: npt.NDArray[Value]) -> npt.NDArray[Value]:
+        """Return what is known of VMs for everyone here."""
+        return np.concatenate([values, values[self.again]]) if len(self.again) else values
 
 
 def _largest(count: Ints, width: int) -> Ints:

@@ -14,6 +14,7 @@ from balancer.policy.capacity import usable, why_immovable, why_no_target, why_u
 from balancer.policy.rules import HostReserve
 
 STUCK = "its target has no room before others have left, and there is no way around"
+UNSAFE = "on the way fewer failures would be survived than before or after"
 
 
 def what_keeps(state: State, vm: int, curbed: str = "") -> str:
@@ -61,7 +62,7 @@ def used_up(problem: Problem) -> str:
 
 def curb(dropped: Mapping[int, str], *, cut_short: bool) -> str:
     """Return what kept a plan from doing more, other than rules and capacity; empty if nothing."""
-    capped = [text for text in dropped.values() if text != STUCK]
+    capped = [text for text in dropped.values() if text not in (STUCK, UNSAFE)]
     if capped:
         return capped[0]
     return "the search was stopped before it got to it" if cut_short else ""

@@ -13,12 +13,14 @@ from balancer.policy.policy import Reserve
 FAILURES_TOLD = 5  # failures that are named before the rest is counted
 
 
-def survival_of(problem: Problem, place: Ints) -> Survival | None:
-    """Return what of failures is survived now and at `place`; None where nobody asks."""
+def survival_of(problem: Problem, place: Ints, during: int | None) -> Survival | None:
+    """Return what of failures is survived now, on the way and at the end; None if nobody asks."""
     if not problem.policy.reserve.for_failures:
         return None
     before, after = losses(problem, problem.home), losses(problem, place)
-    return Survival(what_may_fail(problem.policy.reserve), before, after)
+    if not (place != problem.home).any():
+        during = before
+    return Survival(what_may_fail(problem.policy.reserve), before, during, after)
 
 
 def what_may_fail(reserve: Reserve) -> str:

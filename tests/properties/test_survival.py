@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from balancer.errors import InputError
-from balancer.judge import judge
+from balancer.judge import Code, judge, judge_start
 from balancer.judge.drill import Drill
 from balancer.judge.survive import lost
 from balancer.model.cluster import Cluster
@@ -16,7 +17,16 @@ from balancer.model.plan import Plan, StoppedBy
 from balancer.planner import plan
 from balancer.policy.policy import Goal, Policy
 from tests.properties.planner_clusters import clusters, policies
-from tests.unit.planner.oracle import NOW, best_placements, end_of, faults, key, start_of, tiers
+from tests.unit.planner.oracle import (
+    NOW,
+    best_placements,
+    end_of,
+    faults,
+    key,
+    moved_to,
+    start_of,
+    tiers,
+)
 
 few = settings(
     max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
@@ -37,6 +47,42 @@ def planned(seen: Cluster, policy: Policy) -> Plan:
         raise
 
 
+def along(drill: Drill, seen: Cluster, made: Plan) -> list[int]:
+    """What is lost at each instant of a plan, all failures rehearsed at each."""
+    place, flying, found = start_of(seen), set[tuple[str, str]](), list[int]()
+    moments = {one.start_s for one in made.migrations}
+    moments |= {round(one.start_s + one.duration_s, 3) for one in made.migrations}
+    for moment in sorted(moments):
+        for one in made.migrations:
+            if round(one.start_s + one.duration_s, 3) == moment:
+                flying.remove((one.vm, one.target))
+                place[one.vm] = one.target
+                found.append(sum(1 for _ in drill.losses(place, flying=sorted(flying))))
+        for one in made.migrations:
+            if one.start_s == moment:
+                flying.add((one.vm, one.target))
+                found.append(sum(1 for _ in drill.losses(place, flying=sorted(flying))))
+    return found
+
+
+def starts_are_safe(seen: Cluster, policy: Policy, made: Plan) -> Iterator[bool]:
+    """Whether each start is let through when all goes as forecast."""
+    for one in made.migrations:
+        ends = {m.id: round(m.start_s + m.duration_s, 3) for m in made.migrations}
+        done = [m for m in made.migrations if ends[m.id] <= one.start_s]
+        running = [
+            m.id for m in made.migrations if m.start_s < one.start_s < ends[m.id] and m is not one
+        ]
+        before = made.migrations[: made.migrations.index(one)]
+        running += [m.id for m in before if m.start_s == one.start_s]
+        at = start_of(seen)
+        for m in sorted(done, key=lambda m: ends[m.id]):
+            at[m.vm] = m.target
+        now = moved_to(seen, at)
+        found = judge_start(now, policy, made, one.id, done=[m.id for m in done], running=running)
+        yield not {f.code for f in found} & {Code.SURVIVAL_DURING, Code.SURVIVAL_END}
+
+
 @few
 @given(
     clusters(),
@@ -55,6 +101,13 @@ def test_a_plan_loses_no_more_than_was_lost_but_for_what_comes_first(
     was, now = (len(lost(drill, at)) for at in (start_of(seen), end_of(seen, made)))
     assert made.survival is not None
     assert (made.survival.before, made.survival.after) == (was, now)
+    evacuates = any(seen.host_by_name[m.source].state == "draining" for m in made.migrations)
+    if evacuates:
+        assert made.survival.during is None
+    else:
+        worst = max([was] * (not made.migrations) + along(drill, seen, made))
+        assert made.survival.during == worst <= max(was, now)
+        assert all(starts_are_safe(seen, policy, made))
     before, after = (tiers(seen, policy, at)[:2] for at in (start_of(seen), end_of(seen, made)))
     assert after < before or now <= was
     assert bool(now) == any("no host" in one.problem for one in made.unresolved)

@@ -7,13 +7,13 @@ import dataclasses
 import pytest
 
 from balancer.formats.plan import parse_plan, plan_to_json
-from balancer.judge import Code, judge
+from balancer.judge import Code, judge, judge_start
 from balancer.model.cluster import Cluster
 from balancer.model.plan import Plan, Status, Survival
 from balancer.model.rule import SelectBy, Selector
 from balancer.planner import plan
 from balancer.policy.policy import Goal, Policy, Reserve
-from balancer.policy.rules import Apart
+from balancer.policy.rules import Apart, Avoid
 from tests.notation import GIB, cluster
 from tests.unit.judge.plans import NOW, leg, plan_of
 
@@ -49,7 +49,7 @@ def test_nothing_moves_into_the_room_that_a_failure_needs() -> None:
     kept = made(seen, policy)
     assert len(kept.migrations) == 1
     assert kept.score.after < kept.score.before
-    assert kept.survival == Survival("any 1 host", 0, 0)
+    assert kept.survival == Survival("any 1 host", 0, 0, 0)
 
 
 def test_a_plan_that_takes_away_the_room_for_a_failure_is_refused() -> None:
@@ -75,7 +75,7 @@ def test_holes_are_made_where_a_failure_needs_them(goal: Goal) -> None:
     seen = cluster(SCATTERED)
     found = made(seen, Policy(goal=goal, reserve=ANY_ONE))
     assert len(found.migrations) == 1
-    assert found.survival == Survival("any 1 host", 1, 0)
+    assert found.survival == Survival("any 1 host", 1, 1, 0)
     assert found.migrations[0].reason.startswith("keeps room for failures: without it 1 more")
     assert found.unresolved == ()
     assert [t.name for t in found.score.tiers][2] == "failures not survived"
@@ -110,10 +110,10 @@ def test_the_rest_of_many_failures_is_counted() -> None:
 def test_a_site_may_fail() -> None:
     sites = "h1 20G @Site=A: a 8G\nh2 20G @Site=A: b 8G\nh3 20G @Site=B: c 8G\nh4 20G @Site=B: d 4G"
     found = made(cluster(sites), Policy(reserve=Reserve(domain_failure="site")))
-    assert found.survival == Survival("any one site", 0, 0)
+    assert found.survival == Survival("any one site", 0, 0, 0)
     both = Reserve(domain_failure="site", host_failures=2)
     found = made(cluster(sites), Policy(reserve=both))
-    assert found.survival == Survival("any 2 hosts, or any one site", 0, 0)
+    assert found.survival == Survival("any 2 hosts, or any one site", 0, 0, 0)
 
 
 def test_a_broken_hard_rule_comes_before_failures() -> None:
@@ -128,4 +128,52 @@ def test_startup_memory_counts_where_it_is_known() -> None:
     seen = cluster("h1 20G: a 12G\nh2 20G: b 12G")
     small = tuple(dataclasses.replace(vm, memory_startup_bytes=4 * GIB) for vm in seen.vms)
     seen = dataclasses.replace(seen, vms=small)
-    assert made(seen, Policy(reserve=ANY_ONE)).survival == Survival("any 1 host", 0, 0)
+    assert made(seen, Policy(reserve=ANY_ONE)).survival == Survival("any 1 host", 0, 0, 0)
+
+
+# a and b have to leave h1, and h2 is too busy for them. Both on their way to h3 at once would leave
+# no hole of 12 GiB anywhere.
+TWO_TO_GO = """
+h1 20G x2: a 8G 0.5c, b 8G 0.5c
+h2 28G x2: s 12G 12.7c
+h3 20G x2:
+"""
+
+
+def leave_h1() -> Cluster:
+    both = tuple(Selector(SelectBy.EXACT, vm) for vm in "ab")
+    rule = Avoid(vms=both, hosts=(Selector(SelectBy.EXACT, "h1"),))
+    return cluster(TWO_TO_GO, rules=(rule,))
+
+
+def test_migrations_wait_for_each_other_where_a_failure_needs_it() -> None:
+    seen = leave_h1()
+    at_once = made(seen, Policy(goal=Goal.RULES_ONLY))
+    assert [one.after for one in at_once.migrations] == [(), ()]
+    one, two = made(seen, Policy(goal=Goal.RULES_ONLY, reserve=ANY_ONE)).migrations
+    assert (one.target, two.target) == ("h3", "h3")
+    assert two.after == (one.id,)
+    assert two.start_s >= one.start_s + one.duration_s
+
+
+def test_an_instant_that_no_failure_may_fall_into_is_refused() -> None:
+    seen, policy = leave_h1(), Policy(reserve=ANY_ONE)
+    at_once = plan_of(seen, leg("a: h1 > h3"), leg("b: h1 > h3"))
+    (found,) = judge(seen, policy, at_once)
+    assert (found.code, found.subject) == (Code.SURVIVAL_DURING, "b")
+    assert "if h2 fails, s (12.0 GiB) would find no host" in found.message
+    in_turn = plan_of(seen, leg("a: h1 > h3"), leg("b: h1 > h3", "a"))
+    assert judge(seen, policy, in_turn) == ()
+
+
+def test_a_start_waits_while_a_failure_needs_the_room() -> None:
+    seen, policy = leave_h1(), Policy(reserve=ANY_ONE)
+    at_once = plan_of(seen, leg("a: h1 > h3"), leg("b: h1 > h3"))
+    assert judge_start(seen, policy, at_once, "b", done=(), running=()) == ()
+    (found,) = judge_start(seen, policy, at_once, "b", done=(), running=["a"])
+    assert found.code is Code.SURVIVAL_DURING
+    flying = tuple(
+        dataclasses.replace(vm, migrating_to="h3") if vm.id == "a" else vm for vm in seen.vms
+    )
+    reading = dataclasses.replace(seen, vms=flying)
+    assert judge_start(reading, policy, at_once, "b", done=(), running=["a"]) == (found,)

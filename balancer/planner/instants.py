@@ -1,0 +1,41 @@
+"""Failures on the way: what a schedule loses after each start and each end of a migration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from balancer.planner.problem import Ints, Problem
+from balancer.planner.schedule import Timed
+from balancer.planner.watch import watch
+
+
+def worst_instant(
+    problem: Problem, place: Ints, timed: Sequence[Timed]
+) -> tuple[int | None, list[int]]:
+    """Return what is lost at worst on the way, and the VMs to blame where that is too much.
+
+    These are the ones under way at the first instant at which more is lost than may be. None where
+    nothing is asked of the way.
+    """
+    seen = watch(problem, place, [(one.leg.vm, one.leg.target) for one in timed])
+    if seen is None:
+        return None, []
+    worst, flying = 0, dict[int, int]()
+    for _, is_start, number in instants(timed):
+        leg = timed[number].leg
+        flying[number] = leg.vm
+        (seen.start if is_start else seen.end)(leg.vm, leg.target)
+        lost = seen.lost()
+        if lost > seen.most:
+            return lost, sorted(set(flying.values()))
+        worst = max(worst, lost)
+        if not is_start:
+            del flying[number]
+    return worst, []
+
+
+def instants(timed: Sequence[Timed]) -> list[tuple[int, bool, int]]:
+    """Return (milliseconds, whether it starts, number) of each start and end, ends first."""
+    starts = [(round(1000 * one.start_s), True, at) for at, one in enumerate(timed)]
+    ends = [(round(1000 * one.end_s), False, at) for at, one in enumerate(timed)]
+    return sorted([*starts, *ends])
