@@ -52,7 +52,7 @@ from balancer.policy.deadline import read_deadline
     help="Refuse unless it ends by then: 06:00, 06:00 Europe/Berlin, 2026-10-25T02:30+01:00.",
 )
 @click.option("--dry-run", is_flag=True, help="Only print the plan, with its latest start.")
-@click.option("--keep-reserve", is_flag=True, help="Never use the reserve that the policy keeps.")
+@click.option("--keep-reserve", is_flag=True, help="Never use the reserve, nor room for failures.")
 @click.option(
     "--on-failure",
     type=click.Choice([each.value for each in OnFailure]),

@@ -21,6 +21,7 @@ from balancer.policy.survival import (
     Bound,
     even_spreads,
     failures,
+    restart_as_one,
     restart_bytes,
     restart_rules,
     restarts,
@@ -92,6 +93,12 @@ class Drill:
         return restart_rules(self.cluster, self.policy)
 
     @cached_property
+    def sets(self) -> Mapping[str, int]:
+        """Numbers of the sets of VMs that restart as one, by VM."""
+        sets = restart_as_one(self.said)
+        return {vm: number for number, vms in enumerate(sets) for vm in vms}
+
+    @cached_property
     def bound(self) -> frozenset[str]:
         """VMs that any rule or fact keeps from any host."""
         spread = (spread_cap(rule, self.cluster, frozenset()) for rule in self._spreads)
@@ -161,7 +168,20 @@ class Drill:
             freed = self._free(broken_off) if broken_off else self.room
             room = {name: free[name] + self.room[name] - freed[name] for name in left}
             rehearsal = _Rehearsal(self, state, failed, room)
-            yield from (Loss(failed, vm.id) for vm in rehearsal.lost(ranks))
+            yield from (Loss(failed, vm.id) for vm in rehearsal.lost(self._pieces(ranks)))
+
+    def _pieces(self, ranks: Sequence[int]) -> Sequence[list[Vm]]:
+        """Return what restarts as one, in order: the largest first, then by the first id."""
+        if not self.sets:
+            return [[self.order[rank]] for rank in ranks]
+        found: dict[object, list[Vm]] = {}
+        for rank in ranks:
+            vm = self.order[rank]
+            found.setdefault(self.sets.get(vm.id, vm.id), []).append(vm)
+        return sorted(
+            found.values(),
+            key=lambda vms: (-sum(map(restart_bytes, vms)), min(vm.id for vm in vms)),
+        )
 
     def _free(self, held: Iterable[tuple[str, str]]) -> dict[str, int]:
         """Return what is free on each host where VMs are held as said: (VM, host) each."""
@@ -227,44 +247,48 @@ class _Rehearsal:
         self.added: dict[frozenset[str], Counter[str]] = {}  # what has restarted, of each set
         self.kept: Counter[str] = Counter()
 
-    def lost(self, ranks: Sequence[int]) -> Iterator[Vm]:
-        """Restart VMs in this order; yield those that find no host."""
-        for rank in ranks:
-            vm = self.drill.order[rank]
-            bound = vm.id in self.drill.bound
-            at = bisect_left(self.rooms, (restart_bytes(vm), -1))
+    def lost(self, pieces: Sequence[list[Vm]]) -> Iterator[Vm]:
+        """Restart what restarts as one, in this order; yield the VMs that find no host."""
+        for vms in pieces:
+            size = sum(restart_bytes(vm) for vm in vms)
+            bound = any(vm.id in self.drill.bound for vm in vms)
+            at = bisect_left(self.rooms, (size, -1))
             if bound:
-                forms = self.drill.forms(vm.id, self.failed)
-                while at < len(self.rooms) and not self._may(vm, forms, self.rooms[at][1]):
+                forms = Counter(form for vm in vms for form in self.drill.forms(vm.id, self.failed))
+                while at < len(self.rooms) and not self._may(vms, forms, self.rooms[at][1]):
                     at += 1
             if at == len(self.rooms):
-                yield vm
+                yield from vms
                 continue
             room, host = self.rooms.pop(at)
-            insort(self.rooms, (room - restart_bytes(vm), host))
+            insort(self.rooms, (room - size, host))
             if bound:
                 name = self.names[host]
-                self.kept[name] += cpu_reserve(vm)
-                for vms in {form.vms for form in forms}:
-                    self.added.setdefault(vms, Counter())[name] += 1
+                self.kept[name] += sum(cpu_reserve(vm) for vm in vms)
+                for group in {form.vms for form in forms}:
+                    new = sum(vm.id in group for vm in vms)
+                    self.added.setdefault(group, Counter())[name] += new
 
-    def _may(self, vm: Vm, forms: Sequence[Bound], at: int) -> bool:
-        name, cluster = self.names[at], self.drill.cluster
-        if name in self.drill.unfit.get(vm.id, ()):
+    def _may(self, vms: Sequence[Vm], forms: Mapping[Bound, int], at: int) -> bool:
+        """Tell whether VMs may start on a host; `forms` is what binds them, and how many each."""
+        name = self.names[at]
+        if any(name in self.drill.unfit.get(vm.id, ()) for vm in vms):
             return False
-        if reserve := cpu_reserve(vm):
+        if reserve := sum(cpu_reserve(vm) for vm in vms):
             kept = self.state.kept[name] + self.kept[name]
-            if kept + reserve > cpu_reservable(cluster.host_by_name[name]):
+            if kept + reserve > cpu_reservable(self.drill.cluster.host_by_name[name]):
                 return False
-        return all(self._allows(form, name) for form in forms)
+        return all(self._allows(form, count, name) for form, count in forms.items())
 
-    def _allows(self, form: Bound, name: str) -> bool:
-        """Tell whether one more of the VMs of a rule may start on a host."""
+    def _allows(self, form: Bound, more: int, name: str) -> bool:
+        """Tell whether so many more of the VMs of a rule may start on a host."""
         match form:
             case AllowedHosts(_, hosts):
                 return name in hosts
             case Cap(vms, domains, limit):
-                return all(self._count(vms, domain) < limit for domain in domains if name in domain)
+                return all(
+                    self._count(vms, domain) + more <= limit for domain in domains if name in domain
+                )
             case Unit(vms, domains):  # no further domain, once any holds one
                 there = self._hosts(vms)
                 mine = [domain for domain in domains if name in domain]

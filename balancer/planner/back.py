@@ -15,7 +15,7 @@ from balancer.planner.ilp import Solver
 from balancer.planner.optimise import Found
 from balancer.planner.plan import FINISH_UNITS, Stamp, assemble, named
 from balancer.planner.problem import Problem, build
-from balancer.planner.score import legal_end
+from balancer.planner.score import legal_end, losses
 from balancer.planner.state import State
 from balancer.planner.stays import obstacles
 from balancer.planner.work import Work
@@ -97,8 +97,11 @@ def _move(state: State, unit: list[int], wanted: Mapping[int, int]) -> dict[int,
             against[vm] = "; ".join(why)
     for vm in unit:
         state.move(vm, wanted[vm])
+    most = losses(problem, problem.home)
     if not against and legal_end(problem, state.place):
-        return {}
+        if losses(problem, state.place) <= most:
+            return {}
+        against = dict.fromkeys(unit, "there it would be missing room for failures of hosts")
     for vm in unit:
         state.move(vm, before[vm])
     whole = next(iter(against.values()), "a rule or the load of the host stands against it")

@@ -68,7 +68,7 @@ def carry(
             return Carried(place, found, settings, timing, dropped, lost)
         before = place
         place = legalise(problem, _without(problem, place, victims, count))
-        place = secured(problem, place, problem.home)
+        place = secured(problem, place, problem.home, with_less=True)
         if goal is Goal.CONSOLIDATE:
             place = only_whole(problem, place)
         if not asked_for and not better(measure(problem, place).key(goal), nothing):

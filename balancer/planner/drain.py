@@ -3,7 +3,8 @@
 The same tiers as ever, evacuation first, then the least cost, then the most even end; but what is
 elsewhere stays where it is. A drain is something a person asked for and waits for: caps a run and
 windows do not hold for it, and where room is short it may use the reserve and break soft rules.
-Both are said before anything moves. Hard rules and memory are kept at every moment.
+Both are said before anything moves, as are failures that are then no longer survived. Hard rules
+and memory are kept at every moment.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from balancer.planner.optimise import once
 from balancer.planner.plan import EFFORT, FINISH_UNITS, Stamp, assemble, named
 from balancer.planner.problem import GIB, MEMORY, Ints, Problem, build, utilisation
 from balancer.planner.remedy import remedy_of
+from balancer.planner.score import losses
 from balancer.planner.search import settle_ties
 from balancer.planner.state import State
-from balancer.planner.stays import what_keeps
+from balancer.planner.stays import what_binds, what_keeps
+from balancer.planner.survival import not_survived, what_may_fail
 from balancer.planner.words import RESOURCES, cite, percent
 from balancer.planner.work import Work
 from balancer.policy.capacity import usable, why_immovable
-from balancer.policy.policy import Goal, Limits, Policy, Reserve
+from balancer.policy.policy import Goal, Limits, Policy
 from balancer.policy.rules import HostReserve
 from balancer.policy.windows import ALWAYS
 
@@ -95,7 +98,8 @@ def drain(
 ) -> Evacuation:
     """Plan the live migrations that empty `hosts` of everything that runs.
 
-    The reserve is touched only if the hosts cannot be emptied without it.
+    The reserve is touched only if the hosts cannot be emptied without it, and what it keeps for
+    failures of hosts as little as can be.
 
     Args:
         cluster: The snapshot.
@@ -112,11 +116,15 @@ def drain(
         InputError: No such host, a host that cannot be emptied, or contradicting rules.
     """
     marked = mark(cluster, hosts)
-    strict = for_drain(policy, keep_reserve=True)
+    strict = for_drain(policy, keep_reserve=True, firm=keep_reserve)
     stamp = Stamp(now, snapshot_sha256)
-    found = _plan(marked, strict, stamp, seed, interrupted, solver)
+    lost = 0
+    if policy.reserve.for_failures:
+        present = build(cluster, strict)
+        lost = losses(present, present.home)
+    found = _plan(marked, strict, stamp, seed, interrupted, solver, lost)
     if any(not one.immovable for one in found.stuck) and not keep_reserve and _has_reserve(policy):
-        found = _plan(marked, for_drain(policy), stamp, seed, interrupted, solver)
+        found = _plan(marked, for_drain(policy), stamp, seed, interrupted, solver, lost)
         used = _reserve_used(found, policy)
         found = replace(found, concessions=(*used, *found.concessions))
     return found
@@ -147,13 +155,20 @@ def mark(cluster: Cluster, hosts: Collection[str]) -> Cluster:
     )
 
 
-def for_drain(policy: Policy, *, keep_reserve: bool = False) -> Policy:
-    """Return what of a policy holds while hosts are emptied."""
-    limits = policy.limits
+def for_drain(policy: Policy, *, keep_reserve: bool = False, firm: bool = False) -> Policy:
+    """Return what of a policy holds while hosts are emptied.
+
+    Args:
+        policy: The policy in force.
+        keep_reserve: Whether what is kept free on each host stays free.
+        firm: Whether VMs rather stay than that fewer failures are survived.
+    """
+    limits, reserve = policy.limits, policy.reserve
+    spent = replace(reserve, cpu_fraction=0.0, memory_fraction=0.0, memory_bytes=0)
     return replace(
         policy,
         goal=Goal.RULES_ONLY,
-        reserve=policy.reserve if keep_reserve else Reserve(),
+        reserve=replace(reserve if keep_reserve else spent, firm=firm),
         rules=tuple(
             rule for rule in policy.rules if keep_reserve or not isinstance(rule, HostReserve)
         ),
@@ -166,9 +181,21 @@ def for_drain(policy: Policy, *, keep_reserve: bool = False) -> Policy:
 
 
 def _has_reserve(policy: Policy) -> bool:
-    return policy.reserve != Reserve() or any(
+    reserve = policy.reserve
+    return bool(reserve.cpu_fraction or reserve.memory_fraction or reserve.memory_bytes) or any(
         isinstance(rule, HostReserve) for rule in policy.rules
     )
+
+
+def _risks(problem: Problem, place: Ints, lost: int) -> list[str]:
+    """Return a sentence for each failure that is not survived, where `lost` were lost before."""
+    if losses(problem, place) <= lost:
+        return []
+    return [
+        f"{what_may_fail(problem.policy.reserve)} may not fail any more: "
+        f"{one.subject}: {one.problem} ({one.reason})"
+        for one in not_survived(problem, place)
+    ]
 
 
 def _reserve_used(found: Evacuation, policy: Policy) -> list[str]:
@@ -194,6 +221,7 @@ def _plan(
     seed: int,
     interrupted: Callable[[], bool] | None,
     solver: Solver,
+    lost: int,
 ) -> Evacuation:
     problem = _only_drained(build(marked, policy, now=stamp.now))
     work = Work(EFFORT, None, None, interrupted)
@@ -202,18 +230,24 @@ def _plan(
     carried = carry(problem, found.place, work.apart(FINISH_UNITS), solver)
     made = assemble(problem, found, carried, work, stamp, solver)
     drained = {host.name for host in marked.hosts if host.state is HostState.DRAINING}
+    failures = {one.problem for one in not_survived(problem, carried.place)}
     touched = drained | {one.target for one in made.migrations}
     made = replace(
         made,
         not_moved=tuple(one for one in made.not_moved if one.host in drained),
-        unresolved=tuple(one for one in made.unresolved if one.subject in touched),
+        unresolved=tuple(
+            one for one in made.unresolved if one.subject in touched or one.problem in failures
+        ),
     )
     return Evacuation(
         plan=named(replace(made, id="")),
         cluster=marked,
         policy=policy,
         stuck=_stuck(problem, carried.place, carried.dropped),
-        concessions=_concessions(problem, carried.place),
+        concessions=(
+            *_risks(problem, carried.place, lost),
+            *_concessions(problem, carried.place),
+        ),
     )
 
 
@@ -249,8 +283,12 @@ def _why_stuck(state: State, vm: int, dropped: str | None) -> Stuck:
         return Stuck(
             one.id, one.name, one.host, reason, remedy, immovable=False, missing_bytes=lack
         )
-    reason = dropped or what_keeps(state, vm)
+    bound, open_hosts = what_binds(state, vm)
     remedy = f"change what stands against it, or shut {one.name} down"
+    if not dropped and not bound and open_hosts and problem.policy.reserve.firm:
+        dropped = f"without it, {what_may_fail(problem.policy.reserve)} could not fail any more"
+        remedy = f"drain without --keep-reserve, or shut down {one.name} or another VM"
+    reason = dropped or what_keeps(state, vm)
     return Stuck(one.id, one.name, one.host, reason, remedy, immovable=False)
 
 

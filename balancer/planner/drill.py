@@ -8,6 +8,7 @@ Shapes as in `balancer.planner.problem`: N VMs, H hosts; R of the VMs restart.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from balancer.policy.capacity import arriving_bytes, cpu_reservable, cpu_reserve
 from balancer.policy.survival import (
     even_spreads,
     failures,
+    restart_as_one,
     restart_bytes,
     restart_rules,
     restarts,
@@ -56,6 +58,11 @@ class Band:
     limit: int | None
     even: Rule | None = None
 
+    @property
+    def is_of_one_host(self) -> bool:
+        """Tell whether it keeps its VMs on one host."""
+        return self.limit is None and bool((self.domains.sum(axis=1) == 1).all())
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -79,6 +86,7 @@ class Drill:
         reserve: (N,) thousandths of processors that a VM reserves.
         reservable: (H,) thousandths that hosts have to give.
         bands: What rules count.
+        lead: (N,) the first of the VMs that restart as one with each; itself, if none do.
         sets: The failures: arrays of as many rows as there are sets of that many hosts, with -1
             where a set has fewer.
     """
@@ -131,6 +139,9 @@ class Drill:
                 limit = form.limit if isinstance(form, Cap) else None
                 bands.append(Band(members, np.array(rows, dtype=bool), limit, even))
         self.bands = tuple(bands)
+        self.lead = np.arange(len(problem.vms))
+        for vms in restart_as_one(form for form, _ in said if isinstance(form, Unit)):
+            self.lead[[index[vm] for vm in vms]] = min(index[vm] for vm in vms)
         self.bands_of: dict[int, list[int]] = {}
         for number, band in enumerate(bands):
             for vm in band.members.tolist():
@@ -261,20 +272,36 @@ class _State:
             for vm, host in back:
                 free[host] += int(drill.memory[vm])
         rooms = sorted((free[host], host) for host in self.up if host not in failed)
-        for vm in drill.ranked[restart.gone[self.at]].tolist():
-            size, bound = int(drill.size[vm]), bool(drill.bound[vm])
+        for size, _, vms in self._pieces(drill.ranked[restart.gone[self.at]]):
+            bound = bool(drill.bound[vms[0]])
             at = bisect_left(rooms, (size, -1))
             if bound:
-                able = restart.able(vm)
+                able = restart.able(vms)
                 while at < len(rooms) and not able[rooms[at][1]]:
                     at += 1
             if at == len(rooms):
-                yield vm
+                yield from vms
                 continue
             room, host = rooms.pop(at)
             insort(rooms, (room - size, host))
             if bound:
-                restart.begun(vm, host)
+                restart.begun(vms, host)
+
+    def _pieces(self, ranked: Ints) -> Sequence[tuple[int, int, list[int]]]:
+        """Return (bytes, first VM, VMs) of what restarts as one, the largest first."""
+        lead, size = self.drill.lead, self.drill.size
+        pieces = [
+            (byte, vm, [vm])
+            for vm, byte in zip(ranked.tolist(), size[ranked].tolist(), strict=True)
+        ]
+        own = np.bincount(lead, minlength=len(lead))[lead[ranked]] == 1
+        if own.all():
+            return pieces
+        found: dict[int, list[int]] = {}
+        for vm in ranked.tolist():
+            found.setdefault(int(lead[vm]), []).append(vm)
+        joined = [(int(size[vms].sum()), min(vms), vms) for vms in found.values()]
+        return sorted(joined, key=lambda piece: (-piece[0], piece[1]))
 
 
 class _Restart:
@@ -288,35 +315,40 @@ class _Restart:
         self.counts: dict[int, Ints] = {}  # (D,) of bands, once asked for
         self.limits = self.drill.limits(failed)
 
-    def able(self, vm: int) -> Bools:
-        """Return the (H,) hosts on which rules and reserves let a VM start now."""
+    def able(self, vms: list[int]) -> Bools:
+        """Return the (H,) hosts on which rules and reserves let VMs start now, all of them."""
         drill = self.drill
-        able: Bools = drill.permits[drill.kind[vm]]
-        if reserve := int(drill.reserve[vm]):
+        able: Bools = np.asarray(drill.permits[drill.kind[vms]].all(axis=0))
+        if reserve := int(drill.reserve[vms].sum()):
             able = able & (self.kept + reserve <= drill.reservable)
-        for number in drill.bands_of.get(vm, ()):
+        for number, more in self._bands(vms).items():
             band = drill.bands[number]
             if number not in self.counts:
                 there = self.state.there(number)
                 self.counts[number] = band.domains[:, ~self.gone] @ there[~self.gone]
-            able = able & _open(band, self.counts[number], self.limits.get(number))
+            able = able & _open(band, self.counts[number], more, self.limits.get(number))
         return able
 
-    def begun(self, vm: int, host: int) -> None:
-        """Count a VM that has restarted."""
-        if reserve := int(self.drill.reserve[vm]):
+    def _bands(self, vms: list[int]) -> Mapping[int, int]:
+        """Return the bands of VMs, and how many of these each is about."""
+        return Counter(number for vm in vms for number in self.drill.bands_of.get(vm, ()))
+
+    def begun(self, vms: list[int], host: int) -> None:
+        """Count VMs that have restarted."""
+        if reserve := int(self.drill.reserve[vms].sum()):
             self.kept = self.kept.copy()
             self.kept[host] += reserve
-        for number in self.drill.bands_of.get(vm, ()):
-            self.counts[number] = self.counts[number] + self.drill.bands[number].domains[:, host]
+        for number, more in self._bands(vms).items():
+            domains = self.drill.bands[number].domains
+            self.counts[number] = self.counts[number] + more * domains[:, host]
 
 
-def _open(band: Band, counts: Ints, limit: int | None) -> Bools:
-    """Return the (H,) hosts on which a band lets one more of its VMs start."""
+def _open(band: Band, counts: Ints, more: int, limit: int | None) -> Bools:
+    """Return the (H,) hosts on which a band lets so many more of its VMs start."""
     if band.limit is None:
         occupied = counts > 0
         if not occupied.any():
             return np.ones(band.domains.shape[1], dtype=bool)
         return np.asarray(~band.domains[~occupied].any(axis=0))
-    full = counts >= (band.limit if limit is None else limit)
+    full = counts + more > (band.limit if limit is None else limit)
     return np.asarray(~band.domains[full].any(axis=0))

@@ -27,6 +27,7 @@ from balancer.planner.score import (
     Measure,
     content,
     legal_end,
+    losses,
     measure,
     overloaded,
     tier_names,
@@ -34,7 +35,7 @@ from balancer.planner.score import (
 from balancer.planner.search import settle_ties
 from balancer.planner.state import State
 from balancer.planner.stays import curb, obstacles, what_keeps
-from balancer.planner.survival import survival_of
+from balancer.planner.survival import not_survived, survival_of
 from balancer.planner.timing import makespan_bound
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Policy
@@ -145,6 +146,10 @@ def move(
     place[vm] = host
     if not legal_end(problem, place):
         raise RefusedError(f"cannot move {name} to {problem.hosts[host].name}: a rule forbids it")
+    if losses(problem, place) > losses(problem, problem.home):
+        told = not_survived(problem, place)[0]
+        text = f"{told.subject}: {told.problem} ({told.reason})"
+        raise RefusedError(f"cannot move {name} to {problem.hosts[host].name}: {text}")
     work = Work(FINISH_UNITS)
     carried = carry(problem, place, work, solver, asked_for=True)
     if carried.dropped:

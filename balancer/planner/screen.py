@@ -35,47 +35,62 @@ class Screen:
 
     Attributes:
         least: (J,) bytes of each class, rising; its VMs are no larger.
-        takes: (J, R) places of a class that each VM takes; zero for smaller VMs.
-        row: (R,) row of VMs that are alike: same class, same hosts, same bands.
-        rows: For each row its class, kind and bands.
+        actors: (P,) the VMs that restart, one for all that restart as one.
+        takes: (J, P) places of a class that each takes; zero for smaller ones.
+        row: (P,) row of those that are alike: same class, same hosts, same bands.
+        rows: For each row its class, its bands, and whether it reserves processors.
     """
 
     def __init__(self, drill: Drill) -> None:
         self.drill = drill
-        sizes = np.maximum(1, drill.size[drill.ranked])
+        pieces = _pieces(drill)
+        self.actors = np.array([piece[0] for piece in pieces], dtype=np.int64)
+        sizes = np.array([max(1, int(drill.size[piece].sum())) for piece in pieces], dtype=np.int64)
+        count = np.array([len(piece) for piece in pieces], dtype=np.int64)
         every = np.unique(sizes)
         picked = np.unique(np.linspace(0, len(every) - 1, CLASSES_MAX).round().astype(np.int64))
         self.least = every[picked] if len(every) else every
         of_class = np.searchsorted(self.least, sizes)
-        self.takes = -(-sizes[None, :] // self.least[:, None])
+        self.takes = np.maximum(-(-sizes[None, :] // self.least[:, None]), count)
         self.takes[of_class[None, :] < np.arange(len(self.least))[:, None]] = 0
-        known: dict[tuple[int, int, tuple[int, ...], bool], int] = {}
+        known: dict[tuple[int, bytes, tuple[int, ...], bool, bool], int] = {}
+        permits: list[Bools] = []
         self.row = np.zeros(len(sizes), dtype=np.int64)
-        for at, (vm, size) in enumerate(zip(drill.ranked.tolist(), of_class.tolist(), strict=True)):
-            bands = tuple(drill.bands_of.get(vm, ()))
-            key = (size, int(drill.kind[vm]), bands, bool(drill.reserve[vm]))
+        as_one = {at for at, band in enumerate(drill.bands) if band.is_of_one_host}
+        for at, (piece, size) in enumerate(zip(pieces, of_class.tolist(), strict=True)):
+            bands = {band for vm in piece for band in drill.bands_of.get(vm, ())} - as_one
+            may = np.asarray(drill.permits[drill.kind[piece]].all(axis=0))
+            alone, reserves = len(piece) == 1, bool(drill.reserve[piece].any())
+            key = (size, may.tobytes(), tuple(sorted(bands)), reserves, alone)
+            if key not in known:
+                permits.append(may)
             self.row[at] = known.setdefault(key, len(known))
-        self.rows = tuple(known)
+        self.rows = tuple((size, bands, reserves) for size, _, bands, reserves, _ in known)
+        self.single = np.array([[key[-1]] for key in known], dtype=bool)
         self.of_class = np.array([row[0] for row in self.rows], dtype=np.int64)
-        self.permits = drill.permits[[row[1] for row in self.rows]]
+        self.permits = np.array(permits, dtype=bool)
         self.rank = np.full(len(drill.size), -1, dtype=np.int64)
-        self.rank[drill.ranked] = np.arange(len(drill.ranked))
+        self.rank[self.actors] = np.arange(len(self.actors))
+        # VMs that restart as one have to be in one place for that; else it has to be rehearsed.
+        self.bound = np.flatnonzero(np.bincount(drill.lead, minlength=len(drill.lead)) > 1)
+        self.is_bound = np.isin(drill.lead, self.bound)
+        self.bound = np.flatnonzero(self.is_bound)
         self.restarts = np.zeros(len(drill.size), dtype=bool)
         self.restarts[drill.ranked] = True
         # Bands by their number, then the reserves of processors, then none.
-        count, most = len(drill.bands), max((len(row[2]) for row in self.rows), default=0)
-        self.binds = np.full((len(self.rows), most + 1), count + 1, dtype=np.int64)
-        for at, (_, _, bands, reserves) in enumerate(self.rows):
-            own = (*bands, count) if reserves else bands
-            self.binds[at, : len(own)] = own
+        every_band, most = len(drill.bands), max((len(row[1]) for row in self.rows), default=0)
+        self.binds = np.full((len(self.rows), most + 1), every_band + 1, dtype=np.int64)
+        for at, (_, own, reserves) in enumerate(self.rows):
+            binds = (*own, every_band) if reserves else own
+            self.binds[at, : len(binds)] = binds
         self.domains = [band.domains.astype(np.int64) for band in drill.bands]
-        alone = [
+        single_hosts = [
             band.limit is not None
             and int(band.domains.sum()) == len(band.domains) == int(band.domains.any(axis=0).sum())
             for band in drill.bands
         ]
-        self.alone = np.flatnonzero(alone)  # bands that are caps on single hosts
-        self.others = np.flatnonzero(~np.array(alone, dtype=bool)).tolist()
+        self.alone = np.flatnonzero(single_hosts)  # bands that are caps on single hosts
+        self.others = sorted(set(range(len(drill.bands))) - as_one - set(self.alone.tolist()))
         inside = [drill.bands[at].domains.any(axis=0) for at in self.alone.tolist()]
         self.inside = np.array(inside, dtype=bool).reshape(len(self.alone), len(drill.room))
         limits = [drill.bands[at].limit or 0 for at in self.alone.tolist()]
@@ -104,6 +119,7 @@ class Screen:
         need = need.astype(np.int64)[self.of_class]
         alike = np.bincount(cast.row * hosts + at, minlength=len(self.rows) * hosts)
         there = alike.reshape(-1, hosts) > 0
+        torn = self._torn(place, more)
         for sets in self.drill.sets:
             places = self._places(cast, free, up, sets.shape[1])
             total, cost = places.sum(axis=1), places + need
@@ -114,19 +130,33 @@ class Screen:
                 short |= there[:, column]
                 gone += cost[:, column]
             short &= gone > total[:, None]
-            for number in np.flatnonzero(short.any(axis=0)).tolist():
+            doubt = short.any(axis=0) | torn[sets].any(axis=1)
+            for number in np.flatnonzero(doubt).tolist():
                 yield tuple(sets[number].tolist())
+
+    def _torn(self, place: Ints, more: Pairs) -> Bools:
+        """Return the (H,) hosts of VMs that would restart as one, and are not on one host."""
+        lead = self.drill.lead
+        torn = np.zeros(len(self.drill.room), dtype=bool)
+        apart = place[self.bound] != place[lead[self.bound]]
+        moving = [(vm, host) for vm, host in more if self.is_bound[vm]]
+        broken = np.isin(
+            lead[self.bound], [*lead[self.bound[apart]], *(lead[v] for v, _ in moving)]
+        )
+        torn[place[self.bound[broken]]] = True
+        torn[[host for _, host in moving]] = True
+        return torn
 
     def _cast(self, place: Ints, more: Pairs) -> _Cast:
         """Return who may be where: each VM at its place, and as an understudy where else it may."""
         drill = self.drill
         if not more:
-            return _Cast(place, drill.ranked, self.row, self.takes, self.members, self.member_of)
+            return _Cast(place, self.actors, self.row, self.takes, self.members, self.member_of)
         vm = np.array([one for one, _ in more], dtype=np.int64)
         at = np.concatenate([place, np.array([host for _, host in more], dtype=np.int64)])
         known = self.rank[vm]
         again = np.flatnonzero(known >= 0)
-        ranked = np.concatenate([drill.ranked, len(place) + again])
+        ranked = np.concatenate([self.actors, len(place) + again])
         row = np.concatenate([self.row, self.row[known[again]]])
         takes = np.concatenate([self.takes, self.takes[:, known[again]]], axis=1)
         bands = [
@@ -138,7 +168,7 @@ class Screen:
         member_of = np.concatenate([self.member_of, np.array([g for _, g in own], dtype=np.int64)])
         others: dict[int, list[int]] = {}
         for n, band in bands:
-            if band not in alone:
+            if band in self.others:
                 others.setdefault(band, []).append(n)
         return _Cast(at, ranked, row, takes, members, member_of, vm, others)
 
@@ -159,7 +189,9 @@ class Screen:
             surely[-2] = self._reservable(cast, width)
         for bind in self.binds.T:
             if (bind < len(surely) - 1).any():
-                places = np.where(surely[bind], places, np.minimum(places, left[bind]))
+                places = np.where(
+                    surely[bind], places, np.minimum(places, left[bind] * self.single)
+                )
         return places
 
     def _alone(self, cast: _Cast, width: int) -> tuple[Bools, Ints]:
@@ -221,6 +253,14 @@ class _Cast:
     def of_vms(self, values: npt.NDArray[Value]) -> npt.NDArray[Value]:
         """Return what is known of VMs for everyone here."""
         return np.concatenate([values, values[self.again]]) if len(self.again) else values
+
+
+def _pieces(drill: Drill) -> list[list[int]]:
+    """Return the VMs that restart, those together that restart as one."""
+    found: dict[int, list[int]] = {}
+    for vm in drill.ranked.tolist():
+        found.setdefault(int(drill.lead[vm]), []).append(vm)
+    return list(found.values())
 
 
 def _largest(count: Ints, width: int) -> Ints:

@@ -7,10 +7,12 @@ brought back to losing no more than before it, by leaving out as few of its move
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
+from balancer.planner.drill import Loss
 from balancer.planner.problem import Ints, Problem
 from balancer.planner.score import legal_end, losses, measure
 from balancer.planner.state import State
@@ -21,23 +23,41 @@ TRIALS_MAX = 400  # of one step: drills of single moves and of swaps
 ENOUGH = 60  # trials after which the best so far is taken
 FEW_MOVES = 240  # up to which all moves of all VMs are tried
 TRIAL_UNITS, TRIAL_UNITS_VM, TRIAL_UNITS_SET = 1000.0, 0.5, 10.0
-SUSPECTS, HOLES, TARGETS, THERE = 3, 4, 4, 3  # losses, hosts to make a hole on, and so on
+# Losses looked at, moves taken back, hosts to make a hole on, targets, and VMs there.
+SUSPECTS, BACK, HOLES, TARGETS, THERE = 3, 40, 4, 4, 3
 
 Step = tuple[tuple[int, int], ...]  # (VM, host) each
 
 
-def secured(problem: Problem, place: Ints, start: Ints) -> Ints:
-    """Return `place` with moves since `start` left out until no more is lost than at `start`.
+def secured(problem: Problem, place: Ints, start: Ints, *, with_less: bool = False) -> Ints:
+    """Return `place`, changed so that no more is lost than at `start`.
 
-    Where `place` serves drains or hard rules better than `start` those come first: it stays.
+    A few moves more or less mostly do; else moves since `start` are left out. Where `place` serves
+    drains or hard rules better than `start` those come first: it stays, but for drains under a
+    policy that is firm.
+
+    Args:
+        problem: The task.
+        place: A placement.
+        start: What it came from.
+        with_less: Only leave moves out, make no others.
     """
     if not problem.policy.reserve.for_failures:
         return place
     most = losses(problem, start)
     if losses(problem, place) <= most or _serves(problem, place, start):
         return place
+    state = State(problem, place)
+    steps = partial(_back if with_less else _steps, state, start)
+    _lower(state, most, steps, Work(DRILLS_MAX * _units(problem)))
+    if losses(problem, state.place) <= most:
+        return state.place
+    return _left_out(problem, state.place, start, most)
+
+
+def _left_out(problem: Problem, place: Ints, start: Ints, most: int) -> Ints:
+    """Return `start` with as many of the moves to `place` as may be, small VMs first."""
     moved = np.flatnonzero(place != start)
-    # Small VMs first: they are what one gets most of without harm.
     order = moved[np.lexsort([moved, problem.drill.size[moved]])]
     left = [DRILLS_MAX]
 
@@ -61,18 +81,30 @@ def secured(problem: Problem, place: Ints, start: Ints) -> Ints:
 
 def _serves(problem: Problem, place: Ints, start: Ints) -> bool:
     was, now = measure(problem, start), measure(problem, place)
+    if problem.policy.reserve.firm:
+        return now.rules < was.rules
     return (now.drain, now.rules) < (was.drain, was.rules)
 
 
 def secure(state: State, work: Work) -> None:
-    """Make single moves and swaps that lower what is lost, steepest first, while there are any."""
+    """Lower what is lost, as far as single moves, moves taken back and swaps go."""
+    _lower(state, 0, partial(_steps, state, state.problem.home), work)
+
+
+def _units(problem: Problem) -> float:
+    sets = sum(len(sets) for sets in problem.drill.sets)
+    return TRIAL_UNITS + TRIAL_UNITS_VM * len(problem.vms) + TRIAL_UNITS_SET * sets
+
+
+def _lower(state: State, most: int, steps: Callable[[], Iterator[Step]], work: Work) -> None:
+    """Make the steps that lower what is lost to `most`, each the best of those tried."""
     problem = state.problem
     goal = problem.policy.goal
-    units = TRIAL_UNITS + TRIAL_UNITS_VM * len(problem.vms)
-    units += TRIAL_UNITS_SET * sum(len(sets) for sets in problem.drill.sets)
-    while lost := losses(problem, state.place):
+    units = _units(problem)
+    while (lost := losses(problem, state.place)) > most:
+        now = measure(problem, state.place).key(goal)
         best: tuple[int, tuple[float, ...], Step] | None = None
-        for number, step in enumerate(_steps(state)):
+        for number, step in enumerate(steps()):
             enough = number >= (TRIALS_MAX if best is None else ENOUGH)
             if enough or not work.spend(units):
                 break
@@ -86,16 +118,18 @@ def secure(state: State, work: Work) -> None:
             if moves > problem.cap or not legal_end(problem, trial):
                 continue
             key = (found, measure(problem, trial).key(goal), step)
-            best = key if best is None else min(best, key)
-        if best is None or best[1][:2] > measure(problem, state.place).key(goal)[:2]:
+            if key[1][:2] <= now[:2] and (best is None or key < best):
+                best = key
+        if best is None:
             return
         for vm, host in best[2]:
             state.move(vm, host)
 
 
-def _steps(state: State) -> Iterator[Step]:
-    """Yield what may help, most promising first: single moves, then swaps."""
+def _steps(state: State, start: Ints) -> Iterator[Step]:
+    """Yield what may help, most promising first: moves taken back, single moves, swaps."""
     problem = state.problem
+    yield from _back(state, start)
     singles = list(dict.fromkeys(_singles(state)))
     yield from (((vm, host),) for vm, host in singles)
     movable = problem.movable.tolist()
@@ -111,6 +145,36 @@ def _steps(state: State) -> Iterator[Step]:
                 yield ((vm, there), (other, here))
 
 
+def _back(state: State, start: Ints) -> Iterator[Step]:
+    """Yield moves since `start` to be taken back, those into a failure's way first; then pairs.
+
+    A VM that took its place may have to go back with it.
+    """
+    problem, place = state.problem, state.place
+    moved = np.flatnonzero(place != start)
+    if not len(moved):
+        return
+    in_the_way = np.zeros(len(problem.hosts), dtype=bool)
+    for loss in _largest(state):
+        in_the_way |= problem.drill.permits[problem.drill.kind[loss.vm]]
+        in_the_way[list(loss.failed)] = True
+    order = moved[np.lexsort([moved, -problem.drill.memory[moved], ~in_the_way[place[moved]]])]
+    for vm in order[:BACK].tolist():
+        yield ((vm, int(start[vm])),)
+    for vm in order[:BACK].tolist():
+        here = moved[place[moved] == start[vm]]
+        for other in here[:THERE].tolist():
+            yield ((vm, int(start[vm])), (other, int(start[other])))
+
+
+def _largest(state: State) -> list[Loss]:
+    """Return some of what is lost, the largest first."""
+    drill = state.problem.drill
+    key = drill.size
+    found = sorted(drill.losses(state.place), key=lambda one: (-key[one.vm], one.vm, one.failed))
+    return found[:SUSPECTS]
+
+
 def _singles(state: State) -> Iterator[tuple[int, int]]:
     """Yield (VM, host): of all that can move where those are few, else by what is lost."""
     problem = state.problem
@@ -120,10 +184,9 @@ def _singles(state: State) -> Iterator[tuple[int, int]]:
         return
     drill, place = problem.drill, state.place
     free = drill.room - np.bincount(place, drill.memory, minlength=len(drill.room))
-    found = sorted(drill.losses(place), key=lambda one: (-drill.size[one.vm], one.vm, one.failed))
     can = np.zeros(len(place), dtype=bool)
     can[problem.movable] = True
-    for loss in found[:SUSPECTS]:
+    for loss in _largest(state):
         lack = drill.size[loss.vm] - free
         able = drill.permits[drill.kind[loss.vm]] & drill.up & (lack > 0)
         able[list(loss.failed)] = False

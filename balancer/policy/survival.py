@@ -7,6 +7,7 @@ judge each carry that out for themselves.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import combinations
 
@@ -78,6 +79,16 @@ def restart_rules(cluster: Cluster, policy: Policy) -> tuple[Bound, ...]:
         else:
             found += [form for form in rule.says(cluster) if isinstance(form, Bound)]
     return tuple(found)
+
+
+def restart_as_one(forms: Iterable[Bound]) -> tuple[frozenset[str], ...]:
+    """Return the sets of VMs that hard rules keep on one host, so that they restart as one."""
+    sets: list[frozenset[str]] = []
+    for form in forms:
+        if isinstance(form, Unit) and all(len(domain) == 1 for domain in form.domains):
+            joined = form.vms.union(*(one for one in sets if one & form.vms))
+            sets = [one for one in sets if not one & form.vms] + [joined]
+    return tuple(sets)
 
 
 def even_spreads(cluster: Cluster, policy: Policy) -> tuple[Rule, ...]:

@@ -111,8 +111,8 @@ def lost(seen: Cluster, policy: Policy, at: Mapping[str, str], failed: frozenset
         if at[vm.id] in failed and vm.is_load and vm.clustered and vm.priority is not Priority.NONE
     ]
     gone = set[str]()
-    for vm in sorted(waiting, key=lambda vm: (-start_bytes(vm), vm.id)):
-        size = start_bytes(vm)
+    for piece in pieces(down, policy, waiting):
+        size = sum(start_bytes(vm) for vm in piece)
         rooms = {
             host.name: int(usable(host, policy).memory_bytes) - held[host.name]
             for host in seen.hosts
@@ -122,16 +122,45 @@ def lost(seen: Cluster, policy: Policy, at: Mapping[str, str], failed: frozenset
             (room, name)
             for name, room in rooms.items()
             if room >= size
-            and not why_unfit(vm, seen.host_by_name[name])
-            and keeps_processors(seen, where, vm.id, name)
-            and keeps_rules(down, policy, where, vm.id, name)
+            and not any(why_unfit(vm, seen.host_by_name[name]) for vm in piece)
+            and all_may(down, policy, where, piece, name)
         ]
         if not able:
-            gone.add(vm.id)
+            gone |= {vm.id for vm in piece}
             continue
-        where[vm.id] = min(able)[1]
-        held[where[vm.id]] += size
+        for vm in piece:
+            where[vm.id] = min(able)[1]
+        held[min(able)[1]] += size
     return gone
+
+
+def pieces(seen: Cluster, policy: Policy, waiting: list[Vm]) -> list[list[Vm]]:
+    """What a hard rule keeps on one host restarts as one."""
+    sets: list[set[str]] = []
+    for said in what_is_said(seen, policy):
+        form = said.form
+        if said.hard and isinstance(form, Unit) and all(len(d) == 1 for d in form.domains):
+            linked = [one for one in sets if one & form.vms]
+            sets = [one for one in sets if one not in linked] + [set(form.vms).union(*linked)]
+    sets += [{vm.id} for vm in waiting if not any(vm.id in one for one in sets)]
+    found = [[vm for vm in waiting if vm.id in one] for one in sets]
+    found = [piece for piece in found if piece]
+    return sorted(found, key=lambda vms: (-sum(map(start_bytes, vms)), min(vm.id for vm in vms)))
+
+
+def all_may(
+    down: Cluster, policy: Policy, where: Mapping[str, str], piece: list[Vm], host: str
+) -> bool:
+    """Whether each may start there once those before it have."""
+    there = dict(where)
+    for vm in piece:
+        if not (
+            keeps_processors(down, there, vm.id, host)
+            and keeps_rules(down, policy, there, vm.id, host)
+        ):
+            return False
+        there[vm.id] = host
+    return True
 
 
 def start_bytes(vm: Vm) -> int:

@@ -6,12 +6,13 @@ import dataclasses
 
 import pytest
 
+from balancer.errors import RefusedError
 from balancer.formats.plan import parse_plan, plan_to_json
 from balancer.judge import Code, judge, judge_start
 from balancer.model.cluster import Cluster
 from balancer.model.plan import Plan, Status, Survival
 from balancer.model.rule import SelectBy, Selector
-from balancer.planner import plan
+from balancer.planner import drain, move, plan
 from balancer.policy.policy import Goal, Policy, Reserve
 from balancer.policy.rules import Apart, Avoid
 from tests.notation import GIB, cluster
@@ -177,3 +178,80 @@ def test_a_start_waits_while_a_failure_needs_the_room() -> None:
     )
     reading = dataclasses.replace(seen, vms=flying)
     assert judge_start(reading, policy, at_once, "b", done=(), running=["a"]) == (found,)
+
+
+# Two of three hosts can just take what runs on all of them; one of two can not.
+THREE = """
+h1 20G: a 8G
+h2 20G: b 8G
+h3 20G: c 8G
+"""
+
+
+def test_a_drain_uses_the_room_for_failures_and_says_so_first() -> None:
+    seen, policy = cluster(THREE), Policy(reserve=ANY_ONE)
+    found = drain(seen, policy, ["h1"], now=NOW)
+    assert found.stuck == ()
+    assert judge(found.cluster, found.policy, found.plan) == ()
+    assert found.plan.survival is not None
+    assert (found.plan.survival.during, found.plan.survival.after) == (None, 2)
+    (target,) = {one.target for one in found.plan.migrations}
+    assert found.concessions[0].startswith(
+        f"any 1 host may not fail any more: {target}: if it fails, "
+    )
+    assert "finds no host" in found.plan.unresolved[0].problem
+
+
+def test_a_drain_that_keeps_the_reserve_rather_leaves_vms_behind() -> None:
+    seen, policy = cluster(THREE), Policy(reserve=ANY_ONE)
+    found = drain(seen, policy, ["h1"], now=NOW, keep_reserve=True)
+    assert judge(found.cluster, found.policy, found.plan) == ()
+    assert not found.plan.migrations
+    (stuck,) = found.stuck
+    assert stuck.reason == "without it, any 1 host could not fail any more"
+    assert stuck.remedy.startswith("drain without --keep-reserve")
+    emptied = drain(seen, policy, ["h1"], now=NOW).plan
+    codes = {one.code for one in judge(found.cluster, found.policy, emptied)}
+    assert codes == {Code.SURVIVAL_END}
+
+
+def test_a_drain_for_which_there_is_room_keeps_all() -> None:
+    seen = cluster(THREE.replace("20G", "40G"))
+    for keep in (False, True):
+        found = drain(seen, Policy(reserve=ANY_ONE), ["h1"], now=NOW, keep_reserve=keep)
+        assert (found.stuck, found.concessions) == ((), ())
+        assert found.plan.survival is not None
+        assert found.plan.survival.after == 0
+
+
+def test_what_is_asked_for_is_refused_where_a_failure_needs_the_room() -> None:
+    seen = cluster("h1 20G: a 4G\nh2 20G: s 16G\nh3 19G: t 2G")
+    policy = Policy(reserve=ANY_ONE)
+    assert move(seen, Policy(), "t", "h1", now=NOW).migrations
+    assert move(seen, policy, "a", "h3", now=NOW).migrations
+    with pytest.raises(RefusedError, match=r"h2: if it fails, s \(16.0 GiB\) finds no host"):
+        move(cluster("h1 20G: a 4G\nh2 20G: s 16G\nh3 15G: t 2G"), policy, "t", "h1", now=NOW)
+
+
+def test_consolidation_leaves_what_a_failure_needs_awake() -> None:
+    """One host holds it all and two have to stay awake; each has to take what the other has."""
+    lines = [f"h{at} 40G: v{at} 10G 0.2c" for at in range(4)]
+    seen = cluster("\n".join(lines))
+    free = made(seen, Policy(goal=Goal.CONSOLIDATE))
+    assert [one.may_sleep for one in free.sleep].count(True) == 2
+    kept = made(seen, Policy(goal=Goal.CONSOLIDATE, reserve=ANY_ONE))
+    assert [one.may_sleep for one in kept.sleep].count(True) == 2
+    assert kept.survival == Survival("any 1 host", 0, 0, 0)
+    tight = cluster("\n".join(line.replace("10G", "12G") for line in lines))
+    free = made(tight, Policy(goal=Goal.CONSOLIDATE))
+    assert [one.may_sleep for one in free.sleep].count(True) == 2
+    kept = made(tight, Policy(goal=Goal.CONSOLIDATE, reserve=ANY_ONE))
+    assert [one.may_sleep for one in kept.sleep].count(True) == 1
+    assert {one.reason for one in kept.sleep if not one.may_sleep} == {
+        "any 1 host may fail only while it is awake"
+    }
+    spoilt = dataclasses.replace(free, policy_sha256="")
+    codes = {one.code for one in judge(tight, Policy(reserve=ANY_ONE), spoilt)}
+    assert codes == set(), "a host that is on takes restarts"
+    asleep = Policy(goal=Goal.CONSOLIDATE, reserve=ANY_ONE)
+    assert Code.SURVIVAL_END in {one.code for one in judge(tight, asleep, spoilt)}
