@@ -47,6 +47,8 @@ def numbers_of(policy: Policy) -> dict[str, str]:
     said["reserve.cpu"] = format_percent(reserve.cpu_fraction)
     said["reserve.memory"] = format_percent(reserve.memory_fraction)
     said["reserve.memory_at_least"] = format_size(reserve.memory_bytes)
+    said["reserve.host_failures"] = str(reserve.host_failures)
+    said["reserve.domain_failure"] = reserve.domain_failure
     packed = policy.consolidation
     said["consolidate.margin"] = format_percent(packed.margin)
     said["consolidate.awake_at_least"] = str(packed.awake_at_least)

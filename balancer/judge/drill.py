@@ -1,8 +1,8 @@
 """The drill: what restarts where when hosts fail, and what finds no host (decision 10).
 
 The VMs that have to restart go one after another, the largest first, each to the host with the
-least free memory that still takes it. What finds no host is not survived. Where nothing binds
-the VMs and each would find room if all were as large as the largest, there is nothing to rehearse.
+least free memory that still takes it. What finds no host is not survived. Most failures are seen
+at a glance to be survived, and not rehearsed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from balancer.judge.glance import Glance
 from balancer.model.cluster import Cluster, HostState, Vm
 from balancer.model.rule import AllowedHosts, Cap, Rule, Unit
 from balancer.policy.capacity import arriving_bytes, cpu_reservable, cpu_reserve, why_unfit
@@ -146,37 +147,27 @@ class Drill:
             flying: VMs in flight, and the hosts on which they hold memory besides.
             among: The failures to rehearse; all unless given.
         """
-        free = self._free([*place.items(), *flying])
-        on: dict[str, list[int]] = {name: [] for name in free}
-        for rank, vm in enumerate(self.order):
-            on[place[vm.id]].append(rank)
+        pairs = [*place.items(), *flying]
+        free, state = self._free(pairs), _State(self.cluster, place)
+        glance = Glance(self, pairs, free)
         able = [name for name in free if name in self.up and (takers is None or name in takers)]
-        bound = {place[vm] for vm in self.bound if restarts(self.cluster.vm_by_id[vm])}
-        state = _State(self.cluster, place)
         for failed in self.failures if among is None else among:
-            count = sum(len(on[name]) for name in failed)
-            if not count:
+            if glance.survives(failed, able):
                 continue
-            largest = min(on[name][0] for name in failed if on[name])
-            left = [name for name in able if name not in failed]
-            if bound.isdisjoint(failed):
-                size = max(1, restart_bytes(self.order[largest]))
-                if sum(max(0, free[name]) // size for name in left) >= count:
-                    continue
-            ranks = sorted(rank for name in failed for rank in on[name])
             broken_off = [(vm, name) for vm, name in flying if place[vm] in failed]
             freed = self._free(broken_off) if broken_off else self.room
+            left = (name for name in able if name not in failed)
             room = {name: free[name] + self.room[name] - freed[name] for name in left}
             rehearsal = _Rehearsal(self, state, failed, room)
-            yield from (Loss(failed, vm.id) for vm in rehearsal.lost(self._pieces(ranks)))
+            fallen = [vm for vm in self.order if place[vm.id] in failed]
+            yield from (Loss(failed, vm.id) for vm in rehearsal.lost(self.pieces(fallen)))
 
-    def _pieces(self, ranks: Sequence[int]) -> Sequence[list[Vm]]:
+    def pieces(self, vms: Sequence[Vm]) -> Sequence[list[Vm]]:
         """Return what restarts as one, in order: the largest first, then by the first id."""
         if not self.sets:
-            return [[self.order[rank]] for rank in ranks]
+            return [[vm] for vm in vms]
         found: dict[object, list[Vm]] = {}
-        for rank in ranks:
-            vm = self.order[rank]
+        for vm in vms:
             found.setdefault(self.sets.get(vm.id, vm.id), []).append(vm)
         return sorted(
             found.values(),
@@ -199,20 +190,8 @@ class Drill:
             moves: VMs and the hosts that they go to, in whatever order.
         """
         pairs = [*place.items(), *moves]
-        free = self._free(pairs)
-        on: dict[str, list[Vm]] = {name: [] for name in free}
-        for vm, name in pairs:
-            if restarts(one := self.cluster.vm_by_id[vm]):
-                on[name].append(one)
-        found: list[Failed] = []
-        for failed in self.failures:
-            here = [one for name in failed for one in on[name]]
-            size = max((restart_bytes(one) for one in here), default=0)
-            left = (max(0, free[name]) // max(1, size) for name in self.up - failed)
-            bound = any(one.id in self.bound for one in here)
-            if here and (bound or sum(left) < len(here)):
-                found.append(failed)
-        return found
+        glance = Glance(self, pairs, self._free(pairs))
+        return [failed for failed in self.failures if not glance.survives(failed, self.up)]
 
 
 _NONE: Counter[str] = Counter()

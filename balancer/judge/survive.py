@@ -36,7 +36,7 @@ def survival_faults(
     after = {vm: order.end(vm, host) for vm, host in before.items()}
     was, ends = (lost(drill, place) for place in (before, after))
     drains = stranded(cluster, after) < stranded(cluster, before)
-    first = _mends_rules(said, before, after) or (drains and not policy.reserve.firm)
+    first = _mends_rules(said, before, after) or (drains and not policy.firm)
     if len(ends) > len(was) and not first:
         text = f"{_told(cluster, was, ends)}; {len(ends)} restarts would find no host at the end"
         yield Finding(Code.SURVIVAL_END, _named(ends[0]), f"{text}, {len(was)} do now")

@@ -168,7 +168,8 @@ def for_drain(policy: Policy, *, keep_reserve: bool = False, firm: bool = False)
     return replace(
         policy,
         goal=Goal.RULES_ONLY,
-        reserve=replace(reserve if keep_reserve else spent, firm=firm),
+        reserve=reserve if keep_reserve else spent,
+        firm=firm,
         rules=tuple(
             rule for rule in policy.rules if keep_reserve or not isinstance(rule, HostReserve)
         ),
@@ -285,7 +286,7 @@ def _why_stuck(state: State, vm: int, dropped: str | None) -> Stuck:
         )
     bound, open_hosts = what_binds(state, vm)
     remedy = f"change what stands against it, or shut {one.name} down"
-    if not dropped and not bound and open_hosts and problem.policy.reserve.firm:
+    if not dropped and not bound and open_hosts and problem.policy.firm:
         dropped = f"without it, {what_may_fail(problem.policy.reserve)} could not fail any more"
         remedy = f"drain without --keep-reserve, or shut down {one.name} or another VM"
     reason = dropped or what_keeps(state, vm)

@@ -81,7 +81,7 @@ def _left_out(problem: Problem, place: Ints, start: Ints, most: int) -> Ints:
 
 def _serves(problem: Problem, place: Ints, start: Ints) -> bool:
     was, now = measure(problem, start), measure(problem, place)
-    if problem.policy.reserve.firm:
+    if problem.policy.firm:
         return now.rules < was.rules
     return (now.drain, now.rules) < (was.drain, was.rules)
 

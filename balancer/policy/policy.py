@@ -67,7 +67,6 @@ class Reserve:
     The former comes off the capacity before anything is judged; memory takes the larger of the
     fraction and the bytes. Of the latter: any `host_failures` hosts, or any one fault domain of
     the level `domain_failure`, may fail, and what ran there restarts elsewhere with rules held.
-    With `firm` drains keep to that as well.
     """
 
     cpu_fraction: float = 0.0
@@ -75,7 +74,6 @@ class Reserve:
     memory_bytes: int = 0
     host_failures: int = 0
     domain_failure: str = ""
-    firm: bool = False
 
     @property
     def for_failures(self) -> bool:
@@ -134,6 +132,7 @@ class Policy:
     goal: Goal = Goal.BALANCE
     thresholds: Thresholds = Thresholds()
     reserve: Reserve = Reserve()
+    firm: bool = False  # whether drains keep the room for failures as well; asked for, not written
     consolidation: Consolidation = Consolidation()
     limits: Limits = Limits()
     transport: TransportPolicy = TransportPolicy()

@@ -12,9 +12,9 @@ from balancer.errors import InputError
 from balancer.judge import Code, judge, judge_start
 from balancer.judge.drill import Drill
 from balancer.judge.survive import lost
-from balancer.model.cluster import Cluster
+from balancer.model.cluster import Cluster, HostState
 from balancer.model.plan import Plan, StoppedBy
-from balancer.planner import plan
+from balancer.planner import drain, plan
 from balancer.policy.policy import Goal, Policy
 from tests.properties.planner_clusters import clusters, policies
 from tests.unit.planner.oracle import (
@@ -130,3 +130,38 @@ def test_a_plan_called_optimal_is_the_best_of_those_that_lose_nothing(
         assert mine[5] <= best[5] * (1 + 3e-6) + 2e-9
     if mine[:5] <= best[:5]:
         assert made.score.bound <= best[5] + 1e-9
+
+
+@few
+@given(
+    clusters(),
+    policies(),
+    st.sampled_from([1, 2]),
+    st.sampled_from(["use", "keep"]),
+    st.integers(0, 3),
+)
+def test_a_drain_keeps_the_room_for_failures_only_where_it_is_to(
+    seen: Cluster, policy: Policy, failed: int, keep: str, at: int
+) -> None:
+    policy, host = asking(policy, failed), seen.hosts[at % len(seen.hosts)]
+    assume(host.state in (HostState.UP, HostState.PAUSED, HostState.DRAINING))
+    try:
+        found = drain(seen, policy, [host.name], now=NOW, keep_reserve=keep == "keep")
+    except InputError:
+        assume(condition=False)
+        raise
+    made = found.plan
+    assert judge(found.cluster, found.policy, made) == ()
+    drill = Drill(found.cluster, found.policy)
+    was, now = (
+        sum(1 for _ in drill.losses(place))
+        for place in (start_of(found.cluster), end_of(found.cluster, made))
+    )
+    assert made.survival is not None
+    assert made.survival.after == now
+    if keep == "keep":
+        assert now <= was
+    else:
+        before = sum(1 for _ in Drill(seen, policy).losses(start_of(seen)))
+        told = [text for text in found.concessions if "may not fail any more" in text]
+        assert bool(told) >= (now > before and found.policy.reserve == policy.reserve)

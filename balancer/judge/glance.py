@@ -1,0 +1,105 @@
+"""Which failures are survived for certain, without a rehearsal: the judge's own short cut.
+
+Where hosts are so free that each VM would find a place if all were as large as the largest, and
+that on hosts which no rule could close even if every VM of the rule came there, all of them do,
+whatever the order. What this does not show may still be survived.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from balancer.model.cluster import Vm
+from balancer.model.rule import AllowedHosts, Cap
+from balancer.policy.capacity import cpu_reservable, cpu_reserve
+from balancer.policy.survival import Bound, restart_bytes, restarts
+
+if TYPE_CHECKING:  # a drill asks this before it rehearses
+    from balancer.judge.drill import Drill, Failed
+
+NOTHING: frozenset[str] = frozenset()
+
+
+class Glance:
+    """Who may be where at some time, and what is free then at the least.
+
+    Args:
+        drill: The drill.
+        pairs: VMs and hosts: each VM with its host, and with those it may be on besides.
+        free: Bytes that are free on each host whoever is where.
+    """
+
+    def __init__(
+        self, drill: Drill, pairs: Sequence[tuple[str, str]], free: Mapping[str, int]
+    ) -> None:
+        self.drill, self.pairs, self.free = drill, pairs, free
+        self.on: dict[str, list[Vm]] = {name: [] for name in free}
+        self.kept: Counter[str] = Counter()  # processors reserved, in thousandths
+        self.hosts: dict[str, list[str]] = {}
+        for vm, name in pairs:
+            one = drill.cluster.vm_by_id[vm]
+            if restarts(one):
+                self.on[name].append(one)
+            if reserve := cpu_reserve(one):
+                self.kept[name] += reserve
+            if vm in drill.bound:
+                self.hosts.setdefault(vm, []).append(name)
+        self._counts: dict[frozenset[str], Counter[str]] = {}
+
+    def survives(self, failed: Failed, able: Collection[str]) -> bool:
+        """Tell whether everything restarts for certain, on `able` hosts less the failed ones."""
+        here = [vm for name in failed for vm in self.on[name]]
+        if not here:
+            return True
+        pieces = self.drill.pieces(here)
+        size = max(1, *(sum(map(restart_bytes, vms)) for vms in pieces))
+        places = {name: max(0, self.free[name]) // size for name in able if name not in failed}
+        if sum(places.values()) < len(here):
+            return False
+        bound = [vm for vm in here if vm.id in self.drill.bound]
+        ids, reserve = {vm.id for vm in here}, sum(map(cpu_reserve, bound))
+        return all(
+            sum(places[name] for name in self._open(vm, places, ids, reserve)) >= len(here)
+            for vm in bound
+        )
+
+    def _open(
+        self, vm: Vm, able: Collection[str], here: Collection[str], reserve: int
+    ) -> list[str]:
+        """Return the hosts that are open to `vm` even if all that are `here` went there."""
+        cluster, unfit = self.drill.cluster, self.drill.unfit.get(vm.id, frozenset())
+        found = [name for name in able if name not in unfit]
+        if cpu_reserve(vm):
+            found = [
+                name
+                for name in found
+                if self.kept[name] + reserve <= cpu_reservable(cluster.host_by_name[name])
+            ]
+        for form in self.drill.forms(vm.id, NOTHING):
+            found = self._left(form, found, here) if found else found
+        return found
+
+    def _left(self, form: Bound, able: list[str], here: Collection[str]) -> list[str]:
+        match form:
+            case AllowedHosts(_, hosts):
+                return [name for name in able if name in hosts]
+            case Cap(vms, domains, limit):
+                count, come = self._count(vms), sum(vm in vms for vm in here)
+                full = [
+                    domain
+                    for domain in domains
+                    if sum(count[name] for name in domain) + come > limit
+                ]
+                return [name for name in able if not any(name in domain for domain in full)]
+            case _:  # together on one host that fails, they may go to any other
+                where = [name for vm in form.vms for name in self.hosts[vm]]
+                alone = all(len(domain) == 1 for domain in form.domains)
+                whole = len(set(where)) == 1 and len(where) == len(form.vms)
+                return able if alone and whole else []
+
+    def _count(self, vms: frozenset[str]) -> Counter[str]:
+        if vms not in self._counts:
+            self._counts[vms] = Counter(name for vm in vms for name in self.hosts[vm])
+        return self._counts[vms]
