@@ -2,7 +2,7 @@
 
 The searches know nothing of failures: it takes a drill to see what a move does to them. So there
 is a stage that looks for moves by what a drill says is missing, and whatever a search found is
-brought back to losing no more than before it, by leaving out as few of its moves as will do.
+brought back to losing no more than before it, by a few moves more or less.
 """
 
 from __future__ import annotations

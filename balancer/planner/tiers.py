@@ -67,7 +67,8 @@ def solve_tiers(
             work.spend(each * solution.iterations)
             bound = max(0.0, solution.bound)
             if solution.x is not None:
-                found = secured(problem, formulation.placement(solution.x), place)
+                found = formulation.placement(solution.x)
+                found = secured(problem, found, place, with_less=True)  # the columns stay the same
                 found_key = measure(problem, found).key(goal)
                 if better(found_key, key) and legal_end(problem, found):
                     place, key = found, found_key
