@@ -18,8 +18,8 @@ import numpy as np
 
 from balancer.backtest import Decide, Moment, Recording, Tally, by_policy, nothing, replay
 from balancer.backtest.decide import EFFORT, behind_of
-from balancer.cycle import plan_and_judge
 from balancer.hindsight import Hindsight
+from balancer.judged import plan_and_judge
 from balancer.model.cluster import Cluster, Host, HostState, MigrationSettings, Vm
 from balancer.policy.load import load_policy
 from balancer.policy.policy import Policy

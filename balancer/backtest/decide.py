@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from balancer.backtest.replay import Decide, Moment
-from balancer.cycle import plan_and_judge
 from balancer.demand import outlook
 from balancer.hindsight import Hindsight
+from balancer.judged import plan_and_judge
 from balancer.model.past import Past
 from balancer.policy.policy import Policy
 

@@ -9,9 +9,9 @@ import click
 from balancer.cli.ask import have_carried_out
 from balancer.cli.options import Source, examples, site_options
 from balancer.cli.site import Site, open_site
-from balancer.cycle import UNDATED
 from balancer.errors import ExitCode, InputError
 from balancer.formats.plan import plan_to_json, read_plan
+from balancer.judged import UNDATED
 from balancer.model.plan import Plan
 
 

@@ -18,7 +18,6 @@ from balancer.cli.progress import watching
 from balancer.cli.site import Site, open_site
 from balancer.cli.terminal import out
 from balancer.clock import SystemClock
-from balancer.cycle import judged, moment_of
 from balancer.errors import ExitCode, InputError
 from balancer.execute.drain import drain, expected_s, latest_start, refuse_late, stretch_of
 from balancer.execute.leaving import check_may_leave, hosts_named
@@ -26,6 +25,7 @@ from balancer.execute.window import MARGIN_UNMEASURED
 from balancer.formats.plan import plan_to_json
 from balancer.formats.snapshot import snapshot_sha256
 from balancer.gateway.port import Observation
+from balancer.judged import judged, moment_of
 from balancer.model.drain import OnFailure, Order
 from balancer.model.plan import Status
 from balancer.planner import Evacuation

@@ -30,11 +30,10 @@ from balancer.cli.options import (
 from balancer.cli.output import print_json, show_plan, warn
 from balancer.cli.pick import pick_host, pick_vm
 from balancer.cli.terminal import err, out
-from balancer.cycle import moment_of, plan_and_judge
 from balancer.errors import ExitCode, InputError
-from balancer.execute.aside import heeding
 from balancer.formats.plan import plan_to_json, read_plan
 from balancer.hindsight import Hindsight
+from balancer.judged import moment_of, plan_and_judge
 from balancer.model.cluster import Cluster, Vm
 from balancer.model.past import Past
 from balancer.model.plan import Plan, Status
@@ -42,6 +41,7 @@ from balancer.planner import prices
 from balancer.planner.conflict import Conflict, conflicts
 from balancer.planner.whynot import Inquiry
 from balancer.planner.whynothost import about_host
+from balancer.policy.heed import heeding
 from balancer.policy.policy import Policy
 
 

@@ -9,9 +9,9 @@ from balancer.cli.options import Source, examples, source_options
 from balancer.cli.output import print_json, show_plan, warn
 from balancer.cli.pick import pick_host, pick_vm
 from balancer.cli.site import open_site
-from balancer.cycle import judged, moment_of
 from balancer.errors import InputError
 from balancer.formats.plan import plan_to_json
+from balancer.judged import judged, moment_of
 from balancer.planner import move
 
 BEST = "best"

@@ -11,13 +11,13 @@ from balancer.cli.files import check_output, write_file
 from balancer.cli.interrupt import asked_to_stop
 from balancer.cli.options import SECONDS, Source, examples, seconds_since_start, source_options
 from balancer.cli.output import print_json, show_plan, warn
-from balancer.cycle import plan_and_judge
 from balancer.errors import ExitCode
-from balancer.execute.aside import heeding
 from balancer.formats.plan import plan_to_json
+from balancer.judged import plan_and_judge
 from balancer.model.plan import Status, StoppedBy
 from balancer.planner.conflict import conflicts
 from balancer.planner.whynot import Inquiry
+from balancer.policy.heed import heeding
 
 
 @click.command(

@@ -1,31 +1,16 @@
-"""Setting aside what failed, and planning around it.
-
-What a plan may not use is told to the planner as facts and rules, so that its explanations name it
-like any other reason. A VM, or all VMs of a source, are blocked. A target is closed to a VM by a
-rule, which is hard unless it would contradict what the administrator says: then a plan may go
-against it, and the start is left out.
-"""
+"""Setting aside what failed; plans go around it (`balancer.policy.heed`)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import Protocol
 
-from balancer.errors import InputError
 from balancer.execute.context import Context
 from balancer.execute.failures import Reaction, failure_of
 from balancer.execute.move import Move
 from balancer.execute.progress import NewsKind
 from balancer.model.aside import About, Aside
-from balancer.model.cluster import Cluster, Vm
 from balancer.model.outcome import Cause, MigrationState, Why
-from balancer.model.rule import Rule, SelectBy, Selector
-from balancer.policy.consistency import refuse_contradictions
-from balancer.policy.policy import Policy
-from balancer.policy.rules import Avoid
-
-ORIGIN = "quarantine"
 
 # Codes of these reactions say that it will fail again, or that it went on failing when tried again.
 _BLAMED = frozenset({Reaction.QUARANTINE, Reaction.RETRY})
@@ -96,43 +81,3 @@ def why_aside(asides: Iterable[Aside], move: Move) -> Cause | None:
         if one.covers(migration.vm, migration.source, migration.target):
             return Cause(Why.QUARANTINE, f"{one.label} is {one}")
     return None
-
-
-def heeding(cluster: Cluster, policy: Policy, asides: Sequence[Aside]) -> tuple[Cluster, Policy]:
-    """Return cluster and policy as a plan is to see them that leaves alone what is set aside."""
-    if not asides:
-        return cluster, policy
-    blocking = [one for one in asides if one.about in (About.VM, About.SOURCE)]
-    seen = replace(cluster, vms=tuple(_blocked(vm, blocking) for vm in cluster.vms))
-    rules = [rule for one in asides for rule in _rules(one, cluster)]
-    heeded = replace(policy, rules=(*policy.rules, *rules))
-    try:
-        refuse_contradictions(seen, heeded)
-    except InputError:
-        soft = (replace(rule, hard=False) for rule in rules)
-        heeded = replace(policy, rules=(*policy.rules, *soft))
-    return seen, heeded
-
-
-def _blocked(vm: Vm, blocking: Sequence[Aside]) -> Vm:
-    words = tuple(f"being {one}" for one in blocking if one.vm == vm.id or one.source == vm.host)
-    return replace(vm, blocked_by=(*vm.blocked_by, *words)) if words else vm
-
-
-def _rules(one: Aside, cluster: Cluster) -> list[Rule]:
-    """Return what closes a target: to one VM, or to all that are not there already."""
-    if not one.target:
-        return []
-    vms = [
-        vm.id
-        for vm in cluster.vms
-        if vm.is_load
-        and vm.host != one.target
-        and one.vm in ("", vm.id)
-        and one.source in ("", vm.host)
-    ]
-    if not vms or one.target not in cluster.host_by_name:
-        return []
-    selectors = tuple(Selector(SelectBy.EXACT, vm) for vm in vms)
-    hosts = (Selector(SelectBy.EXACT, one.target),)
-    return [Avoid(vms=selectors, hosts=hosts, origin=ORIGIN, name=f"{one.label} {one}")]

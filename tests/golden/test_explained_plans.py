@@ -19,9 +19,9 @@ import pytest
 
 from balancer.cli import run
 from balancer.cli.options import Source
-from balancer.cycle import UNDATED
 from balancer.formats.snapshot import snapshot_to_json
 from balancer.hindsight import Hindsight
+from balancer.judged import UNDATED
 from balancer.model.cluster import Cluster
 from balancer.model.past import Past, PastMove
 from balancer.policy.policy import Policy

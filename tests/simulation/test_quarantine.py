@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import pytest
 
-from balancer.execute.aside import heeding
 from balancer.execute.charge import Charge
 from balancer.execute.executor import execute
 from balancer.execute.recover import recover
@@ -17,6 +16,7 @@ from balancer.gateway.simulator.mishaps import heal, inject
 from balancer.model.aside import About, Aside
 from balancer.model.outcome import MigrationState, RunEnd, Why
 from balancer.planner import why_not
+from balancer.policy.heed import heeding
 from balancer.policy.load import parse_policy
 from balancer.policy.policy import Policy
 from balancer.service.events import EventKind

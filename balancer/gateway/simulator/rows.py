@@ -16,7 +16,7 @@ from balancer.gateway.simulator.windows import (
 )
 
 _MIB = 2**20
-_VP_ROWS_KEPT = 256
+_VP_ROWS_KEPT = 16  # as many as loads that go up and down within minutes take
 
 # Performance counters allow none of ()#/\ in an instance name.
 _IN_COUNTERS = str.maketrans({"(": "[", ")": "]", "#": "_", "/": "_", "\\": "_"})

@@ -17,7 +17,7 @@ from balancer.cli.terminal import (
     prepare_streams,
     write_document,
 )
-from balancer.cycle import UNDATED
+from balancer.judged import UNDATED
 from balancer.planner import plan
 from balancer.policy.policy import Policy
 from tests.notation import cluster
