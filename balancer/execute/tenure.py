@@ -1,8 +1,9 @@
 """Being the executor of a cluster: the lease in the store, and the same lease in the cluster.
 
 Two executors with one store are kept apart by the store, two with a store each by a text that the
-cluster keeps: "holder|fence|expires". It is written by compare and set, and our number is raised
-above the highest that any host has seen. Until that is there we may read but not act.
+cluster keeps: "holder|fence|expires", and "|ended" once its holder has let go. It is written by
+compare and set, and our number is raised above the highest that any host has seen. Until that is
+there we may read but not act.
 
 Both are kept by the thread that acts: at every poll, and every few seconds while it waits for
 hosts (`gather.while_waiting`), of which several may hang at once, each until its deadline. A
@@ -25,6 +26,7 @@ from balancer.gateway.gather import while_waiting
 from balancer.gateway.port import FencedError, Gateway, ReplyLostError
 from balancer.store.faults import StoreError
 from balancer.store.leases import LEASE_TTL_S, Lease, LeaseLostError, holder_name
+from balancer.store.standing import SILENT
 from balancer.store.store import Store
 
 RENEW_SHARE = 1 / 3
@@ -33,26 +35,39 @@ EARLY_SHARE = 1 / 4  # by whoever renews many at once, before each does by itsel
 # with a store of its own waits so long for one that died; one with the same store need not.
 CLUSTER_TTL_S = 180.0
 OVERDUE_SHARE = 2 / 3  # of its life after which whoever waits has it renewed beside
+_ENDED = "|ended"
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A lease as the cluster keeps it. There is no "|" in a holder's name."""
+    """A lease as the cluster keeps it. There is no "|" in a holder's name.
+
+    One that has ended keeps nobody out. It stays there to tell a store that is restored its age.
+    """
 
     holder: str
     fence: int
     expires_at: datetime
+    ended: bool = False
 
     def __str__(self) -> str:
-        return f"{self.holder}|{self.fence}|{self.expires_at.isoformat()}"
+        text = f"{self.holder}|{self.fence}|{self.expires_at.isoformat()}"
+        return text + _ENDED * self.ended
+
+    @property
+    def written_at(self) -> datetime:
+        """Return when it was written."""
+        return self.expires_at - timedelta(seconds=0 if self.ended else CLUSTER_TTL_S)
 
 
 def read_written(text: str) -> Written | None:
     """Return the lease that a text says, or None for what we did not write."""
     holder, _, rest = text.partition("|")
-    fence, _, expires = rest.partition("|")
+    fence, _, rest = rest.partition("|")
+    expires = rest.removesuffix(_ENDED)
     try:
-        return Written(holder, int(fence), datetime.fromisoformat(expires).astimezone(UTC))
+        until = datetime.fromisoformat(expires).astimezone(UTC)
+        return Written(holder, int(fence), until, ended=expires != rest)
     except ValueError:
         return None
 
@@ -141,6 +156,7 @@ class Tenure:
                 return lease
             control = self._gateway.read_control()
             self._refuse_other(control, lease)
+            self._note_forgotten(control, lease)
             if control.fence >= lease.fence:
                 self._store.leases.release(lease)
                 lease = self._acquire(above=control.fence)
@@ -153,7 +169,7 @@ class Tenure:
 
     def _refuse_other(self, control: Control, lease: Lease) -> None:
         other = read_written(control.lease)
-        if other is None or other.expires_at <= self._clock.now():
+        if other is None or other.ended or other.expires_at <= self._clock.now():
             return
         # One with our store, whose lease there is ours now, was put out by that. One with a copy of
         # our store has the same name for it, but our store knows nothing of what it wrote.
@@ -166,6 +182,17 @@ class Tenure:
             f"cluster {self.cluster} is held by {other.holder}, which has another store",
             remedy=f"run one of the two; if it died, its hold ends in {seconds:.0f} s",
         )
+
+    def _note_forgotten(self, control: Control, lease: Lease) -> None:
+        """Take note that our store knows less than it did: it was restored, if only minutes later.
+
+        Whoever writes into the cluster has renewed in the store right before.
+        """
+        other = read_written(control.lease)
+        if other is None or lease.after is None or self._is_mine(other, lease):
+            return
+        if other.holder.endswith(self._store_name) and other.written_at > lease.after:
+            self._store.marks.set(self.cluster, SILENT, lease.after)
 
     def _is_mine(self, other: Written, lease: Lease) -> bool:
         """Tell whether we wrote it under this lease; who has another may have our name as well."""
@@ -320,7 +347,9 @@ class Tenure:
             if lease is not None and written:
                 with contextlib.suppress(HeldError, ReplyLostError, StoreError, UnreachableError):
                     self._renew(at_once=True)
-                    self._set(written, "", self._lease or lease)
+                    lease = self._lease or lease
+                    ended = Written(self._name, lease.fence, self._clock.now(), ended=True)
+                    self._set(written, str(ended), lease)
             self._let_go()
 
     def _let_go(self) -> None:

@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -56,6 +56,7 @@ class Lease:
     `tenure` is the fence it began with: the same through renewals and advances, never another's.
     `serves` tells others that the holder carries out requests.
     `written` is the highest fence that this store knows the cluster itself to have had.
+    `after` is when the lease before it ended, by what this store knows; None for the first.
     """
 
     cluster: str
@@ -67,6 +68,7 @@ class Lease:
     tenure: int = 0
     serves: bool = False
     written: int = 0
+    after: datetime | None = field(default=None, compare=False)
 
 
 def holder_name() -> str:
@@ -113,8 +115,11 @@ class Leases(Part):
                     tenure=fence,
                     serves=serves,
                     written=row.written,
+                    after=row.expires_at if row.fence else None,
                 )
-                _change(connection, cluster, asdict(lease))
+                kept = asdict(lease)
+                del kept["after"]  # that is what the row said so far
+                _change(connection, cluster, kept)
                 if row.fence and now - row.expires_at > LEFT_ALONE:
                     mark = {"cluster": cluster, "name": SILENT, "at": row.expires_at}
                     put(connection, tables.marks, mark)

@@ -99,7 +99,9 @@ class Approvals(Part):
 
 
 _IDENTITY = "store "
-SILENT = "silent"  # the end of a cluster's last lease, where the next one came long after
+# The end of a cluster's last lease, where the next one came long after, or others came in between
+# of whom this store knows nothing: it was restored, if they had its name.
+SILENT = "silent"
 COPIED = "copied"  # when this store was copied from another one, which is to say backed up
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from balancer.execute.charge import Charge
 from balancer.execute.recover import recover
+from balancer.execute.tenure import CLUSTER_TTL_S, Tenure, holding
 from balancer.gateway.simulator.windows import NodeState
 from balancer.model.drain import DrainState, Order
 from balancer.policy.policy import Policy
@@ -63,7 +66,29 @@ def restored(daemon: Daemon, place: Path) -> Store:
     return Store.open(copy)
 
 
-OUT_OF_DATE = pytest.mark.parametrize("how", [off_for(LONG_S), restored], ids=["off", "restored"])
+def copied(place: Path) -> Path:
+    """Return a copy of the store that does not say that it is one, as a dump of PostgreSQL."""
+    copy = place.with_name("dump.db")
+    with (
+        contextlib.closing(sqlite3.connect(place)) as source,
+        contextlib.closing(sqlite3.connect(copy)) as target,
+    ):
+        source.backup(target)
+    return copy
+
+
+def dumped(daemon: Daemon, place: Path) -> Store:
+    """Return a copy of just now, put in place of a store that has lived on for a while."""
+    copy = copied(place)
+    lived_on = Daemon(daemon.small, setup(daemon.small, QUIET), store=Store.open(place))
+    lived_on.run(minutes=20)
+    lived_on.loop.close()
+    return Store.open(copy)
+
+
+OUT_OF_DATE = pytest.mark.parametrize(
+    "how", [off_for(LONG_S), restored, dumped], ids=["off", "restored", "dumped"]
+)
 
 
 @OUT_OF_DATE
@@ -111,6 +136,32 @@ def test_after_a_restart_everything_goes_on(tmp_path: Path) -> None:
     after = Daemon(before.small, setup(before.small, QUIET), store=before.store)
     after.run(minutes=20)
     assert after.store.requests.get(request).exit_code == 0
+
+
+@pytest.mark.parametrize("gently", [True, False])
+def test_a_dump_of_minutes_ago_is_known_as_one(tmp_path: Path, *, gently: bool) -> None:
+    small = Small()
+    place = tmp_path / "s.db"
+    with Store.open(place) as store:
+        tenure = Tenure("small", store, small.gateway, small.clock)
+        tenure.confirm()
+        copy = copied(place)
+        for _ in range(10):
+            small.clock.sleep(30.0)
+            tenure.keep()
+        if gently:
+            tenure.release()
+        else:
+            small.clock.sleep(CLUSTER_TTL_S)
+    with Store.open(place) as store:  # who was there all along knows everything
+        with holding("small", store, small.new_gateway(), small.clock):
+            assert store.marks.left_alone("small") is None
+        small.clock.sleep(1.0)
+    with Store.open(copy) as store:
+        taken = store.leases.current("small", small.clock.now() - timedelta(minutes=10))
+        with holding("small", store, small.new_gateway(), small.clock):
+            assert taken is not None
+            assert store.marks.left_alone("small") == taken.expires_at
 
 
 def test_a_node_is_not_resumed_for_a_drain_that_was_given_up_long_ago() -> None:
