@@ -186,12 +186,14 @@ class Tenure:
     def _note_forgotten(self, control: Control, lease: Lease) -> None:
         """Take note that our store knows less than it did: it was restored, if only minutes later.
 
-        Whoever writes into the cluster has renewed in the store right before.
+        Whoever writes into the cluster has renewed in the store right before. What was written in
+        the future tells nothing: a clock was set back.
         """
         other = read_written(control.lease)
         if other is None or lease.after is None or self._is_mine(other, lease):
             return
-        if other.holder.endswith(self._store_name) and other.written_at > lease.after:
+        is_later = lease.after < other.written_at <= self._clock.now()
+        if is_later and other.holder.endswith(self._store_name):
             self._store.marks.set(self.cluster, SILENT, lease.after)
 
     def _is_mine(self, other: Written, lease: Lease) -> bool:
