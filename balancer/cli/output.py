@@ -189,7 +189,10 @@ def _show_survival(plan: Plan) -> None:
         now = f"; {one.before} restarts would find no host now" if one.before else ""
         when = "" if one.during else ", now, at the end and at every instant of the plan"
         when = when if plan.migrations and one.during is not None and not one.before else ""
-        out.say(f"{escape(failures)} may fail{when}: all that runs there restarts elsewhere{now}.")
+        out.say(
+            f"{escape(failures)} may fail{when}: every clustered VM that starts by itself finds "
+            f"another{now}."
+        )
         return
     out.say(
         f"[yellow]not survived:[/] {escape(failures)}: "

@@ -37,6 +37,7 @@ from balancer.model.outcome import MigrationState, RunEnd, RunReport
 from balancer.model.rule import Rule, SelectBy, Selector
 from balancer.planner import Evacuation, Stuck
 from balancer.planner import drain as plan_drain
+from balancer.policy.heed import TRIED
 from balancer.policy.rules import Avoid
 
 ROUNDS_MAX = 12  # plans of one drain: what fails or changes on the way is planned anew
@@ -264,7 +265,7 @@ def _lessons(failed: Counter[tuple[str, str]]) -> tuple[Rule, ...]:
         Avoid(
             vms=(Selector(SelectBy.EXACT, vm),),
             hosts=(Selector(SelectBy.EXACT, host),),
-            origin="failed in this drain",
+            origin=TRIED,
         )
         for (vm, host), times in sorted(failed.items())
         if times >= ENOUGH

@@ -233,7 +233,10 @@ class _Rehearsal:
             bound = any(vm.id in self.drill.bound for vm in vms)
             at = bisect_left(self.rooms, (size, -1))
             if bound:
-                forms = Counter(form for vm in vms for form in self.drill.forms(vm.id, self.failed))
+                # Two rules may say the same of a VM: it counts once.
+                forms = Counter(
+                    form for vm in vms for form in set(self.drill.forms(vm.id, self.failed))
+                )
                 while at < len(self.rooms) and not self._may(vms, forms, self.rooms[at][1]):
                     at += 1
             if at == len(self.rooms):

@@ -101,7 +101,7 @@ def _move(state: State, unit: list[int], wanted: Mapping[int, int]) -> dict[int,
     if not against and legal_end(problem, state.place):
         if losses(problem, state.place) <= most:
             return {}
-        against = dict.fromkeys(unit, "there it would be missing room for failures of hosts")
+        against = dict.fromkeys(unit, "there it would take room that is kept for failures of hosts")
     for vm in unit:
         state.move(vm, before[vm])
     whole = next(iter(against.values()), "a rule or the load of the host stands against it")

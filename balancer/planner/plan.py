@@ -147,9 +147,12 @@ def move(
     if not legal_end(problem, place):
         raise RefusedError(f"cannot move {name} to {problem.hosts[host].name}: a rule forbids it")
     if losses(problem, place) > losses(problem, problem.home):
-        told = not_survived(problem, place)[0]
-        text = f"{told.subject}: {told.problem} ({told.reason})"
-        raise RefusedError(f"cannot move {name} to {problem.hosts[host].name}: {text}")
+        told = not_survived(problem, place, since=problem.home)[0]
+        text = f"that takes room kept for failures: {told.subject}: {told.problem} ({told.reason})"
+        raise RefusedError(
+            f"cannot move {name} to {problem.hosts[host].name}: {text}",
+            remedy="name another host, or lower `host_failures` in the policy's `reserve`",
+        )
     work = Work(FINISH_UNITS)
     carried = carry(problem, place, work, solver, asked_for=True)
     if carried.dropped:

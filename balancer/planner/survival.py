@@ -14,8 +14,13 @@ FAILURES_TOLD = 5  # failures that are named before the rest is counted
 
 
 def survival_of(problem: Problem, place: Ints, during: int | None) -> Survival | None:
-    """Return what of failures is survived now, on the way and at the end; None if nobody asks."""
+    """Return what of failures is survived now, on the way and at the end.
+
+    None if nobody asks, or if there is nothing to ask: no such domain, or nothing that restarts.
+    """
     if not problem.policy.reserve.for_failures:
+        return None
+    if not problem.drill.sets or not len(problem.drill.ranked):
         return None
     before, after = losses(problem, problem.home), losses(problem, place)
     if not (place != problem.home).any():
@@ -30,14 +35,25 @@ def what_may_fail(reserve: Reserve) -> str:
     return ", or ".join(parts)
 
 
-def not_survived(problem: Problem, place: Ints, curbed: str = "") -> list[Unresolved]:
-    """Return the failures at which restarts find no host, those with most of them first."""
+def not_survived(
+    problem: Problem, place: Ints, curbed: str = "", *, since: Ints | None = None
+) -> list[Unresolved]:
+    """Return the failures at which restarts find no host, those with most of them first.
+
+    Args:
+        problem: The task.
+        place: A placement.
+        curbed: What kept a plan from mending it, to be said with each.
+        since: Leave out what is not survived at this placement either.
+    """
     if not losses(problem, place):
         return []
+    had = set() if since is None else {(o.failed, o.vm) for o in problem.drill.losses(since)}
     takers = problem.sleepers.awake(place) if problem.packs else problem.up
     by_failure: dict[tuple[int, ...], list[int]] = {}
     for loss in problem.drill.losses(place, takers=takers):
-        by_failure.setdefault(loss.failed, []).append(loss.vm)
+        if (loss.failed, loss.vm) not in had:
+            by_failure.setdefault(loss.failed, []).append(loss.vm)
     size = problem.drill.size
     worst = sorted(
         by_failure.items(), key=lambda pair: (-int(size[pair[1]].sum()), -len(pair[1]), pair[0])

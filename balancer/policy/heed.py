@@ -19,7 +19,7 @@ from balancer.policy.consistency import refuse_contradictions
 from balancer.policy.policy import Policy
 from balancer.policy.rules import Avoid
 
-ORIGIN = "quarantine"
+QUARANTINE, TRIED = "quarantine", "failed in this drain"  # origins of rules about migrations only
 
 
 def heeding(cluster: Cluster, policy: Policy, asides: Sequence[Aside]) -> tuple[Cluster, Policy]:
@@ -59,4 +59,4 @@ def _rules(one: Aside, cluster: Cluster) -> list[Rule]:
         return []
     selectors = tuple(Selector(SelectBy.EXACT, vm) for vm in vms)
     hosts = (Selector(SelectBy.EXACT, one.target),)
-    return [Avoid(vms=selectors, hosts=hosts, origin=ORIGIN, name=f"{one.label} {one}")]
+    return [Avoid(vms=selectors, hosts=hosts, origin=QUARANTINE, name=f"{one.label} {one}")]

@@ -14,6 +14,7 @@ from itertools import combinations
 from balancer.model.cluster import Cluster, Host, HostState, Priority, Vm
 from balancer.model.rule import AllowedHosts, Cap, Rule, Unit
 from balancer.policy.capacity import usable
+from balancer.policy.heed import QUARANTINE, TRIED
 from balancer.policy.policy import Policy
 from balancer.policy.rules import NeverMove, Pin, Spread
 from balancer.policy.rules.domains import of_level
@@ -66,12 +67,14 @@ def room_bytes(host: Host, policy: Policy) -> int:
 def restart_rules(cluster: Cluster, policy: Policy) -> tuple[Bound, ...]:
     """Return what hard rules say of where a VM may restart, whatever has failed.
 
-    `never_move` is about migrations, and says nothing here; a pinned VM may restart on any of the
-    hosts it is pinned to.
+    `never_move`, and what failed migrations have taught, is about migrations and says nothing here;
+    a pinned VM may restart on any of the hosts it is pinned to.
     """
     found: list[Bound] = []
     for rule in rules_in_force(cluster, policy):
         if not rule.hard or isinstance(rule, NeverMove) or _is_even(rule):
+            continue
+        if rule.origin in (QUARANTINE, TRIED):
             continue
         if isinstance(rule, Pin):
             vms, hosts = select_vms(cluster, rule.vms), select_hosts(cluster, rule.hosts)

@@ -52,6 +52,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "none": (),
     "allow": (Allow(vms=pick("a", "d"), hosts=pick("h1", "h2")),),
     "apart": (Apart(vms=pick("a", "b", "c")),),
+    "apart, said twice": (Apart(vms=pick("a", "b", "c")), Apart(vms=pick("c", "a", "b"))),
     "apart by two": (Apart(vms=ALL, max_per_host=2),),
     "as one": (AsOne(vms=pick("b", "c")),),
     "crowd": (MaxVms(hosts=pick("h1", "h3"), limit=2),),

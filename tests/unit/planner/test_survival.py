@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime
 
 import pytest
 
 from balancer.errors import RefusedError
 from balancer.formats.plan import parse_plan, plan_to_json
 from balancer.judge import Code, judge, judge_start
+from balancer.model.aside import Aside
 from balancer.model.cluster import Cluster
 from balancer.model.plan import Plan, Status, Survival
 from balancer.model.rule import SelectBy, Selector
 from balancer.planner import drain, move, plan
+from balancer.policy.heed import heeding
 from balancer.policy.policy import Goal, Policy, Reserve
 from balancer.policy.rules import Apart, Avoid
 from tests.notation import GIB, cluster
@@ -255,3 +258,21 @@ def test_consolidation_leaves_what_a_failure_needs_awake() -> None:
     assert codes == set(), "a host that is on takes restarts"
     asleep = Policy(goal=Goal.CONSOLIDATE, reserve=ANY_ONE)
     assert Code.SURVIVAL_END in {one.code for one in judge(tight, asleep, spoilt)}
+
+
+def test_a_host_that_is_set_aside_as_a_target_still_restarts_vms() -> None:
+    seen = cluster(HOT)
+    at = datetime(2026, 11, 26, tzinfo=UTC)
+    aside = Aside(seen.name, "", "", "", "h3", at, at, 3, None, "it refused them")
+    heeded, policy = heeding(seen, Policy(reserve=ANY_ONE), [aside])
+    found = made(heeded, policy)
+    assert not any(one.target == "h3" for one in found.migrations)
+    assert found.survival is not None
+    assert found.survival.before == 0
+
+
+def test_where_nothing_restarts_by_itself_nothing_is_said_of_failures() -> None:
+    seen = cluster(HOT)
+    alone = tuple(dataclasses.replace(vm, clustered=False) for vm in seen.vms)
+    assert made(dataclasses.replace(seen, vms=alone), Policy(reserve=ANY_ONE)).survival is None
+    assert made(seen, Policy(reserve=Reserve(domain_failure="site"))).survival is None
