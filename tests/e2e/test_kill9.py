@@ -37,6 +37,7 @@ HOSTS, EACH = 8, 5
 # fails once (planned, intended, running again) and one reply is lost (unknown).
 COMMITS = 2 + 40 * 3 + HOSTS * 3 + 3 + 1
 PARTS = 6
+TRIES = 3  # runs in which the last point is waited for
 AT_ONCE = 3  # points at a time in one part: what was killed is waited for more than worked on
 
 POLICY = """
@@ -120,20 +121,30 @@ def test_killed_at_any_commit_the_next_start_mends_everything(part: int, place: 
         assert not {kill: fault for kill, fault in faults if fault}
 
 
+class ShortRunError(Exception):
+    """The last commit did not come: a look that came late found over what it was to find moving."""
+
+
 def why_not(kill: Kill, directory: Path) -> str:
     """Return what was wrong after a kill and another start; empty when nothing was."""
     own = directory / f"{kill.at} {'after' if kill.after else 'before'}"
-    own.mkdir()
-    try:
-        with forty(own) as scene:
-            killed_and_mended(scene, kill)
-    except AssertionError as error:
-        return str(error) or "an assertion without words"
-    return ""
+    for attempt in range(TRIES):
+        (own / str(attempt)).mkdir(parents=True)
+        try:
+            with forty(own / str(attempt)) as scene:
+                killed_and_mended(scene, kill)
+        except ShortRunError:
+            continue
+        except AssertionError as error:
+            return str(error) or "an assertion without words"
+        return ""
+    return f"in {TRIES} runs it did not come to that commit"
 
 
 def killed_and_mended(scene: Scene, kill: Kill) -> None:
     first = scene.bench.run("apply", scene.file, "--json", kill=kill)
+    if first.code == 0 and COMMITS - 1 == first.commits < kill.at:
+        raise ShortRunError
     assert first.code == KILLED, f"it was not killed: {first.stderr[-500:]}"
     asked = Counter(scene.bench.accepted)
     with Store.open(scene.bench.store) as store:
