@@ -99,7 +99,10 @@ def test_a_plan_loses_no_more_than_was_lost_but_for_what_comes_first(
     assert faults(seen, policy, made) == []
     drill = Drill(seen, policy)
     was, now = (len(lost(drill, at)) for at in (start_of(seen), end_of(seen, made)))
-    assert made.survival is not None
+    if made.survival is None:
+        assert was == now == 0
+        assert not drill.order or not drill.failures
+        return
     assert (made.survival.before, made.survival.after) == (was, now)
     evacuates = any(seen.host_by_name[m.source].state == "draining" for m in made.migrations)
     if evacuates:
@@ -124,8 +127,7 @@ def test_a_plan_called_optimal_is_the_best_of_those_that_lose_nothing(
     best, _ = best_placements(seen, policy, None)
     mine = key(seen, policy, end_of(seen, made))
     if made.stopped_by is StoppedBy.PROOF and made.migrations:
-        assert made.survival is not None
-        assert made.survival.after == 0
+        assert made.survival is None or made.survival.after == 0
         assert mine[:5] == best[:5]
         assert mine[5] <= best[5] * (1 + 3e-6) + 2e-9
     if mine[:5] <= best[:5]:
@@ -157,8 +159,8 @@ def test_a_drain_keeps_the_room_for_failures_only_where_it_is_to(
         sum(1 for _ in drill.losses(place))
         for place in (start_of(found.cluster), end_of(found.cluster, made))
     )
-    assert made.survival is not None
-    assert made.survival.after == now
+    assert (0 if made.survival is None else made.survival.after) == now
+    assert (made.survival is None) == (not drill.order or not drill.failures)
     if keep == "keep":
         ends = (start_of(found.cluster), end_of(found.cluster, made))
         rules_before, rules_after = (tiers(found.cluster, found.policy, one)[1] for one in ends)
