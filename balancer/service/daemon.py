@@ -139,12 +139,12 @@ class Daemon:
             self._join_fleet(plant, store)
             self._start(plant.setups.values(), store)
             aside = self._aside(store)
-            self._manager.ready()
             self._tell(
                 EventKind.DAEMON_READY,
                 f"{len(plant.setups)} clusters",
                 data={"clusters": len(plant.setups)},
             )
+            self._manager.ready()  # last: who is told may ask /readyz at once
             self._live(store, eyes)
             self._stop()
             for thread in aside:
