@@ -28,6 +28,7 @@ class Watch:
     moves: list[tuple[int, int]]
     place: Ints = field(init=False)
     flying: list[tuple[int, int]] = field(default_factory=list)
+    _refused: set[tuple[int, int]] = field(default_factory=set)  # since something last arrived
 
     def __post_init__(self) -> None:
         self.place = self.problem.home.copy()
@@ -49,11 +50,20 @@ class Watch:
 
     def end(self, vm: int, target: int) -> None:
         """Let a VM arrive."""
+        self._arrive(vm, target)
+        self._refused.clear()
+
+    def _arrive(self, vm: int, target: int) -> None:
         self.flying.remove((vm, target))
         self.place[vm] = target
 
     def may_start(self, vm: int, target: int) -> bool:
-        """Tell whether no more is lost than may be with a VM under way, and once it is there."""
+        """Tell whether no more is lost than may be with a VM under way, and once it is there.
+
+        Who has to wait waits until something arrives: what starts meanwhile only takes room.
+        """
+        if (vm, target) in self._refused:
+            return False
         if (vm, target) not in self.moves:
             self.moves.append((vm, target))
             self._look()
@@ -62,9 +72,11 @@ class Watch:
         source = int(self.place[vm])
         self.start(vm, target)
         safe = self.lost() <= self.most
-        self.end(vm, target)
+        self._arrive(vm, target)
         safe = safe and self.lost() <= self.most
         self.place[vm] = source
+        if not safe:
+            self._refused.add((vm, target))
         return safe
 
 
