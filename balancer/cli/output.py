@@ -11,9 +11,10 @@ from rich.text import Text
 
 from balancer.cli.terminal import err, out, write_document
 from balancer.model.cluster import Cluster, HostState
-from balancer.model.plan import Migration, Plan, Score, Status
+from balancer.model.plan import Lost, Migration, Plan, Score, Status
 from balancer.policy.capacity import usable
 from balancer.policy.policy import Policy
+from balancer.policy.survival import RANKS
 
 GIB = 2**30
 BAR_CELLS_MIN, BAR_CELLS_MAX = 5, 20
@@ -195,9 +196,17 @@ def _show_survival(plan: Plan) -> None:
         )
         return
     out.say(
-        f"[yellow]not survived:[/] {escape(failures)}: "
-        f"{counted(one.after, 'restart')} would find no host at the end, {one.before} now"
+        f"[yellow]not survived:[/] {escape(failures)}: {counted(one.after, 'restart')}"
+        f"{_sizes(one.lost_after)} would find no host at the end, {one.before}"
+        f"{_sizes(one.lost_before)} now"
     )
+
+
+def _sizes(lost: Lost | None) -> str:
+    """Return how large losses are by priority, in brackets; empty for none."""
+    sizes = [] if lost is None else zip(RANKS, lost, strict=True)
+    parts = [f"{size / GIB:.1f} GiB of {rank} priority" for rank, size in sizes if size]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def show_plan(plan: Plan, warnings: Sequence[str] = ()) -> None:

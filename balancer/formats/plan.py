@@ -13,6 +13,7 @@ from balancer.errors import InputError, Place
 from balancer.formats.plan_document import (
     PLAN_SCHEMA,
     EffectPart,
+    LostPart,
     MigrationPart,
     NotMovedPart,
     PlanDocument,
@@ -26,6 +27,7 @@ from balancer.formats.plan_document import (
 from balancer.formats.strict import parse_json, utc, validated, write_json
 from balancer.model.effect import Effect, End, Gain, Repair
 from balancer.model.plan import (
+    Lost,
     Migration,
     NotMoved,
     Plan,
@@ -84,12 +86,19 @@ def parse_plan(document: str | bytes, file: str) -> Plan:
         not_moved=tuple(NotMoved(**vars(part)) for part in read.not_moved),
         unresolved=tuple(Unresolved(**vars(part)) for part in read.unresolved),
         sleep=tuple(Sleep(**vars(part)) for part in read.sleep),
-        survival=None if read.survival is None else Survival(**vars(read.survival)),
+        survival=None if read.survival is None else _survival(read.survival),
     )
 
 
 def _score(read: ScorePart) -> Score:
     return Score(**{**vars(read), "tiers": tuple(Tier(**vars(part)) for part in read.tiers)})
+
+
+def _survival(read: SurvivalPart) -> Survival:
+    lost = {
+        key: Lost(**vars(part)) for key, part in vars(read).items() if isinstance(part, LostPart)
+    }
+    return Survival(**{**vars(read), **lost})
 
 
 def _migration(read: MigrationPart) -> Migration:
@@ -175,7 +184,7 @@ def plan_to_json(plan: Plan) -> str:
     if plan.sleep:
         document["sleep"] = [_said(SleepPart, part) for part in plan.sleep]
     if plan.survival is not None:
-        document["survival"] = _said(SurvivalPart, plan.survival)
+        document["survival"] = _said_of_survival(plan.survival)
     return write_json(document)
 
 
@@ -184,6 +193,17 @@ def _said_of(migration: Migration) -> dict[str, Any]:
     said = _said(MigrationPart, migration)
     effect = said.pop("effect")
     return said if effect is None else {**said, "effect": asdict(effect)}
+
+
+def _said_of_survival(survival: Survival) -> dict[str, Any]:
+    """Return it for its document; in a plan made before losses were measured there are none."""
+    said = _said(SurvivalPart, survival)
+    lost = {key: one._asdict() for key, one in said.items() if isinstance(one, Lost)}
+    return {
+        key: value
+        for key, value in {**said, **lost}.items()
+        if value is not None or not key.startswith("lost_")
+    }
 
 
 def _said(part: type[BaseModel], noun: object) -> dict[str, Any]:

@@ -132,8 +132,20 @@ class SleepPart(_Part):
     reason: str = Field(description="Why, or what keeps it awake.")
 
 
+class LostPart(_Part):
+    """Startup memory of restarts that would find no host, by the priority of the VMs."""
+
+    high_bytes: Whole = Field(description="Of VMs of high priority; less of it is better.")
+    medium_bytes: Whole = Field(description="Of medium priority: counts where high is the same.")
+    low_bytes: Whole = Field(description="Of low priority: counts where both are the same.")
+
+
 class SurvivalPart(_Part):
-    """Restarts that would find no host, over all failures that the policy wants survived."""
+    """Restarts that would find no host, over all failures that the policy wants survived.
+
+    How many there are is for people. Which is worse goes by `lost_before`, `lost_during` and
+    `lost_after`: fewer large VMs of high priority may be worse than many small ones of low.
+    """
 
     failures: Name = Field(description="What may fail, in words: any 1 host.")
     before: Whole = Field(description="Now; 0: all of these failures are survived.")
@@ -141,6 +153,9 @@ class SurvivalPart(_Part):
         description="At the worst instant on the way; null in a drain, where none is asked about."
     )
     after: Whole = Field(description="When the plan is done.")
+    lost_before: LostPart | None = Field(None, description="What they are, now.")
+    lost_during: LostPart | None = Field(None, description="At the worst instant; null as above.")
+    lost_after: LostPart | None = Field(None, description="When the plan is done.")
 
 
 class TierPart(_Part):

@@ -191,6 +191,9 @@ _HEADINGS = {
         "UnresolvedPart": "Unresolved",
         "ScorePart": "Score",
         "TierPart": "Tier",
+        "SleepPart": "`sleep`",
+        "SurvivalPart": "`survival`",
+        "LostPart": "`survival.lost_before` and the like",
     },
 }
 

@@ -1,8 +1,8 @@
 """The drill: what restarts where when hosts fail, and what finds no host (decision 10).
 
-The VMs that have to restart go one after another, the largest first, each to the host with the
-least free memory that still takes it. What finds no host is not survived. Most failures are seen
-at a glance to be survived, and not rehearsed.
+The VMs that have to restart go one after another, by priority, then the largest first, each to the
+host with the least free memory that still takes it. What finds no host is not survived. Most
+failures are seen at a glance to be survived, and not rehearsed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from balancer.policy.survival import (
     failures,
     restart_as_one,
     restart_bytes,
+    restart_rank,
     restart_rules,
     restarts,
     room_bytes,
@@ -63,7 +64,7 @@ class Drill:
     def order(self) -> tuple[Vm, ...]:
         """The VMs that restart, in the order in which they do."""
         able = (vm for vm in self.cluster.vms if restarts(vm))
-        return tuple(sorted(able, key=lambda vm: (-restart_bytes(vm), vm.id)))
+        return tuple(sorted(able, key=lambda vm: (restart_rank(vm), -restart_bytes(vm), vm.id)))
 
     @cached_property
     def room(self) -> Mapping[str, int]:
@@ -163,7 +164,7 @@ class Drill:
             yield from (Loss(failed, vm.id) for vm in rehearsal.lost(self.pieces(fallen)))
 
     def pieces(self, vms: Sequence[Vm]) -> Sequence[list[Vm]]:
-        """Return what restarts as one, in order: the largest first, then by the first id."""
+        """Return what restarts as one, in order: by the highest priority, size, and first id."""
         if not self.sets:
             return [[vm] for vm in vms]
         found: dict[object, list[Vm]] = {}
@@ -171,7 +172,11 @@ class Drill:
             found.setdefault(self.sets.get(vm.id, vm.id), []).append(vm)
         return sorted(
             found.values(),
-            key=lambda vms: (-sum(map(restart_bytes, vms)), min(vm.id for vm in vms)),
+            key=lambda vms: (
+                min(map(restart_rank, vms)),
+                -sum(map(restart_bytes, vms)),
+                min(vm.id for vm in vms),
+            ),
         )
 
     def _free(self, held: Iterable[tuple[str, str]]) -> dict[str, int]:

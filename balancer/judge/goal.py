@@ -75,7 +75,7 @@ def _serves_more(cluster: Cluster, policy: Policy, before: Place, after: Place) 
     for one in what_is_said(cluster, policy):
         if broken(one.form, after) < broken(one.form, before):
             return True
-    return _overload(cluster, policy, after) < _overload(cluster, policy, before) - ROUNDING
+    return overload(cluster, policy, after) < overload(cluster, policy, before) - ROUNDING
 
 
 def stranded(cluster: Cluster, place: Place) -> int:
@@ -101,7 +101,8 @@ def broken(form: object, place: Place) -> int:
             return 0
 
 
-def _overload(cluster: Cluster, policy: Policy, place: Place) -> float:
+def overload(cluster: Cluster, policy: Policy, place: Place) -> float:
+    """Return by how much hosts in play are above the thresholds, CPU and memory summed up."""
     limits, total = policy.thresholds, 0.0
     on = _by_host(cluster, place)
     for host in cluster.hosts:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from math import isfinite
 
 from balancer.judge.drill import Drill, Loss
 from balancer.judge.finding import Code, Finding, gib
-from balancer.judge.goal import awake, broken, stranded
+from balancer.judge.goal import ROUNDING, awake, broken, overload, stranded
 from balancer.judge.migrations import ends_s
 from balancer.judge.moment import Moment
 from balancer.judge.order import Order
@@ -15,7 +16,7 @@ from balancer.model.cluster import Cluster
 from balancer.model.plan import Migration
 from balancer.policy.policy import Goal, Policy
 from balancer.policy.said import Said
-from balancer.policy.survival import restart_bytes
+from balancer.policy.survival import RANKS, restart_bytes, restart_rank
 
 Place = Mapping[str, str]
 
@@ -23,11 +24,11 @@ Place = Mapping[str, str]
 def survival_faults(
     cluster: Cluster, policy: Policy, said: Sequence[Said], order: Order
 ) -> Iterator[Finding]:
-    """Find that more restarts would find no host at the end than at the start, or on the way.
+    """Find that more would find no host at the end than at the start, or on the way.
 
-    What empties a draining host or mends a hard rule comes first, unless the policy is firm. On
-    the way, in the order of the forecast, no more are lost than at the worse end; in a drain
-    nothing is asked of it.
+    More is more memory of high priority, or as much of it and more of medium, and so on. What
+    empties a draining host, mends a hard rule or lowers overload comes first. On the way, in the
+    order of the forecast, no more is lost than at the worse end; in a drain nothing is asked of it.
     """
     if not policy.reserve.for_failures or not order.migrations:
         return
@@ -36,18 +37,24 @@ def survival_faults(
     after = {vm: order.end(vm, host) for vm, host in before.items()}
     was, ends = (lost(drill, place) for place in (before, after))
     drains = stranded(cluster, after) < stranded(cluster, before)
-    first = _mends_rules(said, before, after) or (drains and not policy.firm)
-    if len(ends) > len(was) and not first:
-        text = f"{_told(cluster, was, ends)}; {len(ends)} restarts would find no host at the end"
-        yield Finding(Code.SURVIVAL_END, _named(ends[0]), f"{text}, {len(was)} do now")
+    first = _mends_rules(said, before, after) or (
+        not policy.firm and (drains or _relieves(cluster, policy, before, after))
+    )
+    weights = [_weight(cluster, losses) for losses in (was, ends)]
+    if weights[1] > weights[0] and not first:
+        now, then = (_in_words(cluster, losses) for losses in (was, ends))
+        text = f"{_told(cluster, was, ends)}; {then} would find no host at the end, {now} do now"
+        yield Finding(Code.SURVIVAL_END, _named(ends[0]), text)
 
     if not drains:
-        yield from _on_the_way(drill, order, before, max(len(was), len(ends)))
+        yield from _on_the_way(drill, order, before, max(was, ends, key=partial(_weight, cluster)))
 
 
-def _on_the_way(drill: Drill, order: Order, place: dict[str, str], most: int) -> Iterator[Finding]:
-    """Find the first instant at which more than `most` is lost."""
-    migrations = order.migrations
+def _on_the_way(
+    drill: Drill, order: Order, place: dict[str, str], worse: Sequence[Loss]
+) -> Iterator[Finding]:
+    """Find the first instant at which more is lost than at the worse end."""
+    migrations, most = order.migrations, _weight(drill.cluster, worse)
     in_doubt = drill.in_doubt(place, [(one.vm, one.target) for one in migrations])
     if not in_doubt:
         return
@@ -60,10 +67,9 @@ def _on_the_way(drill: Drill, order: Order, place: dict[str, str], most: int) ->
             flying.remove((one.vm, one.target))
             place[one.vm] = one.target
         now = list(drill.losses(place, flying=flying, among=in_doubt))
-        if len(now) > most:
+        if _weight(drill.cluster, now) > most:
             when = f"once {one.id} has {'begun' if is_start else 'ended'}"
-            text = f"{when}, {len(now)} restarts would find no host, {most} are allowed"
-            yield Finding(Code.SURVIVAL_DURING, one.id, f"{text}: {_told(drill.cluster, [], now)}")
+            yield _of_instant(drill.cluster, one.id, f"{when}, ", now, worse)
             return
 
 
@@ -99,18 +105,18 @@ def survival_start_faults(now: Moment, policy: Policy) -> Iterator[Finding]:
     mine = (now.vm.id, now.migration.target)
     others = [one for one in flying if one != mine]
     # Looked at one after another: mostly the first allows it already.
-    allowed = [sum(1 for _ in drill.losses(place, flying=others))]
+    weight = partial(_weight, now.cluster)
+    allowed = [list(drill.losses(place, flying=others))]
     for where in (
         {vm.id: vm.host for vm in now.start.vms},
         {vm: min(now.ends(vm)) for vm in place},
     ):
-        if len(started) <= allowed[-1]:
+        if weight(started) <= weight(allowed[-1]):
             return
-        allowed.append(len(lost(drill, where)))
-    if len(started) > max(allowed):
-        text = f"{len(started)} restarts would find no host meanwhile, {max(allowed)} are allowed"
-        told = _told(now.cluster, [], started)
-        yield Finding(Code.SURVIVAL_DURING, now.migration.id, f"{text}: {told}")
+        allowed.append(lost(drill, where))
+    if weight(started) > weight(allowed[-1]):
+        worst = max(allowed, key=weight)
+        yield _of_instant(now.cluster, now.migration.id, "meanwhile ", started, worst)
 
 
 def lost(drill: Drill, place: Place) -> list[Loss]:
@@ -122,6 +128,36 @@ def lost(drill: Drill, place: Place) -> list[Loss]:
 def _mends_rules(said: Sequence[Said], before: Place, after: Place) -> bool:
     hard = [one.form for one in said if one.hard]
     return sum(broken(form, after) for form in hard) < sum(broken(form, before) for form in hard)
+
+
+def _relieves(cluster: Cluster, policy: Policy, before: Place, after: Place) -> bool:
+    if policy.goal is Goal.RULES_ONLY:
+        return False
+    return overload(cluster, policy, after) < overload(cluster, policy, before) - ROUNDING
+
+
+def _weight(cluster: Cluster, losses: Iterable[Loss]) -> tuple[int, ...]:
+    """Return the bytes of losses by priority, the highest first: what compares as more is worse."""
+    total = [0] * len(RANKS)
+    for loss in losses:
+        vm = cluster.vm_by_id[loss.vm]
+        total[restart_rank(vm)] += restart_bytes(vm)
+    return tuple(total)
+
+
+def _in_words(cluster: Cluster, losses: Sequence[Loss]) -> str:
+    """Say how many restarts these are, and how large by priority."""
+    sizes = zip(RANKS, _weight(cluster, losses), strict=True)
+    parts = [f"{gib(size)} of {name} priority" for name, size in sizes if size]
+    return f"{len(losses)} restarts" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _of_instant(
+    cluster: Cluster, subject: str, when: str, now: Sequence[Loss], worse: Sequence[Loss]
+) -> Finding:
+    lost, allowed = (_in_words(cluster, losses) for losses in (now, worse))
+    text = f"{when}{lost} would find no host, {allowed} are allowed: {_told(cluster, worse, now)}"
+    return Finding(Code.SURVIVAL_DURING, subject, text)
 
 
 def _told(cluster: Cluster, was: Sequence[Loss], now: Sequence[Loss]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
+from typing import NamedTuple
 
 from balancer.model.cluster import Transport
 from balancer.model.effect import Effect
@@ -97,18 +98,34 @@ class Sleep:
     reason: str
 
 
+class Lost(NamedTuple):
+    """Memory of restarts that would find no host, by priority: less is what compares as less.
+
+    The priority comes first, as it does where a cluster restarts VMs: nothing of low priority
+    makes up for anything of high.
+    """
+
+    high_bytes: int
+    medium_bytes: int
+    low_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Survival:
     """What a plan does to the room for failures, in restarts that would find no host.
 
     Over all failures that the policy wants survived (`failures`, in words): now, at the worst
-    instant on the way (None where nothing is asked of it: in a drain), and at the end.
+    instant on the way (None where nothing is asked of it: in a drain), and at the end. What is
+    worse is told by `Lost`, not by how many there are; plans of before it was measured have none.
     """
 
     failures: str
     before: int
     during: int | None
     after: int
+    lost_before: Lost | None = None
+    lost_during: Lost | None = None
+    lost_after: Lost | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 from balancer.model.plan import Sleep
 from balancer.planner.empty import empty, harmless
 from balancer.planner.problem import GIB, MEMORY, Bools, Ints, Problem
-from balancer.planner.score import losses, measure
+from balancer.planner.score import lost, measure
 from balancer.planner.state import State
 from balancer.planner.stays import obstacles, what_keeps
 from balancer.planner.survival import what_may_fail
@@ -108,7 +108,7 @@ class _Awake:
             return f"the load needs {hosts} awake"
         state = State(self.problem, self.state.place)
         blocking = empty(state, host, Work(ATTEMPT_UNITS)).blocking
-        if blocking is None and losses(self.problem, state.place) > losses(
+        if blocking is None and lost(self.problem, state.place) > lost(
             self.problem, self.state.place
         ):
             return f"{what_may_fail(self.problem.policy.reserve)} may fail only while it is awake"

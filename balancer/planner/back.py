@@ -15,7 +15,7 @@ from balancer.planner.ilp import Solver
 from balancer.planner.optimise import Found
 from balancer.planner.plan import FINISH_UNITS, Stamp, assemble, named
 from balancer.planner.problem import Problem, build
-from balancer.planner.score import legal_end, losses
+from balancer.planner.score import legal_end, lost
 from balancer.planner.state import State
 from balancer.planner.stays import obstacles
 from balancer.planner.work import Work
@@ -97,9 +97,9 @@ def _move(state: State, unit: list[int], wanted: Mapping[int, int]) -> dict[int,
             against[vm] = "; ".join(why)
     for vm in unit:
         state.move(vm, wanted[vm])
-    most = losses(problem, problem.home)
+    most = lost(problem, problem.home)
     if not against and legal_end(problem, state.place):
-        if losses(problem, state.place) <= most:
+        if lost(problem, state.place) <= most:
             return {}
         against = dict.fromkeys(unit, "there it would take room that is kept for failures of hosts")
     for vm in unit:

@@ -16,6 +16,7 @@ from balancer.model.cluster import Transport
 from balancer.model.plan import SettingChange
 from balancer.model.rule import Turn
 from balancer.planner import transport
+from balancer.planner.drill import Loss
 from balancer.planner.empty import only_whole
 from balancer.planner.explain import repairs
 from balancer.planner.ilp import Solver
@@ -42,7 +43,7 @@ class Carried:
     settings: tuple[SettingChange, ...]
     timing: Timing
     dropped: dict[int, str] = field(default_factory=dict)
-    lost: int | None = None  # restarts that find no host at worst on the way; None is not asked
+    lost: list[Loss] | None = None  # at the worst instant on the way; None: not asked about
 
 
 def carry(

@@ -19,16 +19,16 @@ from balancer.errors import InputError
 from balancer.model.cluster import Cluster, HostState
 from balancer.model.plan import Plan
 from balancer.planner.carry import carry
+from balancer.planner.drill import Loss
 from balancer.planner.ilp import Solver
 from balancer.planner.optimise import once
 from balancer.planner.plan import EFFORT, FINISH_UNITS, Stamp, assemble, named
 from balancer.planner.problem import GIB, MEMORY, Ints, Problem, build, utilisation
 from balancer.planner.remedy import remedy_of
-from balancer.planner.score import losses
 from balancer.planner.search import settle_ties
 from balancer.planner.state import State
 from balancer.planner.stays import what_binds, what_keeps
-from balancer.planner.survival import not_survived, what_may_fail
+from balancer.planner.survival import losses, not_survived, what_may_fail
 from balancer.planner.words import RESOURCES, cite, percent
 from balancer.planner.work import Work
 from balancer.policy.capacity import usable, why_immovable
@@ -118,10 +118,10 @@ def drain(
     marked = mark(cluster, hosts)
     strict = for_drain(policy, keep_reserve=True, firm=keep_reserve)
     stamp = Stamp(now, snapshot_sha256)
-    lost = 0
+    lost = frozenset[Loss]()
     if policy.reserve.for_failures:
         present = build(cluster, strict)
-        lost = losses(present, present.home)
+        lost = frozenset(losses(present, present.home))
     found = _plan(marked, strict, stamp, seed, interrupted, solver, lost)
     if any(not one.immovable for one in found.stuck) and not keep_reserve and _has_reserve(policy):
         found = _plan(marked, for_drain(policy), stamp, seed, interrupted, solver, lost)
@@ -188,14 +188,11 @@ def _has_reserve(policy: Policy) -> bool:
     )
 
 
-def _risks(problem: Problem, place: Ints, lost: int) -> list[str]:
-    """Return a sentence for each failure that is not survived, where `lost` were lost before."""
-    if losses(problem, place) <= lost:
-        return []
+def _risks(problem: Problem, place: Ints, lost: Collection[Loss]) -> list[str]:
+    """Return a sentence for each failure that is survived less than when `lost` was."""
     return [
-        f"{what_may_fail(problem.policy.reserve)} may not fail any more: "
-        f"{one.subject}: {one.problem} ({one.reason})"
-        for one in not_survived(problem, place)
+        f"no longer survived: {one.subject}: {one.problem} ({one.reason})"
+        for one in not_survived(problem, place, had=lost)
     ]
 
 
@@ -222,7 +219,7 @@ def _plan(
     seed: int,
     interrupted: Callable[[], bool] | None,
     solver: Solver,
-    lost: int,
+    lost: Collection[Loss],
 ) -> Evacuation:
     problem = _only_drained(build(marked, policy, now=stamp.now))
     work = Work(EFFORT, None, None, interrupted)

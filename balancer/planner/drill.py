@@ -1,4 +1,4 @@
-"""The drill: how many restarts find no host when hosts fail (decision 10), on arrays.
+"""The drill: which restarts find no host when hosts fail (decision 10), on arrays.
 
 `Screen` sees for most failures at a glance that everything restarts; what is left is gone through
 restart by restart, in the order and by the choices that the record says.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,14 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 from balancer.model.cluster import Cluster
+from balancer.model.plan import Lost
 from balancer.model.rule import AllowedHosts, Cap, Rule, Unit
 from balancer.planner.screen import Pairs, Screen
 from balancer.policy.capacity import arriving_bytes, cpu_reservable, cpu_reserve, why_unfit
 from balancer.policy.survival import (
+    RANKS,
     even_spreads,
     failures,
     restart_as_one,
     restart_bytes,
+    restart_rank,
     restart_rules,
     restarts,
     room_bytes,
@@ -38,7 +41,7 @@ if TYPE_CHECKING:  # a task has this as a part of it
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-REMEMBERED = 16  # placements whose count is kept: searches measure the same one again and again
+REMEMBERED = 16  # placements whose losses are kept: searches measure the same one again and again
 UNBOUND = np.iinfo(np.int64).max
 
 
@@ -78,6 +81,7 @@ class Drill:
     Attributes:
         ranked: (R,) VMs that restart, in the order in which they do.
         size: (N,) bytes that a restart takes.
+        rank: (N,) how early a VM restarts: 0 for high priority, then 1 and 2.
         memory: (N,) bytes that a VM holds where it runs.
         room: (H,) bytes for VMs, less what migrations of others bring.
         up: (H,) hosts that take restarts.
@@ -100,7 +104,9 @@ class Drill:
             [vm.memory_assigned_bytes if vm.is_load else 0 for vm in vms], dtype=np.int64
         )
         able = np.flatnonzero([restarts(vm) for vm in vms])
-        self.ranked = able[np.lexsort([able, -self.size[able]])]
+        ranks = [restart_rank(vm) if restarts(vm) else len(RANKS) for vm in vms]
+        self.rank = np.array(ranks, dtype=np.int64)
+        self.ranked = able[np.lexsort([able, -self.size[able], self.rank[able]])]
         room = [room_bytes(one, policy) - arriving_bytes(cluster, one.name) for one in hosts]
         self.room = np.array(room, dtype=np.int64)
         self.up = problem.up
@@ -115,7 +121,7 @@ class Drill:
             for width in widths
         )
         self._limits: dict[tuple[int, ...], dict[int, int]] = {}
-        self._counts: dict[bytes, int] = {}
+        self._lost: dict[bytes, Lost] = {}
 
     def _read(self, cluster: Cluster) -> None:
         """Turn what binds restarts into kinds of VMs and bands."""
@@ -181,19 +187,26 @@ class Drill:
         """What sees at a glance that everything restarts."""
         return Screen(self)
 
-    def count(self, place: Ints, takers: Bools | None = None) -> int:
-        """Return how many restarts find no host, over all failures.
+    def lost(self, place: Ints, takers: Bools | None = None) -> Lost:
+        """Return what finds no host, over all failures.
 
         Args:
             place: (N,) host of each VM.
             takers: (H,) hosts that take restarts; all that are up unless given.
         """
         key = place.tobytes() + (b"" if takers is None else takers.tobytes())
-        if key not in self._counts:
-            if len(self._counts) >= REMEMBERED:
-                del self._counts[next(iter(self._counts))]
-            self._counts[key] = sum(1 for _ in self.losses(place, takers))
-        return self._counts[key]
+        if key not in self._lost:
+            if len(self._lost) >= REMEMBERED:
+                del self._lost[next(iter(self._lost))]
+            self._lost[key] = self.weigh(self.losses(place, takers))
+        return self._lost[key]
+
+    def weigh(self, losses: Iterable[Loss]) -> Lost:
+        """Return the bytes of losses, by priority."""
+        total = [0] * len(RANKS)
+        for loss in losses:
+            total[self.rank[loss.vm]] += int(self.size[loss.vm])
+        return Lost(*total)
 
     def losses(
         self,
@@ -272,7 +285,7 @@ class _State:
             for vm, host in back:
                 free[host] += int(drill.memory[vm])
         rooms = sorted((free[host], host) for host in self.up if host not in failed)
-        for size, _, vms in self._pieces(drill.ranked[restart.gone[self.at]]):
+        for size, vms in self._pieces(drill.ranked[restart.gone[self.at]]):
             bound = bool(drill.bound[vms[0]])
             at = bisect_left(rooms, (size, -1))
             if bound:
@@ -287,12 +300,11 @@ class _State:
             if bound:
                 restart.begun(vms, host)
 
-    def _pieces(self, ranked: Ints) -> Sequence[tuple[int, int, list[int]]]:
-        """Return (bytes, first VM, VMs) of what restarts as one, the largest first."""
-        lead, size = self.drill.lead, self.drill.size
+    def _pieces(self, ranked: Ints) -> Sequence[tuple[int, list[int]]]:
+        """Return (bytes, VMs) of what restarts as one, by priority, the largest first."""
+        lead, size, rank = self.drill.lead, self.drill.size, self.drill.rank
         pieces = [
-            (byte, vm, [vm])
-            for vm, byte in zip(ranked.tolist(), size[ranked].tolist(), strict=True)
+            (byte, [vm]) for vm, byte in zip(ranked.tolist(), size[ranked].tolist(), strict=True)
         ]
         own = np.bincount(lead, minlength=len(lead))[lead[ranked]] == 1
         if own.all():
@@ -300,8 +312,10 @@ class _State:
         found: dict[int, list[int]] = {}
         for vm in ranked.tolist():
             found.setdefault(int(lead[vm]), []).append(vm)
-        joined = [(int(size[vms].sum()), min(vms), vms) for vms in found.values()]
-        return sorted(joined, key=lambda piece: (-piece[0], piece[1]))
+        joined = [(int(size[vms].sum()), vms) for vms in found.values()]
+        return sorted(
+            joined, key=lambda piece: (int(rank[piece[1]].min()), -piece[0], min(piece[1]))
+        )
 
 
 class _Restart:

@@ -13,9 +13,9 @@ from balancer.migration.forecast import SETUP_S, SWITCH_S
 from balancer.model.effect import Effect, End, Gain, Repair
 from balancer.planner.carry import Carried
 from balancer.planner.explain import repairs
-from balancer.planner.problem import Bools, Floats, Ints, Problem, utilisation
+from balancer.planner.problem import GIB, Bools, Floats, Ints, Problem, utilisation
 from balancer.planner.schedule import Timed
-from balancer.planner.score import OVERLOAD_WEIGHT, losses, means, overloaded, phi
+from balancer.planner.score import LOST_LABELS, OVERLOAD_WEIGHT, lost, means, overloaded, phi
 from balancer.planner.state import State
 from balancer.planner.words import RESOURCES
 from balancer.policy.policy import Goal
@@ -60,8 +60,8 @@ def marginal(problem: Problem, place: Ints, moved: Ints) -> list[tuple[Gain, ...
         tiers = (
             ("drain", float(problem.from_drain[vm])),
             ("rules", float(change.hard[home])),
-            ("failures not survived", float(_lost_without(problem, place, vm))),
             ("overload", hot),
+            *zip(LOST_LABELS, _lost_without(problem, place, vm), strict=True),
             ("last resort", float(change.resort[home])),
             ("soft rules", float(change.soft[home])),
             ("hosts awake", float(woken[home])),
@@ -72,11 +72,12 @@ def marginal(problem: Problem, place: Ints, moved: Ints) -> list[tuple[Gain, ...
     return found
 
 
-def _lost_without(problem: Problem, place: Ints, vm: int) -> int:
-    """Return how many restarts more would find no host without the move of `vm`."""
+def _lost_without(problem: Problem, place: Ints, vm: int) -> list[float]:
+    """Return how many GiB more would find no host without the move of `vm`, by priority."""
     without = place.copy()
     without[vm] = problem.home[vm]
-    return losses(problem, without) - losses(problem, place)
+    pairs = zip(lost(problem, without), lost(problem, place), strict=True)
+    return [(a - b) / GIB for a, b in pairs]
 
 
 def _woken(problem: Problem, place: Ints) -> Bools:

@@ -11,7 +11,7 @@ from balancer.planner.problem import Floats, Ints, Problem, utilisation
 from balancer.planner.score import means, overloaded
 from balancer.planner.stays import last_resort
 from balancer.planner.survival import needed_for_failures
-from balancer.planner.words import RESOURCES, cite, counted, hosts_of, percent
+from balancer.planner.words import RESOURCES, cite, hosts_of, percent
 from balancer.policy.policy import Goal
 
 
@@ -60,16 +60,16 @@ def _reason(story: Story, vm: int) -> str:
 
 
 def _mends(story: Story, vm: int) -> str:
-    """Return that `vm` keeps room for failures or relieves its host, if it does."""
+    """Return that `vm` relieves its host or keeps room for failures, if it does."""
     problem, source = story.problem, int(story.problem.home[vm])
-    if more := needed_for_failures(problem, story.place, vm):
-        without = f"without it {counted(more, 'more restart')} would find no host"
-        return f"keeps room for failures: {without}"
+    relieves = kept = ""
     for resource, label in RESOURCES.items():
-        if overloaded(problem, story.before)[resource, source]:
+        if overloaded(problem, story.before)[resource, source] and not relieves:
             name = problem.hosts[source].name
-            return f"relieves {name}: {label} {_change(story, resource, source)}"
-    return ""
+            relieves = f"relieves {name}: {label} {_change(story, resource, source)}"
+    if more := needed_for_failures(problem, story.place, vm):
+        kept = f"keeps room for failures: without it {more} would find no host"
+    return kept or relieves if problem.policy.goal is Goal.RULES_ONLY else relieves or kept
 
 
 def stopover_reason(story: Story, vm: int) -> str:

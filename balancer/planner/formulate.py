@@ -17,7 +17,7 @@ from balancer.planner.awake_model import awake_tiers
 from balancer.planner.groups import Group
 from balancer.planner.linear import INF, Expression, Linear
 from balancer.planner.problem import CPU, MEMORY, Floats, Ints, Problem
-from balancer.planner.score import BREAKS, OVERLOAD_WEIGHT, ROUNDING, SLOPES, phi, tier_names
+from balancer.planner.score import BREAKS, LOST, OVERLOAD_WEIGHT, ROUNDING, SLOPES, phi, tier_names
 from balancer.planner.state import State
 from balancer.policy.policy import Goal
 
@@ -29,8 +29,8 @@ class Formulation:
     Attributes:
         vm, host: (C,) the columns; variable c is column c.
         base: (N,) placement when no column is chosen.
-        tiers: One expression for each name in `score.tier_names`, in order; that of `survive` is
-            empty: the model does not know it, and what it finds is measured.
+        tiers: One expression for each name in `score.tier_names`, in order; those of `score.LOST`
+            are empty: the model knows nothing of failures, and what it finds is measured.
         used: (2, H) variable of each utilisation, -1 for hosts that no column touches.
     """
 
@@ -104,7 +104,7 @@ class _Builder:
             for name in (
                 "drain",
                 "rules",
-                "survive",
+                *LOST,
                 "overload",
                 "resort",
                 "soft",

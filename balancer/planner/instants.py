@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from balancer.planner.drill import Loss
 from balancer.planner.problem import Ints, Problem
 from balancer.planner.schedule import Timed
 from balancer.planner.watch import watch
@@ -11,7 +12,7 @@ from balancer.planner.watch import watch
 
 def worst_instant(
     problem: Problem, place: Ints, timed: Sequence[Timed]
-) -> tuple[int | None, list[int]]:
+) -> tuple[list[Loss] | None, list[int]]:
     """Return what is lost at worst on the way, and the VMs to blame where that is too much.
 
     These are the ones under way at the first instant at which more is lost than may be. None where
@@ -20,15 +21,15 @@ def worst_instant(
     seen = watch(problem, place, [(one.leg.vm, one.leg.target) for one in timed])
     if seen is None:
         return None, []
-    worst, flying = 0, dict[int, int]()
+    worst, flying, weigh = list[Loss](), dict[int, int](), problem.drill.weigh
     for _, is_start, number in instants(timed):
         leg = timed[number].leg
         flying[number] = leg.vm
         (seen.start if is_start else seen.end)(leg.vm, leg.target)
-        lost = seen.lost()
-        if lost > seen.most:
-            return lost, sorted(set(flying.values()))
-        worst = max(worst, lost)
+        now = seen.losses()
+        if weigh(now) > seen.most:
+            return now, sorted(set(flying.values()))
+        worst = max(worst, now, key=weigh)
         if not is_start:
             del flying[number]
     return worst, []

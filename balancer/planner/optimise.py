@@ -25,7 +25,9 @@ from balancer.planner.relax import ROUND_UP, Relaxed, focus, relax, rounded
 from balancer.planner.restrain import restrain
 from balancer.planner.score import (
     BEFORE_SLEEP,
+    LOST,
     Measure,
+    before_lost,
     better,
     legal_end,
     measure,
@@ -213,9 +215,11 @@ def _best_start(
 
 def _is_perfect(problem: Problem, place: Ints) -> bool:
     """Tell whether no tier can be any lower: nothing moves and nothing is wrong."""
-    found = measure(problem, place)
-    key = found.key(problem.policy.goal)
-    upper = key[:-1] if problem.policy.goal is Goal.BALANCE else key[:4]
+    found, goal = measure(problem, place), problem.policy.goal
+    key = found.key(goal)
+    upper = (
+        key[:-1] if problem.policy.goal is Goal.BALANCE else key[: before_lost(goal) + len(LOST)]
+    )
     if problem.policy.goal is Goal.CONSOLIDATE:
         upper = key[:BEFORE_SLEEP]
         if found.awake > problem.sleepers.bound():

@@ -23,19 +23,23 @@ from balancer.planner.payback import without_unpaid
 from balancer.planner.problem import Ints, Problem, build, utilisation
 from balancer.planner.restrain import restrain
 from balancer.planner.score import (
+    LOST,
+    LOST_LABELS,
     TIER_TOLERANCE,
     Measure,
+    comes_first,
     content,
     legal_end,
-    losses,
+    lost,
     measure,
     overloaded,
     tier_names,
+    told,
 )
 from balancer.planner.search import settle_ties
 from balancer.planner.state import State
 from balancer.planner.stays import curb, obstacles, what_keeps
-from balancer.planner.survival import not_survived, survival_of
+from balancer.planner.survival import losses, not_survived, survival_of
 from balancer.planner.timing import makespan_bound
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Policy
@@ -146,9 +150,11 @@ def move(
     place[vm] = host
     if not legal_end(problem, place):
         raise RefusedError(f"cannot move {name} to {problem.hosts[host].name}: a rule forbids it")
-    if losses(problem, place) > losses(problem, problem.home):
-        told = not_survived(problem, place, since=problem.home)[0]
-        text = f"that takes room kept for failures: {told.subject}: {told.problem} ({told.reason})"
+    less_safe = lost(problem, place) > lost(problem, problem.home)
+    if less_safe and not comes_first(problem, place, problem.home):
+        first = not_survived(problem, place, had=losses(problem, problem.home))[0]
+        why = f"{first.subject}: {first.problem} ({first.reason})"
+        text = f"that takes room kept for failures: {why}"
         raise RefusedError(
             f"cannot move {name} to {problem.hosts[host].name}: {text}",
             remedy="name another host, or lower `host_failures` in the policy's `reserve`",
@@ -246,7 +252,7 @@ def _status(problem: Problem, place: Ints, *, proven: bool, moves: bool, cut_sho
     """Return the answer: overload or a broken rule that stays is feasible, and no more."""
     after = measure(problem, place)
     hot = overloaded(problem, utilisation(problem, place)).any()
-    wrong = after.rules or after.survive or (hot and problem.policy.goal is not Goal.RULES_ONLY)
+    wrong = after.rules or any(after.lost) or (hot and problem.policy.goal is not Goal.RULES_ONLY)
     if after.drain:
         return Status.INFEASIBLE
     if wrong or (cut_short and not moves):
@@ -344,7 +350,8 @@ def _tiers(
     goal = problem.policy.goal
     shown = {"drain": "drain", "rules": "rules", "overload": "overload"}
     if problem.policy.reserve.for_failures:
-        shown["survive"] = "failures not survived"
+        here = set(problem.drill.rank[problem.drill.ranked].tolist())
+        shown |= {LOST[rank]: LOST_LABELS[rank] for rank in here}
     if problem.reluctant.any():
         shown["resort"] = "last resort"
     if goal.mends_soft_rules:
@@ -356,10 +363,10 @@ def _tiers(
     for at, name in enumerate(tier_names(goal)):
         if name not in shown:
             continue
-        start, end = float(getattr(before, name)), float(getattr(after, name))
+        start, end = (told(name, one.key(goal)[at]) for one in (before, after))
         bound: float | None = 0.0 if end == 0 else None
         if bound is None and found.bounds is not None:
-            bound = min(end, found.bounds[at])
+            bound = min(end, told(name, found.bounds[at]))
         if name == "awake":
             bound = max(bound or 0.0, float(problem.sleepers.bound(after.crowding)))
         tiers.append(Tier(shown[name], start, end, bound))

@@ -315,7 +315,7 @@ def _at_most(found: Found, before: Measure) -> float | None:
 
 def _above(of: Measure) -> tuple[float, ...]:
     """Return the tiers above balance."""
-    return of.drain, of.rules, of.survive, round(of.overload, 6), of.resort, round(of.soft, 6)
+    return of.drain, of.rules, round(of.overload, 6), *of.lost, of.resort, round(of.soft, 6)
 
 
 def _worth(price: Price, order: dict[str, int]) -> tuple[object, ...]:

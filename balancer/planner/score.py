@@ -10,9 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from balancer.planner.problem import CPU, MEMORY, Bools, Floats, Ints, Problem, utilisation
+from balancer.model.plan import Lost
+from balancer.planner.problem import CPU, GIB, MEMORY, Bools, Floats, Ints, Problem, utilisation
 from balancer.policy.policy import Goal
+from balancer.policy.survival import RANKS
 
+NOTHING_LOST = Lost(0, 0, 0)
 TANGENTS = (0.02, 0.04, 0.08, 0.16, 0.32, 0.64)  # of phi; the one at 0 is phi >= 0
 # As slopes: phi is flat up to the first break and then has slope SLOPES[i] beyond BREAKS[i],
 # which is where two tangents meet, half-way between the points they touch.
@@ -34,8 +37,8 @@ ROUNDING = 4e-15
 class Measure:
     """A placement, measured. `moves` counts VMs that are not at home, `resort` reluctant ones.
 
-    `crowding` and `awake` are measured for the goal of consolidation only, `survive` (restarts
-    that find no host when hosts fail) where the policy asks for it.
+    `crowding` and `awake` are measured for the goal of consolidation only, `lost` (restarts that
+    find no host when hosts fail) where the policy asks for it.
     """
 
     drain: int
@@ -48,7 +51,7 @@ class Measure:
     moves: int
     crowding: float = 0.0
     awake: int = 0
-    survive: int = 0
+    lost: Lost = NOTHING_LOST
 
     def key(self, goal: Goal) -> tuple[float, ...]:
         """Return the tiers in order, most important first.
@@ -56,30 +59,41 @@ class Measure:
         Goals short of balance end with the cost of moving, so that nothing moves without
         need; soft rules and J then only choose among equally cheap targets.
         """
-        must = (float(self.drain), float(self.rules), float(self.survive))
-        resort = float(self.resort)
-        if goal is Goal.RULES_ONLY:
-            return (*must, resort, self.cost, self.soft, self.balance)
-        if goal is Goal.RELIEVE:
-            return (*must, self.overload, resort, self.cost, self.soft, self.balance)
+        must: tuple[float, ...] = (float(self.drain), float(self.rules))
+        if goal is not Goal.RULES_ONLY:
+            must = (*must, self.overload)
+        must = (*must, *map(float, self.lost), float(self.resort))
+        if goal in (Goal.RULES_ONLY, Goal.RELIEVE):
+            return (*must, self.cost, self.soft, self.balance)
         if goal is Goal.CONSOLIDATE:
             asleep = (self.soft, self.crowding, float(self.awake))
-            return (*must, self.overload, resort, *asleep, self.cost, self.balance)
-        return (*must, self.overload, resort, self.soft, self.balance)
+            return (*must, *asleep, self.cost, self.balance)
+        return (*must, self.soft, self.balance)
 
 
-MUST = ("drain", "rules", "survive")  # tiers of every goal
+# Failures not survived, in bytes, by priority: tiers that no model knows. People see GiB of it.
+LOST = ("lost_high", "lost_medium", "lost_low")
+LOST_LABELS = tuple(f"GiB lost ({name} priority)" for name in RANKS)
 
 
 def tier_names(goal: Goal) -> tuple[str, ...]:
     """Return the names of the tiers that `Measure.key` gives for `goal`."""
-    if goal is Goal.RULES_ONLY:
-        return (*MUST, "resort", "cost", "soft", "balance")
-    if goal is Goal.RELIEVE:
-        return (*MUST, "overload", "resort", "cost", "soft", "balance")
+    must = ("drain", "rules", *(() if goal is Goal.RULES_ONLY else ("overload",)), *LOST, "resort")
+    if goal in (Goal.RULES_ONLY, Goal.RELIEVE):
+        return (*must, "cost", "soft", "balance")
     if goal is Goal.CONSOLIDATE:
-        return (*MUST, "overload", "resort", "soft", "crowding", "awake", "cost", "balance")
-    return (*MUST, "overload", "resort", "soft", "balance")
+        return (*must, "soft", "crowding", "awake", "cost", "balance")
+    return (*must, "soft", "balance")
+
+
+def told(name: str, value: float) -> float:
+    """Return what a tier is as people see it: GiB where it is bytes."""
+    return value / GIB if name in LOST else value
+
+
+def before_lost(goal: Goal) -> int:
+    """Return how many tiers come before failures that are not survived."""
+    return tier_names(goal).index(LOST[0])
 
 
 # Tiers that come before the hosts awake: what consolidation may not make worse.
@@ -179,19 +193,33 @@ def measure(problem: Problem, place: Ints) -> Measure:
         moves=int(moved.sum()),
         crowding=problem.sleepers.crowding(used) if consolidates else 0.0,
         awake=problem.sleepers.count(place) if consolidates else 0,
-        survive=losses(problem, place),
+        lost=lost(problem, place),
     )
 
 
-def losses(problem: Problem, place: Ints) -> int:
-    """Return how many restarts find no host, over all failures that the policy wants survived.
+def lost(problem: Problem, place: Ints) -> Lost:
+    """Return what finds no host, over all failures that the policy wants survived.
 
     Where hosts are to sleep, those that carry nothing take no restarts.
     """
     if not problem.policy.reserve.for_failures:
-        return 0
+        return NOTHING_LOST
     takers = problem.sleepers.awake(place) if problem.packs else None
-    return problem.drill.count(place, takers=takers)
+    return problem.drill.lost(place, takers=takers)
+
+
+def comes_first(problem: Problem, place: Ints, start: Ints) -> bool:
+    """Tell whether `place` serves better than `start` what comes before failures.
+
+    These are drains, hard rules, and overload where the goal is about it; drains under a policy
+    that is firm are no reason.
+    """
+    goal = problem.policy.goal
+    was, now = measure(problem, start), measure(problem, place)
+    if problem.policy.firm:
+        return now.rules < was.rules
+    before, after = ((*one.key(goal)[: before_lost(goal)], 0.0) for one in (was, now))
+    return better(after, before)
 
 
 def over_limit(problem: Problem, place: Ints) -> Bools:
@@ -232,16 +260,22 @@ def overloaded(problem: Problem, used: Floats) -> Bools:
 __all__ = [
     "BEFORE_SLEEP",
     "CPU",
+    "LOST",
+    "LOST_LABELS",
     "MEMORY",
+    "NOTHING_LOST",
     "Measure",
+    "before_lost",
     "better",
+    "comes_first",
     "host_costs",
     "legal_end",
-    "losses",
+    "lost",
     "means",
     "measure",
     "over_limit",
     "overloaded",
     "phi",
     "tier_names",
+    "told",
 ]

@@ -2,8 +2,9 @@
 
 Sizes of restarts are gathered in a few classes. A VM of size s takes no more than ceil(s / c) of
 the places of size c that hosts have free, wherever it goes. So a VM of class c finds a host if all
-hosts that are surely open to it have more places of size c than it and all that come before it
-(which are no smaller) take: and that is a comparison of sums, whatever the order and the choices.
+hosts that are surely open to it have more places of size c than it and all that come before it (of
+higher priority, or of the same and no smaller) take: and that is a comparison of sums, whatever
+the choices.
 
 A host is surely open to a VM if its rules could not close it even if every VM of the same rule that
 restarts went there. Where a cap speaks of single hosts, one that could be closed still has as
@@ -36,9 +37,10 @@ class Screen:
     Attributes:
         least: (J,) bytes of each class, rising; its VMs are no larger.
         actors: (P,) the VMs that restart, one for all that restart as one.
-        takes: (J, P) places of a class that each takes; zero for smaller ones.
-        row: (P,) row of those that are alike: same class, same hosts, same bands.
-        rows: For each row its class, its bands, and whether it reserves processors.
+        takes: (S, P) places that each takes at a stage of the restart: of its class, by what comes
+            no later. A stage is a priority and a class.
+        row: (P,) row of those that are alike: same stage, same hosts, same bands.
+        rows: For each row its stage, its bands, and whether it reserves processors.
     """
 
     def __init__(self, drill: Drill) -> None:
@@ -50,24 +52,26 @@ class Screen:
         every = np.unique(sizes)
         picked = np.unique(np.linspace(0, len(every) - 1, CLASSES_MAX).round().astype(np.int64))
         self.least = every[picked] if len(every) else every
-        of_class = np.searchsorted(self.least, sizes)
-        self.takes = np.maximum(-(-sizes[None, :] // self.least[:, None]), count)
-        self.takes[of_class[None, :] < np.arange(len(self.least))[:, None]] = 0
+        rank = np.array([drill.rank[piece].min() for piece in pieces], dtype=np.int64)
+        stages, stage, later = _stages(rank, np.searchsorted(self.least, sizes))
+        self.takes = np.maximum(-(-sizes[None, :] // self.least[stages[1]][:, None]), count)
+        self.takes[later] = 0
         known: dict[tuple[int, bytes, tuple[int, ...], bool, bool], int] = {}
         permits: list[Bools] = []
         self.row = np.zeros(len(sizes), dtype=np.int64)
         as_one = {at for at, band in enumerate(drill.bands) if band.is_of_one_host}
-        for at, (piece, size) in enumerate(zip(pieces, of_class.tolist(), strict=True)):
+        for at, (piece, when) in enumerate(zip(pieces, stage.tolist(), strict=True)):
             bands = {band for vm in piece for band in drill.bands_of.get(vm, ())} - as_one
             may = np.asarray(drill.permits[drill.kind[piece]].all(axis=0))
             alone, reserves = len(piece) == 1, bool(drill.reserve[piece].any())
-            key = (size, may.tobytes(), tuple(sorted(bands)), reserves, alone)
+            key = (when, may.tobytes(), tuple(sorted(bands)), reserves, alone)
             if key not in known:
                 permits.append(may)
             self.row[at] = known.setdefault(key, len(known))
-        self.rows = tuple((size, bands, reserves) for size, _, bands, reserves, _ in known)
+        self.rows = tuple((when, bands, reserves) for when, _, bands, reserves, _ in known)
         self.single = np.array([[key[-1]] for key in known], dtype=bool)
-        self.of_class = np.array([row[0] for row in self.rows], dtype=np.int64)
+        self.stage = np.array([row[0] for row in self.rows], dtype=np.int64)
+        self.of_class = stages[1][self.stage]
         self.permits = np.array(permits, dtype=bool)
         self.rank = np.full(len(drill.size), -1, dtype=np.int64)
         self.rank[self.actors] = np.arange(len(self.actors))
@@ -116,7 +120,7 @@ class Screen:
         hosts, cast = len(free), self._cast(place, more)
         at = cast.at[cast.ranked]
         need = np.stack([np.bincount(at, takes, minlength=hosts) for takes in cast.takes])
-        need = need.astype(np.int64)[self.of_class]
+        need = need.astype(np.int64)[self.stage]
         alike = np.bincount(cast.row * hosts + at, minlength=len(self.rows) * hosts)
         there = alike.reshape(-1, hosts) > 0
         torn = self._torn(place, more)
@@ -261,6 +265,17 @@ def _pieces(drill: Drill) -> list[list[int]]:
     for vm in drill.ranked.tolist():
         found.setdefault(int(drill.lead[vm]), []).append(vm)
     return list(found.values())
+
+
+def _stages(rank: Ints, of_class: Ints) -> tuple[Ints, Ints, Bools]:
+    """Return the stages of a restart: (2, S) ranks and classes.
+
+    And (P,) the stage of each that restarts, and (S, P) which come later than a stage.
+    """
+    stages, stage = np.unique(np.stack([rank, of_class]), axis=1, return_inverse=True)
+    ranks, classes = stages[0][:, None], stages[1][:, None]
+    later = (rank > ranks) | ((rank == ranks) & (of_class < classes))
+    return stages, stage.reshape(-1), later
 
 
 def _largest(count: Ints, width: int) -> Ints:

@@ -37,7 +37,7 @@ def construct(problem: Problem, work: Work, start: Ints | None = None) -> Ints:
     """Return a placement that serves the tiers in their order, by single moves from `start`."""
     stages = [_upper]
     if problem.policy.reserve.for_failures:
-        stages = [_upper, secure] if problem.packs else [_must, secure, _upper]
+        stages = [_upper, secure] if problem.packs else [_first, secure, _upper]
     if problem.policy.goal is Goal.BALANCE:
         stages.append(_balance)
     # Units last: each takes as many moves as it has VMs, and single VMs do most of the work.
@@ -93,9 +93,15 @@ def _staged(
     return found if kept else place
 
 
-def _must(state: State, work: Work) -> None:
+def _first(state: State, work: Work) -> None:
+    """Serve what comes before failures: drains, hard rules, overload."""
+    problem = state.problem
     evacuate(state, work)
     mend(state, work, hard=True)
+    if problem.policy.goal is not Goal.RULES_ONLY and _is_overloaded(state):
+        descend(state, work, relief=True)
+        if problem.reluctant.any() and _is_overloaded(state):
+            descend(state, work, relief=True, last_resort=True)
 
 
 def _upper(state: State, work: Work) -> None:
@@ -110,13 +116,8 @@ def _upper(state: State, work: Work) -> None:
 
 
 def _serve(state: State, work: Work) -> None:
-    problem = state.problem
-    _must(state, work)
-    if problem.policy.goal is not Goal.RULES_ONLY and _is_overloaded(state):
-        descend(state, work, relief=True)
-        if problem.reluctant.any() and _is_overloaded(state):
-            descend(state, work, relief=True, last_resort=True)
-    if problem.policy.goal.mends_soft_rules:
+    _first(state, work)
+    if state.problem.policy.goal.mends_soft_rules:
         mend(state, work, hard=False)
 
 

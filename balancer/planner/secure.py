@@ -1,4 +1,4 @@
-"""Keeping room for failures: moves after which fewer restarts find no host, and moves taken back.
+"""Keeping room for failures: moves after which less finds no host, and moves taken back.
 
 The searches know nothing of failures: it takes a drill to see what a move does to them. So there
 is a stage that looks for moves by what a drill says is missing, and whatever a search found is
@@ -12,9 +12,18 @@ from functools import partial
 
 import numpy as np
 
+from balancer.model.plan import Lost
 from balancer.planner.drill import Loss
 from balancer.planner.problem import Ints, Problem
-from balancer.planner.score import legal_end, losses, measure
+from balancer.planner.score import (
+    NOTHING_LOST,
+    TIER_TOLERANCE,
+    before_lost,
+    comes_first,
+    legal_end,
+    lost,
+    measure,
+)
 from balancer.planner.state import State
 from balancer.planner.work import Work
 
@@ -32,9 +41,8 @@ Step = tuple[tuple[int, int], ...]  # (VM, host) each
 def secured(problem: Problem, place: Ints, start: Ints, *, with_less: bool = False) -> Ints:
     """Return `place`, changed so that no more is lost than at `start`.
 
-    A few moves more or less mostly do; else moves since `start` are left out. Where `place` serves
-    drains or hard rules better than `start` those come first: it stays, but for drains under a
-    policy that is firm.
+    A few moves more or less mostly do; else moves since `start` are left out, unless `place`
+    serves better what comes first.
 
     Args:
         problem: The task.
@@ -44,18 +52,18 @@ def secured(problem: Problem, place: Ints, start: Ints, *, with_less: bool = Fal
     """
     if not problem.policy.reserve.for_failures:
         return place
-    most = losses(problem, start)
-    if losses(problem, place) <= most or _serves(problem, place, start):
+    most = lost(problem, start)
+    if lost(problem, place) <= most:
         return place
     state = State(problem, place)
     steps = partial(_back if with_less else _steps, state, start)
     _lower(state, most, steps, Work(DRILLS_MAX * _units(problem)))
-    if losses(problem, state.place) <= most:
+    if lost(problem, state.place) <= most or comes_first(problem, state.place, start):
         return state.place
     return _left_out(problem, state.place, start, most)
 
 
-def _left_out(problem: Problem, place: Ints, start: Ints, most: int) -> Ints:
+def _left_out(problem: Problem, place: Ints, start: Ints, most: Lost) -> Ints:
     """Return `start` with as many of the moves to `place` as may be, small VMs first."""
     moved = np.flatnonzero(place != start)
     order = moved[np.lexsort([moved, problem.drill.size[moved]])]
@@ -68,7 +76,7 @@ def _left_out(problem: Problem, place: Ints, start: Ints, most: int) -> Ints:
         trial = base.copy()
         trial[more] = place[more]
         left[0] -= 1
-        if losses(problem, trial) <= most and legal_end(problem, trial):
+        if lost(problem, trial) <= most and legal_end(problem, trial):
             return trial
         if len(more) == 1:
             return base
@@ -79,16 +87,9 @@ def _left_out(problem: Problem, place: Ints, start: Ints, most: int) -> Ints:
     return with_more(with_more(start.copy(), order[:half]), order[half:])
 
 
-def _serves(problem: Problem, place: Ints, start: Ints) -> bool:
-    was, now = measure(problem, start), measure(problem, place)
-    if problem.policy.firm:
-        return now.rules < was.rules
-    return (now.drain, now.rules) < (was.drain, was.rules)
-
-
 def secure(state: State, work: Work) -> None:
     """Lower what is lost, as far as single moves, moves taken back and swaps go."""
-    _lower(state, 0, partial(_steps, state, state.problem.home), work)
+    _lower(state, NOTHING_LOST, partial(_steps, state, state.problem.home), work)
 
 
 def _units(problem: Problem) -> float:
@@ -96,14 +97,17 @@ def _units(problem: Problem) -> float:
     return TRIAL_UNITS + TRIAL_UNITS_VM * len(problem.vms) + TRIAL_UNITS_SET * sets
 
 
-def _lower(state: State, most: int, steps: Callable[[], Iterator[Step]], work: Work) -> None:
-    """Make the steps that lower what is lost to `most`, each the best of those tried."""
+def _lower(state: State, most: Lost, steps: Callable[[], Iterator[Step]], work: Work) -> None:
+    """Make the steps that lower what is lost to `most`, each the best of those tried.
+
+    None makes worse what comes first.
+    """
     problem = state.problem
     goal = problem.policy.goal
-    units = _units(problem)
-    while (lost := losses(problem, state.place)) > most:
-        now = measure(problem, state.place).key(goal)
-        best: tuple[int, tuple[float, ...], Step] | None = None
+    units, first = _units(problem), before_lost(goal)
+    while (now_lost := lost(problem, state.place)) > most:
+        now = measure(problem, state.place).key(goal)[:first]
+        best: tuple[Lost, tuple[float, ...], Step] | None = None
         for number, step in enumerate(steps()):
             enough = number >= (TRIALS_MAX if best is None else ENOUGH)
             if enough or not work.spend(units):
@@ -111,14 +115,15 @@ def _lower(state: State, most: int, steps: Callable[[], Iterator[Step]], work: W
             trial = state.place.copy()
             for vm, host in step:
                 trial[vm] = host
-            found = losses(problem, trial)
-            if found >= lost or (best is not None and found > best[0]):
+            found = lost(problem, trial)
+            if found >= now_lost or (best is not None and found > best[0]):
                 continue
             moves = int((trial != problem.home).sum())
             if moves > problem.cap or not legal_end(problem, trial):
                 continue
             key = (found, measure(problem, trial).key(goal), step)
-            if key[1][:2] <= now[:2] and (best is None or key < best):
+            kept = all(a <= b + TIER_TOLERANCE for a, b in zip(key[1], now, strict=False))
+            if kept and (best is None or key < best):
                 best = key
         if best is None:
             return
@@ -168,10 +173,12 @@ def _back(state: State, start: Ints) -> Iterator[Step]:
 
 
 def _largest(state: State) -> list[Loss]:
-    """Return some of what is lost, the largest first."""
-    drill = state.problem.drill
-    key = drill.size
-    found = sorted(drill.losses(state.place), key=lambda one: (-key[one.vm], one.vm, one.failed))
+    """Return some of what is lost, in the order in which it would have restarted."""
+    rank, size = state.problem.drill.rank, state.problem.drill.size
+    found = sorted(
+        state.problem.drill.losses(state.place),
+        key=lambda one: (rank[one.vm], -size[one.vm], one.vm, one.failed),
+    )
     return found[:SUSPECTS]
 
 

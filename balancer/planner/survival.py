@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 
 from balancer.model.plan import Survival, Unresolved
+from balancer.planner.drill import Loss
 from balancer.planner.problem import GIB, Bools, Ints, Problem
-from balancer.planner.score import losses
+from balancer.planner.score import NOTHING_LOST, lost
 from balancer.planner.words import REASONS_SHOWN, counted
 from balancer.policy.policy import Reserve
+from balancer.policy.survival import RANKS
 
 FAILURES_TOLD = 5  # failures that are named before the rest is counted
 
 
-def survival_of(problem: Problem, place: Ints, during: int | None) -> Survival | None:
+def survival_of(problem: Problem, place: Ints, during: Sequence[Loss] | None) -> Survival | None:
     """Return what of failures is survived now, on the way and at the end.
 
     None if nobody asks, or if there is nothing to ask: no such domain, or nothing that restarts.
+
+    Args:
+        problem: The task.
+        place: The end.
+        during: What is lost at the worst instant on the way; None where nothing is asked of it.
     """
     if not problem.policy.reserve.for_failures:
         return None
@@ -25,7 +34,24 @@ def survival_of(problem: Problem, place: Ints, during: int | None) -> Survival |
     before, after = losses(problem, problem.home), losses(problem, place)
     if not (place != problem.home).any():
         during = before
-    return Survival(what_may_fail(problem.policy.reserve), before, during, after)
+    weigh = problem.drill.weigh
+    return Survival(
+        what_may_fail(problem.policy.reserve),
+        len(before),
+        None if during is None else len(during),
+        len(after),
+        weigh(before),
+        None if during is None else weigh(during),
+        weigh(after),
+    )
+
+
+def losses(problem: Problem, place: Ints) -> list[Loss]:
+    """Return all that finds no host; `lost` measures it."""
+    if lost(problem, place) == NOTHING_LOST:
+        return []
+    takers = problem.sleepers.awake(place) if problem.packs else None
+    return list(problem.drill.losses(place, takers=takers))
 
 
 def what_may_fail(reserve: Reserve) -> str:
@@ -36,49 +62,37 @@ def what_may_fail(reserve: Reserve) -> str:
 
 
 def not_survived(
-    problem: Problem, place: Ints, curbed: str = "", *, since: Ints | None = None
+    problem: Problem, place: Ints, curbed: str = "", *, had: Collection[Loss] = ()
 ) -> list[Unresolved]:
-    """Return the failures at which restarts find no host, those with most of them first.
+    """Return the failures at which restarts find no host, the worst first.
 
     Args:
         problem: The task.
         place: A placement.
         curbed: What kept a plan from mending it, to be said with each.
-        since: Leave out what is not survived at this placement either.
+        had: What was lost before, and is left out.
     """
-    if not losses(problem, place):
-        return []
-    had = set() if since is None else {(o.failed, o.vm) for o in problem.drill.losses(since)}
+    by_failure: dict[tuple[int, ...], list[Loss]] = {}
+    for loss in losses(problem, place):
+        if loss not in had:
+            by_failure.setdefault(loss.failed, []).append(loss)
+    worst = sorted(by_failure.values(), key=lambda found: found[0].failed)
+    worst.sort(key=problem.drill.weigh, reverse=True)
     takers = problem.sleepers.awake(place) if problem.packs else problem.up
-    by_failure: dict[tuple[int, ...], list[int]] = {}
-    for loss in problem.drill.losses(place, takers=takers):
-        if (loss.failed, loss.vm) not in had:
-            by_failure.setdefault(loss.failed, []).append(loss.vm)
-    size = problem.drill.size
-    worst = sorted(
-        by_failure.items(), key=lambda pair: (-int(size[pair[1]].sum()), -len(pair[1]), pair[0])
-    )
-    told = [
-        _told(problem, place, failed, vms, takers, curbed) for failed, vms in worst[:FAILURES_TOLD]
-    ]
+    told = [_told(problem, place, found, takers, curbed) for found in worst[:FAILURES_TOLD]]
     if more := worst[FAILURES_TOLD:]:
-        restarts = counted(sum(len(vms) for _, vms in more), "restart")
+        restarts = counted(sum(map(len, more)), "restart")
         text = f"{restarts} would find no host at {counted(len(more), 'other failure')}"
         told.append(Unresolved("survivability", text, told[0].reason))
     return told
 
 
 def _told(
-    problem: Problem,
-    place: Ints,
-    failed: tuple[int, ...],
-    vms: list[int],
-    takers: Bools,
-    curbed: str,
+    problem: Problem, place: Ints, found: Sequence[Loss], takers: Bools, curbed: str
 ) -> Unresolved:
     """Say who finds no host at one failure, and how large the largest hole is."""
-    size = problem.drill.size
-    vms = sorted(vms, key=lambda vm: (-size[vm], vm))
+    size, rank, failed = problem.drill.size, problem.drill.rank, found[0].failed
+    vms = sorted((loss.vm for loss in found), key=lambda vm: (rank[vm], -size[vm], vm))
     named = ", ".join(
         f"{problem.vms[vm].name} ({_gib(int(size[vm]))})" for vm in vms[:REASONS_SHOWN]
     )
@@ -92,7 +106,7 @@ def _told(
 
 
 def _why(problem: Problem, place: Ints, failed: tuple[int, ...], vm: int, takers: Bools) -> str:
-    """Return what the hosts that may take the largest of them lack, before anything restarts."""
+    """Return what the hosts that may take the first of them lack, before anything restarts."""
     drill = problem.drill
     able = drill.permits[drill.kind[vm]] & problem.up & takers
     able[list(failed)] = False
@@ -113,10 +127,14 @@ def _gib(size: int) -> str:
     return f"{size / GIB:.1f} GiB"
 
 
-def needed_for_failures(problem: Problem, place: Ints, vm: int) -> int:
-    """Return how many more restarts would find no host were `vm` left; of plans that mend some."""
-    if losses(problem, problem.home) <= losses(problem, place):
-        return 0
+def needed_for_failures(problem: Problem, place: Ints, vm: int) -> str:
+    """Return what more would find no host were `vm` left, in words; of plans that mend some."""
+    with_it = lost(problem, place)
+    if lost(problem, problem.home) <= with_it:
+        return ""
     without = place.copy()
     without[vm] = problem.home[vm]
-    return max(0, losses(problem, without) - losses(problem, place))
+    for name, more, less in zip(RANKS, lost(problem, without), with_it, strict=True):
+        if more != less:
+            return f"{_gib(more - less)} more of {name} priority" if more > less else ""
+    return ""

@@ -13,7 +13,7 @@ import numpy as np
 from balancer.planner.formulate import Formulation
 from balancer.planner.ilp import Effort, Solver, solve
 from balancer.planner.problem import Ints
-from balancer.planner.score import TIER_TOLERANCE, better, legal_end, measure, tier_names
+from balancer.planner.score import LOST, TIER_TOLERANCE, better, legal_end, measure, tier_names
 from balancer.planner.secure import secured
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal
@@ -47,7 +47,7 @@ def solve_tiers(
     for at, tier in enumerate(formulation.tiers):
         last = at == len(formulation.tiers) - 1
         bound = 0.0
-        if names[at] == "survive":  # the model does not know it
+        if names[at] in LOST:  # the model knows nothing of failures
             bounds.append(bound)
             continue
         if last or key[at] > TIER_TOLERANCE:

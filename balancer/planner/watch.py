@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from balancer.model.plan import Lost
+from balancer.planner.drill import Loss
 from balancer.planner.problem import Ints, Problem
-from balancer.planner.score import losses
+from balancer.planner.score import lost
 
 
 @dataclass
@@ -19,12 +21,12 @@ class Watch:
     """What is lost at the present instant of a plan, and what may be.
 
     Attributes:
-        most: Losses that no instant may pass.
+        most: What no instant may lose more than.
         moves: VMs and hosts that they go to, sooner or later.
     """
 
     problem: Problem
-    most: int
+    most: Lost
     moves: list[tuple[int, int]]
     place: Ints = field(init=False)
     flying: list[tuple[int, int]] = field(default_factory=list)
@@ -38,11 +40,14 @@ class Watch:
         """Find the failures that may lose something at some instant: no others have to be seen."""
         self.in_doubt = self.problem.drill.in_doubt(self.problem.home, self.moves)
 
-    def lost(self) -> int:
+    def losses(self) -> list[Loss]:
         """Return what is lost at this instant."""
         drill = self.problem.drill
-        found = drill.losses(self.place, flying=self.flying, among=self.in_doubt)
-        return sum(1 for _ in found)
+        return list(drill.losses(self.place, flying=self.flying, among=self.in_doubt))
+
+    def is_safe(self) -> bool:
+        """Tell whether no more is lost at this instant than may be."""
+        return self.problem.drill.weigh(self.losses()) <= self.most
 
     def start(self, vm: int, target: int) -> None:
         """Let a VM be under way."""
@@ -71,9 +76,9 @@ class Watch:
             return True
         source = int(self.place[vm])
         self.start(vm, target)
-        safe = self.lost() <= self.most
+        safe = self.is_safe()
         self._arrive(vm, target)
-        safe = safe and self.lost() <= self.most
+        safe = safe and self.is_safe()
         self.place[vm] = source
         if not safe:
             self._refused.add((vm, target))
@@ -92,5 +97,5 @@ def watch(problem: Problem, place: Ints, moves: Sequence[tuple[int, int]]) -> Wa
         return None
     if problem.from_drain[place != problem.home].any():
         return None
-    most = max(losses(problem, problem.home), losses(problem, place))
+    most = max(lost(problem, problem.home), lost(problem, place))
     return Watch(problem, most, list(moves))

@@ -21,12 +21,15 @@ from balancer.planner.problem import Ints, Problem, build
 from balancer.planner.restrain import restrain
 from balancer.planner.score import (
     GAIN_MIN,
+    LOST,
+    LOST_LABELS,
     TIER_TOLERANCE,
     Measure,
     content,
     legal_end,
     measure,
     tier_names,
+    told,
 )
 from balancer.planner.state import State
 from balancer.planner.stays import obstacles, used_up, what_binds, what_keeps
@@ -36,7 +39,7 @@ from balancer.policy.policy import Goal, Policy
 
 NAMES_SHOWN = 3
 TIER_LABELS = {
-    "survive": "failures not survived",
+    **dict(zip(LOST, LOST_LABELS, strict=True)),
     "resort": "last resort",
     "soft": "soft rules",
     "crowding": "filled above the ceiling",
@@ -199,13 +202,15 @@ class Inquiry:
             if abs(then - now) > (GAIN_MIN if name == "balance" else TIER_TOLERANCE)
         ]
         changes = tuple(
-            Gain(TIER_LABELS.get(name, name), round(then - now, 9)) for name, now, then in differing
+            Gain(TIER_LABELS.get(name, name), round(told(name, then - now), 9))
+            for name, now, then in differing
         )
         here = problem.hosts[self.place[vm]].name
         if not differing:
             return changes, f"it would be as good as {here}"
         name, now, then = differing[0]
-        text = f"{TIER_LABELS.get(name, name)} {_number(now)} -> {_number(then)}"
+        shown = f"{_number(told(name, now))} -> {_number(told(name, then))}"
+        text = f"{TIER_LABELS.get(name, name)} {shown}"
         if name == "balance":
             text = self._of_balance(other)
         if then < now:

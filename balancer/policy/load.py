@@ -77,9 +77,10 @@ class ReserveDocument(Document):
 
     The shares and amounts come off the capacity before anything is judged. `host_failures` and
     `domain_failure` ask that what runs on the failed hosts could restart on the others, with hard
-    rules held: of clustered VMs that run and start by themselves, with their startup memory. No
-    plan makes that worse, at its end or on the way there, except a drain, and what is missing is
-    told.
+    rules held: of clustered VMs that run and start by themselves, with their startup memory, by
+    priority, then the largest first. Less memory of high priority without a host is better, then
+    of medium, then of low. No plan makes that worse, at its end or on the way there, except a
+    drain, or one that mends a hard rule or an overloaded host by it; what is missing is told.
     """
 
     cpu: Share | None = Field(None, description="Share of the logical processors kept free.")

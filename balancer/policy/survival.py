@@ -22,6 +22,7 @@ from balancer.policy.said import rules_in_force
 from balancer.policy.select import select_hosts, select_vms
 
 Bound = AllowedHosts | Cap | Unit
+RANKS = (Priority.HIGH, Priority.MEDIUM, Priority.LOW)  # in the order in which VMs restart
 
 
 def failures(cluster: Cluster, policy: Policy) -> tuple[frozenset[str], ...]:
@@ -52,6 +53,11 @@ def restarts(vm: Vm) -> bool:
     Clustered VMs that run, unless their priority is none: those are not started by themselves.
     """
     return vm.is_load and vm.clustered and vm.priority is not Priority.NONE
+
+
+def restart_rank(vm: Vm) -> int:
+    """Return how early the cluster restarts `vm`: 0 for high, 1 for medium, 2 for low priority."""
+    return RANKS.index(vm.priority)
 
 
 def restart_bytes(vm: Vm) -> int:

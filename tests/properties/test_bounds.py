@@ -13,7 +13,7 @@ from balancer.planner.bound import decoupled_bound
 from balancer.planner.lagrange import lagrangian_bound
 from balancer.planner.problem import Problem, build
 from balancer.planner.relax import relax
-from balancer.planner.score import Measure, measure, tier_names
+from balancer.planner.score import LOST, Measure, measure, tier_names
 from balancer.planner.search import construct
 from balancer.planner.work import Work
 from balancer.policy.policy import Limits, Policy
@@ -37,7 +37,7 @@ def bounded(cluster: Cluster, cap: int | None) -> tuple[Problem, Measure, float]
     kept = measure(problem, construct(problem, Work(1e9)))
     best, _ = best_placements(cluster, policy, cap)
     named = zip(tier_names(policy.goal), kept.key(policy.goal), strict=True)
-    upper = [float(value) for name, value in named if name not in ("survive", "balance")]
+    upper = [float(value) for name, value in named if name not in (*LOST, "balance")]
     assume(all(abs(a - b) < 1e-6 for a, b in zip(upper, best[:-1], strict=True)))
     return problem, kept, best[-1]
 
