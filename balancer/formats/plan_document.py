@@ -154,7 +154,9 @@ class SurvivalPart(_Part):
     )
     after: Whole = Field(description="When the plan is done.")
     lost_before: LostPart | None = Field(None, description="What they are, now.")
-    lost_during: LostPart | None = Field(None, description="At the worst instant; null as above.")
+    lost_during: LostPart | None = Field(
+        None, description="At the worst instant; absent in a drain."
+    )
     lost_after: LostPart | None = Field(None, description="When the plan is done.")
 
 

@@ -15,7 +15,7 @@ from balancer.planner.ilp import Solver
 from balancer.planner.optimise import Found
 from balancer.planner.plan import FINISH_UNITS, Stamp, assemble, named
 from balancer.planner.problem import Problem, build
-from balancer.planner.score import legal_end, lost
+from balancer.planner.score import legal_end
 from balancer.planner.state import State
 from balancer.planner.stays import obstacles
 from balancer.planner.work import Work
@@ -33,8 +33,9 @@ def bring_back(
 ) -> tuple[Plan, Policy]:
     """Plan to move VMs to where they were, the largest first; return also what it was judged by.
 
-    Exempt from caps a run and windows like the drain before it; reserve, thresholds and rules
-    hold. What cannot go back is named in `not_moved` and stays where it is.
+    Exempt like the drain before it from caps a run, windows, and what is asked of failures; what
+    is kept free on each host, thresholds and rules hold. What cannot go back is named in
+    `not_moved` and stays where it is.
 
     Args:
         cluster: The snapshot.
@@ -49,6 +50,8 @@ def bring_back(
         InputError: Rules contradict each other.
     """
     policy = for_drain(policy, keep_reserve=True)
+    # The drain made the empty host that one large hole is; what fitted before it is to fit again.
+    policy = replace(policy, reserve=replace(policy.reserve, host_failures=0, domain_failure=""))
     problem = build(cluster, policy, now=now)
     index = {host.name: at for at, host in enumerate(problem.hosts)}
     state = State(problem)
@@ -97,11 +100,8 @@ def _move(state: State, unit: list[int], wanted: Mapping[int, int]) -> dict[int,
             against[vm] = "; ".join(why)
     for vm in unit:
         state.move(vm, wanted[vm])
-    most = lost(problem, problem.home)
     if not against and legal_end(problem, state.place):
-        if lost(problem, state.place) <= most:
-            return {}
-        against = dict.fromkeys(unit, "there it would take room that is kept for failures of hosts")
+        return {}
     for vm in unit:
         state.move(vm, before[vm])
     whole = next(iter(against.values()), "a rule or the load of the host stands against it")

@@ -120,7 +120,7 @@ def drain(
     stamp = Stamp(now, snapshot_sha256)
     lost = frozenset[Loss]()
     if policy.reserve.for_failures:
-        present = build(cluster, strict)
+        present = build(cluster, for_drain(policy, keep_reserve=True))
         lost = frozenset(losses(present, present.home))
     found = _plan(marked, strict, stamp, seed, interrupted, solver, lost)
     if any(not one.immovable for one in found.stuck) and not keep_reserve and _has_reserve(policy):
@@ -226,9 +226,11 @@ def _plan(
     found = once(problem, work, seed, solver)
     found = replace(found, place=settle_ties(problem, found.place))
     carried = carry(problem, found.place, work.apart(FINISH_UNITS), solver)
-    made = assemble(problem, found, carried, work, stamp, solver)
+    # What is told is told of all failures, whatever a drain that keeps the reserve can hold.
+    all_failures = replace(problem, policy=replace(policy, firm=False))
+    made = assemble(all_failures, found, carried, work, stamp, solver)
     drained = {host.name for host in marked.hosts if host.state is HostState.DRAINING}
-    failures = {one.problem for one in not_survived(problem, carried.place)}
+    failures = {one.problem for one in not_survived(all_failures, carried.place)}
     touched = drained | {one.target for one in made.migrations}
     made = replace(
         made,
@@ -243,7 +245,7 @@ def _plan(
         policy=policy,
         stuck=_stuck(problem, carried.place, carried.dropped),
         concessions=(
-            *_risks(problem, carried.place, lost),
+            *_risks(all_failures, carried.place, lost),
             *_concessions(problem, carried.place),
         ),
     )

@@ -108,11 +108,12 @@ def _told(
 def _why(problem: Problem, place: Ints, failed: tuple[int, ...], vm: int, takers: Bools) -> str:
     """Return what the hosts that may take the first of them lack, before anything restarts."""
     drill = problem.drill
-    able = drill.permits[drill.kind[vm]] & problem.up & takers
-    able[list(failed)] = False
-    hosts = np.flatnonzero(able)
+    left = problem.up & takers
+    left[list(failed)] = False
+    hosts = np.flatnonzero(drill.permits[drill.kind[vm]] & left)
     if not len(hosts):
-        return f"no other host may take {problem.vms[vm].name}"
+        name = problem.vms[vm].name
+        return f"no other host may take {name}" if left.any() else "no host is left to take it"
     free = drill.room - np.bincount(place, drill.memory, minlength=len(drill.room))
     roomiest = int(hosts[np.argmax(free[hosts])])
     hole = (

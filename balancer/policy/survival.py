@@ -30,7 +30,9 @@ def failures(cluster: Cluster, policy: Policy) -> tuple[frozenset[str], ...]:
 
     Every set of as many hosts as `reserve.host_failures` says (all of them where there are no
     more), and every fault domain of the level `reserve.domain_failure`. Losing fewer takes away
-    less room and restarts fewer VMs, so smaller sets are not listed.
+    less room and restarts fewer VMs, so smaller sets are not listed. A policy that is firm, of a
+    drain that keeps the room for failures, leaves out those that no drain of a single host could
+    keep it for, as on two nodes: nothing would be left to restart on.
     """
     reserve = policy.reserve
     alive = sorted(host.name for host in cluster.hosts if may_fail(host))
@@ -39,6 +41,12 @@ def failures(cluster: Cluster, policy: Policy) -> tuple[frozenset[str], ...]:
     if reserve.domain_failure:
         there = frozenset(alive)
         found += [hosts & there for hosts in of_level(cluster, reserve.domain_failure)]
+    if policy.firm:
+        up, drained = (
+            {host.name for host in cluster.hosts if host.state is state}
+            for state in (HostState.UP, HostState.DRAINING)
+        )
+        found = [hosts for hosts in found if up - hosts or len(drained - hosts) > 1]
     return tuple(dict.fromkeys(hosts for hosts in found if hosts))
 
 

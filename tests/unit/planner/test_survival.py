@@ -15,7 +15,7 @@ from balancer.model.aside import Aside
 from balancer.model.cluster import Cluster, Priority
 from balancer.model.plan import Lost, Plan, Status, Survival
 from balancer.model.rule import SelectBy, Selector
-from balancer.planner import drain, move, plan
+from balancer.planner import bring_back, drain, move, plan
 from balancer.policy.heed import heeding
 from balancer.policy.policy import Goal, Policy, Reserve
 from balancer.policy.rules import Apart, Avoid
@@ -288,6 +288,56 @@ def test_a_drain_that_keeps_the_reserve_rather_leaves_vms_behind() -> None:
     emptied = drain(seen, policy, ["h1"], now=NOW).plan
     codes = {one.code for one in judge(found.cluster, found.policy, emptied)}
     assert codes == {Code.SURVIVAL_END}
+
+
+TWO = "h1 20G: a 4G\nh2 20G: b 8G"
+
+
+def test_a_drain_of_one_of_two_nodes_that_keeps_the_reserve_goes_on_and_says_what_it_is() -> None:
+    seen, policy = cluster(TWO), Policy(reserve=ANY_ONE)
+    found = drain(seen, policy, ["h1"], now=NOW, keep_reserve=True)
+    assert moves(found.plan) == {"a: h1 > h2"}
+    assert found.stuck == ()
+    assert judge(found.cluster, found.policy, found.plan) == ()
+    assert survival(found.plan) == ("any 1 host", 1, None, 2)
+    (said,) = found.concessions
+    who = "h2: if it fails, b (8.0 GiB), a (4.0 GiB) find no host"
+    assert said == f"no longer survived: {who} (no host is left to take it)"
+    # What is kept free on each host is kept, as ever.
+    kept = Policy(reserve=Reserve(host_failures=1, memory_bytes=10 * GIB))
+    found = drain(seen, kept, ["h1"], now=NOW, keep_reserve=True)
+    assert [one.vm for one in found.stuck] == ["a"]
+
+
+def test_two_of_three_hosts_at_once_are_held_against_what_one_by_one_would_keep() -> None:
+    seen, policy = cluster(TWO + "\nh3 20G:"), Policy(reserve=ANY_ONE)
+    one = drain(seen, policy, ["h1"], now=NOW, keep_reserve=True)
+    assert (one.stuck, one.concessions) == ((), ())
+    both = drain(seen, policy, ["h1", "h2"], now=NOW, keep_reserve=True)
+    assert {one.vm for one in both.stuck} == {"a", "b"}
+
+
+def test_a_drain_says_only_what_was_survived_before_it() -> None:
+    """The failure of h2 is survived neither now nor then; of h3 only now."""
+    seen = cluster("h1 12G: a 2G\nh2 20G: b 16G\nh3 8G: c 7G")
+    found = drain(seen, Policy(reserve=ANY_ONE), ["h1"], now=NOW)
+    lost = [one.subject for one in found.plan.unresolved if "no host" in one.problem]
+    assert lost == ["h2", "h3"]
+    (said,) = (text for text in found.concessions if "survived" in text)
+    assert said.startswith("no longer survived: h3: if it fails, c (7.0 GiB) finds no host")
+
+
+def test_vms_come_back_to_an_empty_host_though_it_is_one_large_hole() -> None:
+    """Only it has room for c; as it was before the drain, nobody had."""
+    seen = cluster("h1 20G:\nh2 24G: a 4G, b 4G, e 12G\nh3 20G: c 13G, d 3G")
+    policy = Policy(reserve=ANY_ONE)
+    back, judged_by = bring_back(seen, policy, {"a": "h1", "b": "h1"}, now=NOW)
+    assert moves(back) == {"a: h2 > h1", "b: h2 > h1"}
+    assert back.not_moved == ()
+    assert {one.code for one in judge(seen, policy, back)} == {Code.SURVIVAL_END}
+    assert judge(seen, judged_by, back) == ()
+    for one in back.migrations:
+        assert judge_start(seen, judged_by, back, one.id, done=(), running=()) == ()
 
 
 def test_a_drain_for_which_there_is_room_keeps_all() -> None:
