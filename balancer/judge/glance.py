@@ -1,8 +1,10 @@
 """Which failures are survived for certain, without a rehearsal: the judge's own short cut.
 
-Where hosts are so free that each VM would find a place if all were as large as the largest, and
-that on hosts which no rule could close even if every VM of the rule came there, all of them do,
-whatever the order. What this does not show may still be survived.
+A VM finds no host only where none has as much left as it needs. So it finds one where there is more
+than all that comes before it holds, leaving out on each host what the VM itself would just not fit
+into; or where there are places for all, were they all as large as the largest. Hosts are counted
+that no rule could close even if every VM of the rule came there. What this does not show may still
+be survived.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 from balancer.model.cluster import Vm
 from balancer.model.rule import AllowedHosts, Cap
 from balancer.policy.capacity import cpu_reservable, cpu_reserve
-from balancer.policy.survival import Bound, restart_bytes, restarts
+from balancer.policy.survival import Bound, restarts
 
 if TYPE_CHECKING:  # a drill asks this before it rehearses
     from balancer.judge.drill import Drill, Failed
@@ -50,20 +52,36 @@ class Glance:
 
     def survives(self, failed: Failed, able: Collection[str]) -> bool:
         """Tell whether everything restarts for certain, on `able` hosts less the failed ones."""
+        drill = self.drill
         here = [vm for name in failed for vm in self.on[name]]
-        if not here:
-            return True
-        pieces = self.drill.pieces(here)
-        size = max(1, *(sum(map(restart_bytes, vms)) for vms in pieces))
-        places = {name: max(0, self.free[name]) // size for name in able if name not in failed}
-        if sum(places.values()) < len(here):
-            return False
-        bound = [vm for vm in here if vm.id in self.drill.bound]
-        ids, reserve = {vm.id for vm in here}, sum(map(cpu_reserve, bound))
-        return all(
-            sum(places[name] for name in self._open(vm, places, ids, reserve)) >= len(here)
-            for vm in bound
-        )
+        here.sort(key=lambda vm: drill.turn[vm.id])
+        pieces = drill.pieces(here)
+        largest = max([1, *(size for size, _ in pieces)])
+        free = {name: max(0, self.free[name]) for name in able if name not in failed}
+
+        def has_room(names: Collection[str], size: int, before: int) -> bool:
+            rooms = [free[name] for name in names]
+            if sum(room // largest for room in rooms) >= len(here):
+                return True
+            return before < sum(max(0, room - size) for room in rooms)
+
+        # Of a set it is not sure how much restarts, and so when: it may be before all others.
+        before = sum(size for size, vms in pieces if vms[0].id in drill.sets)
+        total = sum(size for size, _ in pieces)
+        ids = {vm.id for vm in here}
+        reserve = sum(cpu_reserve(vm) for vm in here)
+        needs: dict[int, int] = {}  # sizes of what nothing binds, and the most that comes before
+        for size, vms in pieces:
+            if any(vm.id in drill.bound for vm in vms):
+                every = (set(self._open(vm, free, ids, reserve)) for vm in vms)
+                comes = total if vms[0].id in drill.sets else before
+                if not has_room(set.intersection(*every), size, comes):
+                    return False
+            else:
+                needs[size] = max(before, needs.get(size, 0))
+            if vms[0].id not in drill.sets:
+                before += size
+        return all(has_room(free, size, comes) for size, comes in needs.items())
 
     def _open(
         self, vm: Vm, able: Collection[str], here: Collection[str], reserve: int

@@ -12,6 +12,7 @@ from balancer.judge.goal import ROUNDING, awake, broken, overload, stranded
 from balancer.judge.migrations import ends_s
 from balancer.judge.moment import Moment
 from balancer.judge.order import Order
+from balancer.judge.way import Way
 from balancer.model.cluster import Cluster
 from balancer.model.plan import Migration
 from balancer.policy.policy import Goal, Policy
@@ -51,22 +52,14 @@ def survival_faults(
 
 
 def _on_the_way(
-    drill: Drill, order: Order, place: dict[str, str], worse: Sequence[Loss]
+    drill: Drill, order: Order, place: Place, worse: Sequence[Loss]
 ) -> Iterator[Finding]:
     """Find the first instant at which more is lost than at the worse end."""
     migrations, most = order.migrations, _weight(drill.cluster, worse)
-    in_doubt = drill.in_doubt(place, [(one.vm, one.target) for one in migrations])
-    if not in_doubt:
-        return
-    flying: list[tuple[str, str]] = []
-    place = dict(place)
-    for one, is_start in _instants(migrations):
-        if is_start:
-            flying.append((one.vm, one.target))
-        else:
-            flying.remove((one.vm, one.target))
-            place[one.vm] = one.target
-        now = list(drill.losses(place, flying=flying, among=in_doubt))
+    way = Way(drill, place, [(one.vm, one.target) for one in migrations])
+    for one, is_start in _instants(migrations) if way.in_doubt else ():
+        (way.start if is_start else way.end)(one.vm, one.target)
+        now = list(way.losses())
         if _weight(drill.cluster, now) > most:
             when = f"once {one.id} has {'begun' if is_start else 'ended'}"
             yield _of_instant(drill.cluster, one.id, f"{when}, ", now, worse)

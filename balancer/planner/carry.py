@@ -7,7 +7,7 @@ would be illegal without it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import numpy as np
@@ -25,13 +25,16 @@ from balancer.planner.problem import GIB, Ints, Problem
 from balancer.planner.schedule import Schedule, schedule
 from balancer.planner.score import better, legal_end, measure, over_limit, overloaded
 from balancer.planner.secure import secured
-from balancer.planner.stays import STUCK, UNSAFE
+from balancer.planner.stays import STUCK, UNSAFE, UNSEEN
 from balancer.planner.timing import Timing
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Prefer
 
 # Of the moves that stand in each other's way this many are weighed before one is given up.
 WEIGHED = 40
+# Of seeing that hosts may fail on the way: in all, for one attempt, and of the migrations that were
+# begun within it, how many surely fit into the next.
+WATCH_UNITS, WATCH_SHARE, SEEN_SHARE = 8e6, 0.5, 0.4
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,24 @@ def carry(
     nothing = measure(problem, problem.home).key(goal)
     dropped: dict[int, str] = {}
     place = place.copy()
+    # Not cut short by the user: what the search has found is seen through, within this work.
+    watching = replace(work.apart(WATCH_UNITS), interrupted=None, stopped_by=None)
     while True:
-        found, settings = _fastest(timing, place, work, solver)
+        found, settings = _fastest(timing, place, work, _share(watching), solver)
         text, victims, count = _too_much(problem, found)
-        lost = None
-        if not victims:
-            lost, victims = worst_instant(problem, place, found.timed)
-            text, count = UNSAFE, 1
-        if not victims:
+        lost, unseen = None, found.unseen
+        if not victims and not unseen:
+            part = _share(watching)
+            lost, victims = worst_instant(problem, place, found.timed, part)
+            text, count, unseen = UNSAFE, 1, part.stopped_by is not None
+        if not victims and not unseen:
             return Carried(place, found, settings, timing, dropped, lost)
         before = place
-        place = legalise(problem, _without(problem, place, victims, count))
+        if unseen:
+            text, fewer = UNSEEN, _begun_first(problem, place, found)
+        else:
+            fewer = _without(problem, place, victims, count)
+        place = legalise(problem, fewer)
         place = secured(problem, place, problem.home, with_less=True)
         if goal is Goal.CONSOLIDATE:
             place = only_whole(problem, place)
@@ -84,24 +94,43 @@ def moves_of(problem: Problem, place: Ints) -> list[tuple[int, int, int]]:
     return [(vm, int(problem.home[vm]), int(place[vm])) for vm in moved]
 
 
+def _share(work: Work) -> Work:
+    """Return what one attempt may spend of what is left; a unit is about a microsecond."""
+    left = work.seconds_left()
+    units = work.units if left is None else min(work.units, 1e6 * left)
+    return work.part(WATCH_SHARE * units)
+
+
+def _begun_first(problem: Problem, place: Ints, found: Schedule) -> Ints:
+    """Return `place` with as many of the moves that begin first as can be seen through."""
+    begun = list(dict.fromkeys(one.leg.vm for one in found.timed))
+    kept = begun[: int(SEEN_SHARE * len(begun))]
+    fewer = problem.home.copy()
+    fewer[kept] = place[kept]
+    return fewer
+
+
 def _fastest(
-    timing: Timing, place: Ints, work: Work, solver: Solver
+    timing: Timing, place: Ints, work: Work, watching: Work, solver: Solver
 ) -> tuple[Schedule, tuple[SettingChange, ...]]:
     """Schedule with the present settings and with those worth trying; take what pays."""
     problem = timing.problem
     moves = moves_of(problem, place)
     urgent = _urgent(problem, place)
-    present = transport.as_set(problem)
-    best = schedule(timing, moves, present, urgent)
-    chosen: dict[int, Transport] = present
-    asked_for = problem.policy.transport.prefer is not Prefer.AUTO
+    candidates = transport.candidates(timing, moves, work, solver)
+    chosen: dict[int, Transport] = transport.as_set(problem)
+    if problem.policy.transport.prefer is not Prefer.AUTO and candidates:
+        chosen = candidates.pop()
+    best = schedule(timing, moves, chosen, urgent, watching)
     usual_s = best.makespan_s
-    for settings in transport.candidates(timing, moves, work, solver):
-        tried = schedule(timing, moves, settings, urgent)
+    for settings in candidates:
+        tried = schedule(timing, moves, settings, urgent, watching)
+        if tried.unseen:
+            break
         fewer_stuck = len(tried.stuck) < len(best.stuck)
         worth = transport.pays(usual_s, tried.makespan_s)
         faster = worth and tried.makespan_s < best.makespan_s - 1e-9
-        if asked_for or fewer_stuck or (faster and len(tried.stuck) <= len(best.stuck)):
+        if fewer_stuck or (faster and len(tried.stuck) <= len(best.stuck)):
             best, chosen = tried, settings
     chosen = transport.needed(problem, dict(chosen), (one.leg for one in best.timed))
     return best, transport.changes(problem, chosen)
@@ -123,7 +152,8 @@ def _too_much(problem: Problem, found: Schedule) -> tuple[str, list[int], int]:
     caps = problem.caps
     timed = [one.leg.vm for one in found.timed]
     if found.stuck:
-        return UNSAFE if found.unsafe else STUCK, list(found.stuck[:WEIGHED]), 1
+        victims = list(found.stuck[:WEIGHED])
+        return (UNSAFE, victims, max(1, len(victims) // 2)) if found.unsafe else (STUCK, victims, 1)
     if len(timed) > problem.cap:
         text = f"the cap of {problem.cap} migrations leaves no stop-over"
         return text, sorted(set(timed)), 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # a task has this as a part of it
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+REHEARSAL_UNITS = 500.0  # of work, for one failure
 REMEMBERED = 16  # placements whose losses are kept: searches measure the same one again and again
 UNBOUND = np.iinfo(np.int64).max
 
@@ -91,6 +92,8 @@ class Drill:
         reservable: (H,) thousandths that hosts have to give.
         bands: What rules count.
         lead: (N,) the first of the VMs that restart as one with each; itself, if none do.
+        joined: (N,) whether any others do.
+        rehearsals: How many failures were gone through so far.
         sets: The failures: arrays of as many rows as there are sets of that many hosts, with -1
             where a set has fewer.
     """
@@ -120,6 +123,7 @@ class Drill:
             np.array([failed for failed in found if len(failed) == width], dtype=np.int64)
             for width in widths
         )
+        self.rehearsals = 0
         self._limits: dict[tuple[int, ...], dict[int, int]] = {}
         self._lost: dict[bytes, Lost] = {}
 
@@ -148,6 +152,7 @@ class Drill:
         self.lead = np.arange(len(problem.vms))
         for vms in restart_as_one(form for form, _ in said if isinstance(form, Unit)):
             self.lead[[index[vm] for vm in vms]] = min(index[vm] for vm in vms)
+        self.joined = np.bincount(self.lead, minlength=len(self.lead))[self.lead] > 1
         self.bands_of: dict[int, list[int]] = {}
         for number, band in enumerate(bands):
             for vm in band.members.tolist():
@@ -213,7 +218,6 @@ class Drill:
         place: Ints,
         takers: Bools | None = None,
         flying: Pairs = (),
-        among: Sequence[tuple[int, ...]] | None = None,
     ) -> Iterator[Loss]:
         """Yield what is not survived.
 
@@ -221,13 +225,12 @@ class Drill:
             place: (N,) host of each VM.
             takers: (H,) hosts that take restarts; all that are up unless given.
             flying: VMs in flight, and the hosts on which they hold memory besides.
-            among: The failures to rehearse; all unless given.
         """
-        free, up = self._free(place, flying), self.up if takers is None else self.up & takers
-        state: _State | None = None
-        for failed in self.screen.doubtful(place, free, up) if among is None else among:
-            state = state or _State(self, place, free, up, flying)
-            for vm in state.lost(failed):
+        free, up = self.free(place, flying), self.up if takers is None else self.up & takers
+        state: State | None = None
+        for failed in self.screen.doubtful(place, free, up):
+            state = state or State(self, place, free, up, flying)
+            for vm in state.rehearsed(failed).lost:
                 yield Loss(failed, vm)
 
     def in_doubt(self, place: Ints, moves: Pairs) -> list[tuple[int, ...]]:
@@ -237,9 +240,10 @@ class Drill:
             place: (N,) host of each VM at the start.
             moves: VMs and hosts that they go to, in whatever order.
         """
-        return list(self.screen.doubtful(place, self._free(place, moves), self.up, moves))
+        return list(self.screen.doubtful(place, self.free(place, moves), self.up, moves))
 
-    def _free(self, place: Ints, flying: Pairs) -> Ints:
+    def free(self, place: Ints, flying: Pairs) -> Ints:
+        """Return the (H,) bytes that are free."""
         held = np.bincount(place, self.memory, minlength=len(self.room)).astype(np.int64)
         free: Ints = self.room - held
         for vm, host in flying:
@@ -257,7 +261,33 @@ class Drill:
         return self._limits[failed]
 
 
-class _State:
+@dataclass(slots=True)
+class Rehearsal:
+    """One failure: what restarts where, and what of it depended on how much was free.
+
+    Attributes:
+        is_known: Whether it was gone through; else no more is known than that all is survived.
+        lost: The VMs that find no host.
+        takers: The hosts that took any.
+        reach: For each size that was looked for, the largest hole (bytes, host) that took it; a
+            smaller one on another host, had it been large enough, would have come before it.
+        may_be_bound: Whether rules or facts bind any of what restarts, as far as is known.
+    """
+
+    is_known: bool = True
+    lost: list[int] = field(default_factory=list)
+    takers: set[int] = field(default_factory=set)
+    reach: dict[int, tuple[int, int]] = field(default_factory=dict)
+    may_be_bound: bool = False
+
+    def would_differ(self, host: int, free: int) -> bool:
+        """Tell whether it might, had this host, and no other, another amount free: this much."""
+        if host in self.takers or not self.is_known:
+            return True
+        return any(size <= free and (free, host) < hole for size, hole in self.reach.items())
+
+
+class State:
     """One placement, and what restarts on it after one failure or another."""
 
     def __init__(self, drill: Drill, place: Ints, free: Ints, up: Bools, flying: Pairs) -> None:
@@ -276,52 +306,61 @@ class _State:
             self._there[band] = np.bincount(at, minlength=len(self.free)).astype(np.int64)
         return self._there[band]
 
-    def lost(self, failed: tuple[int, ...]) -> Iterator[int]:
-        """Yield the VMs that find no host when `failed` fail."""
-        drill, restart = self.drill, _Restart(self, failed)
-        free = self.free
+    def rehearsed(self, failed: tuple[int, ...]) -> Rehearsal:
+        """Return what happens when `failed` fail."""
+        drill, restart, found = self.drill, _Restart(self, failed), Rehearsal()
+        free, reach = self.free, found.reach
         if back := [(vm, host) for vm, host in self.flying if self.place[vm] in failed]:
             free = free.copy()  # what was on its way has broken off
             for vm, host in back:
                 free[host] += int(drill.memory[vm])
         rooms = sorted((free[host], host) for host in self.up if host not in failed)
-        for size, vms in self._pieces(drill.ranked[restart.gone[self.at]]):
+        drill.rehearsals += 1
+        for _, less, _, vms in self._pieces(drill.ranked[restart.gone[self.at]]):
+            size = -less
             bound = bool(drill.bound[vms[0]])
             at = bisect_left(rooms, (size, -1))
             if bound:
+                found.may_be_bound = True
                 able = restart.able(vms)
                 while at < len(rooms) and not able[rooms[at][1]]:
                     at += 1
             if at == len(rooms):
-                yield from vms
+                found.lost += vms
+                reach[size] = (UNBOUND, 0)
                 continue
-            room, host = rooms.pop(at)
+            hole = rooms.pop(at)
+            room, host = hole
             insort(rooms, (room - size, host))
+            found.takers.add(host)
+            if size not in reach or hole > reach[size]:
+                reach[size] = hole
             if bound:
                 restart.begun(vms, host)
+        return found
 
-    def _pieces(self, ranked: Ints) -> Sequence[tuple[int, list[int]]]:
-        """Return (bytes, VMs) of what restarts as one, by priority, the largest first."""
-        lead, size, rank = self.drill.lead, self.drill.size, self.drill.rank
-        pieces = [
-            (byte, [vm]) for vm, byte in zip(ranked.tolist(), size[ranked].tolist(), strict=True)
-        ]
-        own = np.bincount(lead, minlength=len(lead))[lead[ranked]] == 1
-        if own.all():
+    def _pieces(self, ranked: Ints) -> Sequence[tuple[int, int, int, list[int]]]:
+        """Return (rank, bytes below zero, first, VMs) of what restarts as one, in that order."""
+        drill = self.drill
+        alone = ranked[~drill.joined[ranked]]
+        keys = drill.rank[alone].tolist(), (-drill.size[alone]).tolist(), alone.tolist()
+        pieces = [(rank, less, vm, [vm]) for rank, less, vm in zip(*keys, strict=True)]
+        if len(alone) == len(ranked):
             return pieces
         found: dict[int, list[int]] = {}
-        for vm in ranked.tolist():
-            found.setdefault(int(lead[vm]), []).append(vm)
-        joined = [(int(size[vms].sum()), vms) for vms in found.values()]
-        return sorted(
-            joined, key=lambda piece: (int(rank[piece[1]].min()), -piece[0], min(piece[1]))
-        )
+        for vm in ranked[drill.joined[ranked]].tolist():
+            found.setdefault(int(drill.lead[vm]), []).append(vm)
+        pieces += [
+            (int(drill.rank[vms].min()), -int(drill.size[vms].sum()), min(vms), vms)
+            for vms in found.values()
+        ]
+        return sorted(pieces)
 
 
 class _Restart:
     """What rules and reserves leave to the VMs that restart, one after another."""
 
-    def __init__(self, state: _State, failed: tuple[int, ...]) -> None:
+    def __init__(self, state: State, failed: tuple[int, ...]) -> None:
         self.state, self.drill = state, state.drill
         self.gone = np.zeros(len(state.free), dtype=bool)
         self.gone[list(failed)] = True

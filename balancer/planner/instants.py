@@ -8,17 +8,18 @@ from balancer.planner.drill import Loss
 from balancer.planner.problem import Ints, Problem
 from balancer.planner.schedule import Timed
 from balancer.planner.watch import watch
+from balancer.planner.work import Work
 
 
 def worst_instant(
-    problem: Problem, place: Ints, timed: Sequence[Timed]
+    problem: Problem, place: Ints, timed: Sequence[Timed], work: Work
 ) -> tuple[list[Loss] | None, list[int]]:
     """Return what is lost at worst on the way, and the VMs to blame where that is too much.
 
-    These are the ones under way at the first instant at which more is lost than may be. None where
-    nothing is asked of the way.
+    These are the ones under way at the first instant at which more is lost than may be, or beyond
+    which the work did not go. None where nothing is asked of the way.
     """
-    seen = watch(problem, place, [(one.leg.vm, one.leg.target) for one in timed])
+    seen = watch(problem, place, [(one.leg.vm, one.leg.target) for one in timed], work)
     if seen is None:
         return None, []
     worst, flying, weigh = list[Loss](), dict[int, int](), problem.drill.weigh
@@ -26,8 +27,8 @@ def worst_instant(
         leg = timed[number].leg
         flying[number] = leg.vm
         (seen.start if is_start else seen.end)(leg.vm, leg.target)
-        now = seen.losses()
-        if weigh(now) > seen.most:
+        now = list(seen.losses())
+        if seen.spent or weigh(now) > seen.most:
             return now, sorted(set(flying.values()))
         worst = max(worst, now, key=weigh)
         if not is_start:

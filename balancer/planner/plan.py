@@ -50,8 +50,9 @@ PROOF_GAP = 1e-6  # of J, the solver's own
 EFFORT = 3.5e6
 FINISH_UNITS = 2e6  # of what follows the search: transport, schedule
 BOUND_UNITS = 5e6  # of a bound, where the search has none
-# Seconds of a time limit that are kept for what follows the search: a share, and for each VM.
-RESERVE_SHARE, RESERVE_S = 0.05, 4e-5
+# Seconds of a time limit that are kept for what follows the search: a share, also where failures
+# are to be rehearsed on the way, and for each VM.
+RESERVE_SHARE, RESERVE_SHARE_FAILURES, RESERVE_S = 0.05, 0.2, 4e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,8 @@ def plan(
     """
     problem = content(restrain(build(cluster, policy, max_migrations, now=now), past))
     work = Work(effort, elapsed_s, time_limit_s, interrupted)
-    work.reserve_s = RESERVE_SHARE * (time_limit_s or 0.0) + RESERVE_S * len(problem.vms)
+    share = RESERVE_SHARE_FAILURES if policy.reserve.for_failures else RESERVE_SHARE
+    work.reserve_s = share * (time_limit_s or 0.0) + RESERVE_S * len(problem.vms)
     found = optimise(problem, work, seed, solver)
     found = replace(found, place=settle_ties(problem, found.place))
     carried = finish(problem, found.place, work, solver)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from balancer.planner.problem import MEMORY, Problem
 from balancer.planner.timing import Leg, Timing
 from balancer.planner.tokens import Bank
 from balancer.planner.watch import Watch, watch
+from balancer.planner.work import Work
+
+WATCHED_WAYS = 100  # stop-overs that are tried at a time where failures are to be rehearsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Schedule:
     timed: tuple[Timed, ...]
     stuck: tuple[int, ...]
     unsafe: bool = False  # whether those are stuck because hosts may fail
+    unseen: bool = False  # whether that could not be seen within the work
 
     @property
     def makespan_s(self) -> float:
@@ -100,6 +105,7 @@ def schedule(
     moves: Sequence[tuple[int, int, int]],
     settings: Mapping[int, Transport],
     urgent: Collection[int],
+    work: Work,
 ) -> Schedule:
     """Order `moves`, (VM, source, target) each.
 
@@ -108,8 +114,10 @@ def schedule(
         moves: One move a VM.
         settings: The transport setting of each host, by index.
         urgent: VMs whose move relieves, repairs or evacuates: they go first.
+        work: What may be spent on seeing that hosts may fail meanwhile.
     """
-    run = _Simulation(timing, settings, _watch(timing.problem, moves))
+    seen = _watch(timing.problem, moves, work)
+    run = _Simulation(timing, settings, seen)
     favoured = frozenset[int]().union(*timing.problem.turns[Turn.FIRST])
     for vm, source, target in moves:
         run.wait(vm, source, target, rank=2 * (vm not in urgent) + (vm not in favoured))
@@ -120,14 +128,15 @@ def schedule(
         elif not run.step_over():
             break
     stuck = tuple(sorted(one.vm for one in run.waiting))
-    return Schedule(run.result(), stuck, not run.refused.keys().isdisjoint(stuck))
+    unsafe = not run.refused.keys().isdisjoint(stuck)
+    return Schedule(run.result(), stuck, unsafe, seen is not None and seen.spent)
 
 
-def _watch(problem: Problem, moves: Sequence[tuple[int, int, int]]) -> Watch | None:
+def _watch(problem: Problem, moves: Sequence[tuple[int, int, int]], work: Work) -> Watch | None:
     place = problem.home.copy()
     for vm, _, target in moves:
         place[vm] = target
-    return watch(problem, place, [(vm, target) for vm, _, target in moves])
+    return watch(problem, place, [(vm, target) for vm, _, target in moves], work)
 
 
 @dataclass
@@ -308,15 +317,15 @@ class _Simulation:
             and not self.convoys.holds(one.vm)
         ]
         choices.sort(key=lambda one: (not self._unblocks(one), memory[one.vm], one.vm))
-        for one in choices:
-            for host in self._third_hosts(one):
-                trial = _Waiting(one.rank, 0.0, one.vm, one.source, host)
-                if self._may_start(trial):
-                    self.waiting.remove(one)
-                    self.stepped.add(one.vm)
-                    number = self._start(trial, stopover=True)
-                    self.wait(one.vm, host, one.target, rank=one.rank, first=number)
-                    return True
+        ways = ((one, host) for one in choices for host in self._third_hosts(one))
+        for one, host in islice(ways, None if self.watch is None else WATCHED_WAYS):
+            trial = _Waiting(one.rank, 0.0, one.vm, one.source, host)
+            if self._may_start(trial):
+                self.waiting.remove(one)
+                self.stepped.add(one.vm)
+                number = self._start(trial, stopover=True)
+                self.wait(one.vm, host, one.target, rank=one.rank, first=number)
+                return True
         return False
 
     def _unblocks(self, one: _Waiting) -> bool:

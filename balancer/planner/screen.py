@@ -76,8 +76,7 @@ class Screen:
         self.rank = np.full(len(drill.size), -1, dtype=np.int64)
         self.rank[self.actors] = np.arange(len(self.actors))
         # VMs that restart as one have to be in one place for that; else it has to be rehearsed.
-        leads = np.flatnonzero(np.bincount(drill.lead, minlength=len(drill.lead)) > 1)
-        self.is_bound = np.isin(drill.lead, leads)
+        self.is_bound = drill.joined
         self.bound = np.flatnonzero(self.is_bound)
         self.restarts = np.zeros(len(drill.size), dtype=bool)
         self.restarts[drill.ranked] = True

@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 
 from balancer.model.plan import Lost
-from balancer.planner.drill import Loss
-from balancer.planner.problem import Ints, Problem
+from balancer.planner.drill import REHEARSAL_UNITS, Loss
+from balancer.planner.problem import Ints, Problem, utilisation
 from balancer.planner.score import (
     NOTHING_LOST,
     TIER_TOLERANCE,
@@ -23,9 +23,11 @@ from balancer.planner.score import (
     legal_end,
     lost,
     measure,
+    overloaded,
 )
 from balancer.planner.state import State
 from balancer.planner.work import Work
+from balancer.policy.policy import Goal
 
 DRILLS_MAX = 120  # to bring one placement back: each takes up to some milliseconds
 TRIALS_MAX = 400  # of one step: drills of single moves and of swaps
@@ -41,8 +43,8 @@ Step = tuple[tuple[int, int], ...]  # (VM, host) each
 def secured(problem: Problem, place: Ints, start: Ints, *, with_less: bool = False) -> Ints:
     """Return `place`, changed so that no more is lost than at `start`.
 
-    A few moves more or less mostly do; else moves since `start` are left out, unless `place`
-    serves better what comes first.
+    A few moves more or less mostly do; else moves since `start` are left out, but for those by
+    which `place` serves better what comes first.
 
     Args:
         problem: The task.
@@ -58,25 +60,59 @@ def secured(problem: Problem, place: Ints, start: Ints, *, with_less: bool = Fal
     state = State(problem, place)
     steps = partial(_back if with_less else _steps, state, start)
     _lower(state, most, steps, Work(DRILLS_MAX * _units(problem)))
-    if lost(problem, state.place) <= most or comes_first(problem, state.place, start):
+    if lost(problem, state.place) <= most:
         return state.place
+    if comes_first(problem, state.place, start):
+        return _needed(problem, state.place, start, most)
     return _left_out(problem, state.place, start, most)
+
+
+def _needed(problem: Problem, place: Ints, start: Ints, most: Lost) -> Ints:
+    """Return `place` without moves that take room and that nothing needs which comes first."""
+    moved = np.flatnonzero(place != start)
+    hot = np.asarray(overloaded(problem, utilisation(problem, start)).any(axis=0))
+    urgent = hot[start[moved]] | problem.draining[start[moved]]
+    order = moved[np.lexsort([moved, -problem.drill.memory[moved], urgent])]
+    work, goal = Work(DRILLS_MAX * _units(problem)), problem.policy.goal
+    served = measure(problem, place).key(goal)
+
+    def without(base: Ints, some: Ints) -> Ints:
+        """Return `base` with as many of `some` taken back as are not needed."""
+        now = lost(problem, base)
+        if not len(some) or now <= most or not work.spend(_units(problem)):
+            return base
+        trial = base.copy()
+        trial[some] = start[some]
+        less = _lost(problem, trial, work) < now and legal_end(problem, trial)
+        if less and _no_worse(measure(problem, trial).key(goal), served, goal):
+            return trial
+        if len(some) == 1:
+            return base
+        half = len(some) // 2
+        return without(without(base, some[:half]), some[half:])
+
+    return without(place, order)
+
+
+def _no_worse(key: tuple[float, ...], other: tuple[float, ...], goal: Goal) -> bool:
+    """Tell whether what comes before failures is no worse than in another key."""
+    pairs = list(zip(key, other, strict=True))[: before_lost(goal)]
+    return all(a <= b + TIER_TOLERANCE for a, b in pairs)
 
 
 def _left_out(problem: Problem, place: Ints, start: Ints, most: Lost) -> Ints:
     """Return `start` with as many of the moves to `place` as may be, small VMs first."""
     moved = np.flatnonzero(place != start)
     order = moved[np.lexsort([moved, problem.drill.size[moved]])]
-    left = [DRILLS_MAX]
+    work = Work(DRILLS_MAX * _units(problem))
 
     def with_more(base: Ints, more: Ints) -> Ints:
         """Return `base` with as many of `more` moved as may be."""
-        if not len(more) or left[0] <= 0:
+        if not len(more) or not work.spend(_units(problem)):
             return base
         trial = base.copy()
         trial[more] = place[more]
-        left[0] -= 1
-        if lost(problem, trial) <= most and legal_end(problem, trial):
+        if _lost(problem, trial, work) <= most and legal_end(problem, trial):
             return trial
         if len(more) == 1:
             return base
@@ -97,6 +133,14 @@ def _units(problem: Problem) -> float:
     return TRIAL_UNITS + TRIAL_UNITS_VM * len(problem.vms) + TRIAL_UNITS_SET * sets
 
 
+def _lost(problem: Problem, place: Ints, work: Work) -> Lost:
+    """Return what is lost at a placement, and take from the work what was rehearsed for it."""
+    before = problem.drill.rehearsals
+    found = lost(problem, place)
+    work.charge(REHEARSAL_UNITS * (problem.drill.rehearsals - before))
+    return found
+
+
 def _lower(state: State, most: Lost, steps: Callable[[], Iterator[Step]], work: Work) -> None:
     """Make the steps that lower what is lost to `most`, each the best of those tried.
 
@@ -104,9 +148,9 @@ def _lower(state: State, most: Lost, steps: Callable[[], Iterator[Step]], work: 
     """
     problem = state.problem
     goal = problem.policy.goal
-    units, first = _units(problem), before_lost(goal)
+    units = _units(problem)
     while (now_lost := lost(problem, state.place)) > most:
-        now = measure(problem, state.place).key(goal)[:first]
+        now = measure(problem, state.place).key(goal)
         best: tuple[Lost, tuple[float, ...], Step] | None = None
         for number, step in enumerate(steps()):
             enough = number >= (TRIALS_MAX if best is None else ENOUGH)
@@ -115,15 +159,14 @@ def _lower(state: State, most: Lost, steps: Callable[[], Iterator[Step]], work: 
             trial = state.place.copy()
             for vm, host in step:
                 trial[vm] = host
-            found = lost(problem, trial)
+            found = _lost(problem, trial, work)
             if found >= now_lost or (best is not None and found > best[0]):
                 continue
             moves = int((trial != problem.home).sum())
             if moves > problem.cap or not legal_end(problem, trial):
                 continue
             key = (found, measure(problem, trial).key(goal), step)
-            kept = all(a <= b + TIER_TOLERANCE for a, b in zip(key[1], now, strict=False))
-            if kept and (best is None or key < best):
+            if _no_worse(key[1], now, goal) and (best is None or key < best):
                 best = key
         if best is None:
             return

@@ -15,6 +15,7 @@ from balancer.policy.rules import HostReserve
 
 STUCK = "its target has no room before others have left, and there is no way around"
 UNSAFE = "on the way fewer failures would be survived than before or after"
+UNSEEN = "whether failures would be survived on the way could not be seen in time"
 
 
 def what_keeps(state: State, vm: int, curbed: str = "") -> str:

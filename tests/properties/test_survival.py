@@ -12,9 +12,13 @@ from balancer.errors import InputError
 from balancer.judge import Code, judge, judge_start
 from balancer.judge.drill import Drill, Loss
 from balancer.judge.survive import lost
+from balancer.judge.way import Way
 from balancer.model.cluster import Cluster, HostState, Priority
 from balancer.model.plan import Lost, Plan, StoppedBy
 from balancer.planner import drain, plan
+from balancer.planner.problem import build
+from balancer.planner.watch import Watch
+from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Policy
 from tests.properties.planner_clusters import clusters, policies
 from tests.unit.planner.oracle import (
@@ -200,3 +204,43 @@ def test_a_drain_keeps_the_room_for_failures_only_where_it_is_to(
         said = [text for text in found.concessions if "no longer survived" in text]
         if found.policy.reserve == policy.reserve:
             assert bool(said) == bool(set(now) - before)
+
+
+@few
+@given(mixed(hosts_max=5, vms_max=9), policies(), st.sampled_from([1, 2]), st.data())
+def test_each_instant_is_known_from_the_one_before_it(
+    seen: Cluster, policy: Policy, failed: int, data: st.DataObject
+) -> None:
+    """Planner and judge rehearse only what an instant changes, and know the same as if all were."""
+    policy = asking(policy, failed, data.draw(st.sampled_from(["", "site"])))
+    try:
+        problem = build(seen, policy)
+    except InputError:
+        assume(condition=False)
+        raise
+    drill, place, names = Drill(seen, policy), start_of(seen), [h.name for h in problem.hosts]
+    ids = [vm.id for vm in problem.vms]
+    goes = {vm: data.draw(st.sampled_from(names)) for vm in ids}
+    moves = [(vm, to) for vm, to in goes.items() if to != place[vm]]
+    indices = [(ids.index(vm), names.index(to)) for vm, to in moves]
+    way = Way(drill, place, moves)
+    watch = Watch(problem, Lost(2**62, 2**62, 2**62), indices, Work(1e9))
+    flying: list[tuple[str, str]] = []
+    for vm, to in data.draw(st.permutations([*moves, *moves])):
+        move = (vm, to)
+        if place[vm] == to:
+            continue
+        if move in flying:
+            flying.remove(move)
+            place[vm] = to
+            way.end(vm, to)
+            watch.end(ids.index(vm), names.index(to))
+        else:
+            assert watch.may_start(ids.index(vm), names.index(to))
+            flying.append(move)
+            way.start(vm, to)
+            watch.start(ids.index(vm), names.index(to))
+        whole = set(drill.losses(place, flying=flying))
+        assert set(way.losses()) == whole
+        mine = {(frozenset(names[h] for h in one.failed), ids[one.vm]) for one in watch.losses()}
+        assert mine == {(one.failed, one.vm) for one in whole}

@@ -33,7 +33,7 @@ def scheduled(problem: Problem, *moves: str, urgent: tuple[str, ...] = ()) -> Sc
     for text in moves:
         vm, host = text.split(">")
         found.append((vms[vm], int(problem.home[vms[vm]]), hosts[host]))
-    return schedule(Timing(problem), found, as_set(problem), {vms[vm] for vm in urgent})
+    return schedule(Timing(problem), found, as_set(problem), {vms[vm] for vm in urgent}, Work(1e9))
 
 
 def order(problem: Problem, found: Schedule) -> list[str]:

@@ -16,6 +16,7 @@ from balancer.model.cluster import Cluster, Priority
 from balancer.model.plan import Lost, Plan, Status, Survival
 from balancer.model.rule import SelectBy, Selector
 from balancer.planner import bring_back, drain, move, plan
+from balancer.planner.stays import UNSEEN
 from balancer.policy.heed import heeding
 from balancer.policy.policy import Goal, Policy, Reserve
 from balancer.policy.rules import Apart, Avoid
@@ -232,6 +233,16 @@ def test_migrations_wait_for_each_other_where_a_failure_needs_it() -> None:
     assert (one.target, two.target) == ("h3", "h3")
     assert two.after == (one.id,)
     assert two.start_s >= one.start_s + one.duration_s
+
+
+def test_what_could_not_be_seen_in_time_does_not_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("balancer.planner.carry.WATCH_UNITS", 100.0)
+    found = made(leave_h1(), Policy(goal=Goal.RULES_ONLY, reserve=ANY_ONE))
+    assert found.migrations == ()
+    assert {one.reason for one in found.not_moved} == {UNSEEN}
+    # Where no failure is in doubt there is nothing to see.
+    roomy = cluster(TWO_TO_GO.replace("20G", "40G"), rules=leave_h1().rules)
+    assert len(made(roomy, Policy(goal=Goal.RULES_ONLY, reserve=ANY_ONE)).migrations) == 2
 
 
 def test_an_instant_that_no_failure_may_fall_into_is_refused() -> None:
