@@ -3,8 +3,9 @@
 A VM finds no host only where none has as much left as it needs. So it finds one where there is more
 than all that comes before it holds, leaving out on each host what the VM itself would just not fit
 into; or where there are places for all, were they all as large as the largest. Hosts are counted
-that no rule could close even if every VM of the rule came there. What this does not show may still
-be survived.
+that no rule could close even if every VM of the rule came there; of those on which a rule leaves
+room for one, each of its other VMs may close one, and the roomiest are left out. What this does not
+show may still be survived.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ class Glance:
         largest = max([1, *(size for size, _ in pieces)])
         free = {name: max(0, self.free[name]) for name in able if name not in failed}
 
-        def has_room(names: Collection[str], size: int, before: int) -> bool:
+        def has_room(names: Collection[str], size: int, before: int, closed: int = 0) -> bool:
             rooms = [free[name] for name in names]
+            rooms = sorted(rooms, reverse=True)[closed:] if closed else rooms
             if sum(room // largest for room in rooms) >= len(here):
                 return True
             return before < sum(max(0, room - size) for room in rooms)
@@ -73,9 +75,10 @@ class Glance:
         needs: dict[int, int] = {}  # sizes of what nothing binds, and the most that comes before
         for size, vms in pieces:
             if any(vm.id in drill.bound for vm in vms):
-                every = (set(self._open(vm, free, ids, reserve)) for vm in vms)
-                comes = total if vms[0].id in drill.sets else before
-                if not has_room(set.intersection(*every), size, comes):
+                alone = vms[0].id not in drill.sets
+                every = [self._open(vm, free, ids, reserve, alone=alone) for vm in vms]
+                names = set.intersection(*(set(found) for found, _ in every))
+                if not has_room(names, size, before if alone else total, every[0][1]):
                     return False
             else:
                 needs[size] = max(before, needs.get(size, 0))
@@ -84,9 +87,13 @@ class Glance:
         return all(has_room(free, size, comes) for size, comes in needs.items())
 
     def _open(
-        self, vm: Vm, able: Collection[str], here: Collection[str], reserve: int
-    ) -> list[str]:
-        """Return the hosts that are open to `vm` even if all that are `here` went there."""
+        self, vm: Vm, able: Collection[str], here: set[str], reserve: int, *, alone: bool
+    ) -> tuple[list[str], int]:
+        """Return the hosts that are open to `vm` even if all that are `here` went there.
+
+        For one that restarts `alone` also those that are open now, and on how many of them others
+        may close that.
+        """
         cluster, unfit = self.drill.cluster, self.drill.unfit.get(vm.id, frozenset())
         found = [name for name in able if name not in unfit]
         if cpu_reserve(vm):
@@ -95,16 +102,23 @@ class Glance:
                 for name in found
                 if self.kept[name] + reserve <= cpu_reservable(cluster.host_by_name[name])
             ]
+        closed = 0
         for form in self.drill.forms(vm.id, NOTHING):
-            found = self._left(form, found, here) if found else found
-        return found
+            if alone and isinstance(form, Cap) and all(len(domain) == 1 for domain in form.domains):
+                count = self._count(form.vms)
+                capped = frozenset[str]().union(*form.domains)
+                found = [name for name in found if name not in capped or count[name] < form.limit]
+                closed += max(0, len(form.vms & here) - 1)
+            elif found:
+                found = self._left(form, found, here)
+        return found, closed
 
-    def _left(self, form: Bound, able: list[str], here: Collection[str]) -> list[str]:
+    def _left(self, form: Bound, able: list[str], here: set[str]) -> list[str]:
         match form:
             case AllowedHosts(_, hosts):
                 return [name for name in able if name in hosts]
             case Cap(vms, domains, limit):
-                count, come = self._count(vms), sum(vm in vms for vm in here)
+                count, come = self._count(vms), len(vms & here)
                 full = [
                     domain
                     for domain in domains

@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # a task has this as a part of it
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-REHEARSAL_UNITS = 500.0  # of work, for one failure
+REHEARSAL_UNITS = 500.0  # of work, for the failure of one host
 REMEMBERED = 16  # placements whose losses are kept: searches measure the same one again and again
 UNBOUND = np.iinfo(np.int64).max
 
@@ -93,7 +93,7 @@ class Drill:
         bands: What rules count.
         lead: (N,) the first of the VMs that restart as one with each; itself, if none do.
         joined: (N,) whether any others do.
-        rehearsals: How many failures were gone through so far.
+        rehearsals: How many failures were gone through so far, times their hosts.
         sets: The failures: arrays of as many rows as there are sets of that many hosts, with -1
             where a set has fewer.
     """
@@ -315,7 +315,7 @@ class State:
             for vm, host in back:
                 free[host] += int(drill.memory[vm])
         rooms = sorted((free[host], host) for host in self.up if host not in failed)
-        drill.rehearsals += 1
+        drill.rehearsals += len(failed)
         for _, less, _, vms in self._pieces(drill.ranked[restart.gone[self.at]]):
             size = -less
             bound = bool(drill.bound[vms[0]])

@@ -7,8 +7,9 @@ higher priority, or of the same and no smaller) take: and that is a comparison o
 the choices.
 
 A host is surely open to a VM if its rules could not close it even if every VM of the same rule that
-restarts went there. Where a cap speaks of single hosts, one that could be closed still has as
-many places as the cap leaves. What this does not show is no loss yet: it has to be rehearsed.
+restarts went there. Where a cap speaks of single hosts, each other VM of it that restarts closes no
+more than one of those that are open now: the roomiest are left out. What this does not show is no
+loss yet: it has to be rehearsed.
 """
 
 from __future__ import annotations
@@ -124,8 +125,8 @@ class Screen:
         there = alike.reshape(-1, hosts) > 0
         torn = self._torn(place, more)
         for sets in self.drill.sets:
-            places = self._places(cast, free, up, sets.shape[1])
-            total, cost = places.sum(axis=1), places + need
+            places, closed = self._places(cast, free, up, sets.shape[1])
+            total, cost = places.sum(axis=1) - _roomiest(places, closed), places + need
             # What is left without the failed hosts has to cover what comes from them.
             short = there[:, sets[:, 0]].copy()
             gone = cost[:, sets[:, 0]].copy()
@@ -175,30 +176,35 @@ class Screen:
                 others.setdefault(band, []).append(n)
         return _Cast(at, ranked, row, takes, members, member_of, vm, others)
 
-    def _places(self, cast: _Cast, free: Ints, up: Bools, width: int) -> Ints:
-        """Return the (rows, H) places that hosts surely have for VMs of each row.
+    def _places(self, cast: _Cast, free: Ints, up: Bools, width: int) -> tuple[Ints, Ints]:
+        """Return the (rows, H) places that hosts have for VMs of each row.
 
-        Where `width` hosts fail at a time.
+        And on how many hosts of each row (rows,) others that restart may take that away, where
+        `width` hosts fail at a time.
         """
         drill = self.drill
         room = np.maximum(0, free)[None, :] // self.least[:, None] * up
         places: Ints = room[self.of_class] * self.permits
         surely = np.ones((len(drill.bands) + 2, len(free)), dtype=bool)
-        left = np.zeros(surely.shape, dtype=np.int64)
-        surely[self.alone], left[self.alone] = self._alone(cast, width)
+        closes = np.zeros(len(surely), dtype=np.int64)
         for band in self.others:
             surely[band] = self._open(band, cast, width)
         if drill.reserve.any():
             surely[-2] = self._reservable(cast, width)
+        now = surely.copy()
+        surely[self.alone], now[self.alone], closes[self.alone] = self._alone(cast, width)
+        closed = np.zeros(len(places), dtype=np.int64)
         for bind in self.binds.T:
             if (bind < len(surely) - 1).any():
-                places = np.where(
-                    surely[bind], places, np.minimum(places, left[bind] * self.single)
-                )
-        return places
+                places = places * np.where(self.single, now[bind], surely[bind])
+                closed += closes[bind] * self.single[:, 0]
+        return places, closed
 
-    def _alone(self, cast: _Cast, width: int) -> tuple[Bools, Ints]:
-        """Return for caps on single hosts (G, H) what is surely open, and what others have left."""
+    def _alone(self, cast: _Cast, width: int) -> tuple[Bools, Bools, Ints]:
+        """Return for caps on single hosts (G, H) what is surely open, and what is open now.
+
+        And (G,) how many of the latter others that restart may close.
+        """
         shape = self.inside.shape
         at = cast.member_of * shape[1] + cast.at[cast.members]
         held = np.bincount(at, minlength=self.inside.size).reshape(shape)
@@ -206,7 +212,7 @@ class Screen:
         come = np.bincount(at, restarts, minlength=self.inside.size).astype(np.int64)
         most = _largest(come.reshape(shape), width)
         surely = ~self.inside | (held + most[:, None] <= self.limits)
-        return surely, np.maximum(0, self.limits - held)
+        return surely, ~self.inside | (held < self.limits), np.maximum(0, most - 1)
 
     def _open(self, band: int, cast: _Cast, width: int) -> Bools:
         """Return the (H,) hosts surely open to the VMs of a band."""
@@ -275,6 +281,15 @@ def _stages(rank: Ints, of_class: Ints) -> tuple[Ints, Ints, Bools]:
     ranks, classes = stages[0][:, None], stages[1][:, None]
     later = (rank > ranks) | ((rank == ranks) & (of_class < classes))
     return stages, stage.reshape(-1), later
+
+
+def _roomiest(places: Ints, count: Ints) -> Ints:
+    """Return the (rows,) places on the `count` hosts of each row that have most of them."""
+    found = np.zeros(len(places), dtype=np.int64)
+    rows = np.flatnonzero(count)
+    total = np.sort(places[rows], axis=1)[:, ::-1].cumsum(axis=1)
+    found[rows] = total[np.arange(len(rows)), np.minimum(count[rows], places.shape[1]) - 1]
+    return found
 
 
 def _largest(count: Ints, width: int) -> Ints:

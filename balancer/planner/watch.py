@@ -20,7 +20,7 @@ from balancer.planner.score import lost
 from balancer.planner.work import Work
 
 RENEW_UNITS = 3.0  # of work, to see that a failure need not be rehearsed
-LOOK_UNITS, LOOK_UNITS_VM = 1000.0, 0.2  # to find which are in doubt
+LOOK_UNITS, LOOK_UNITS_VM, LOOK_UNITS_SET = 1000.0, 0.2, 7.0  # to find which are in doubt
 SCREENED_FROM = 6  # failures that take longer to rehearse than to see at a glance how they end
 
 Failed = tuple[int, ...]
@@ -58,9 +58,13 @@ class Watch:
     def _look(self) -> None:
         """Find the failures that may lose something at some instant: no others have to be seen."""
         drill = self.problem.drill
-        self.work.charge(LOOK_UNITS + LOOK_UNITS_VM * len(self.place))
+        self._charge_look()
         in_doubt = drill.in_doubt(self.problem.home, self.moves)
         self._rehearse([failed for failed in in_doubt if failed not in self.known])
+
+    def _charge_look(self) -> None:
+        sets = sum(map(len, self.problem.drill.sets))
+        self.work.charge(LOOK_UNITS + LOOK_UNITS_VM * len(self.place) + LOOK_UNITS_SET * sets)
 
     def losses(self) -> Iterator[Loss]:
         """Yield what is lost at this instant."""
@@ -163,11 +167,14 @@ class Watch:
         state = State(drill, self.place, free, drill.up, self.flying)
         self.known |= dict.fromkeys(some, Rehearsal(is_known=False, may_be_bound=True))
         if len(some) > SCREENED_FROM:
-            self.work.charge(LOOK_UNITS + LOOK_UNITS_VM * len(self.place))
+            self._charge_look()
+            if not self.work.spend(0):
+                self.spent = True
+                return
             doubtful = set(drill.screen.doubtful(self.place, free, drill.up))
             some = [failed for failed in some if failed in doubtful]
         for failed in sorted(some, key=lambda one: one != self._culprit):
-            if self.spent or not self.work.spend(REHEARSAL_UNITS):
+            if self.spent or not self.work.spend(REHEARSAL_UNITS * len(failed)):
                 self.spent = True
                 return
             self.known[failed] = found = state.rehearsed(failed)
