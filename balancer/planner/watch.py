@@ -33,7 +33,7 @@ class Watch:
     Attributes:
         most: What no instant may lose more than.
         moves: VMs and hosts that they go to, sooner or later.
-        work: The budget. Once it is used up nothing may start that a failure in doubt could mind.
+        work: The budget. Once it is used up nothing more may start.
         known: What happens after each failure in doubt at this instant.
         spent: Whether the budget was used up, so that the rest was not seen.
     """
@@ -107,7 +107,7 @@ class Watch:
 
         Who has to wait waits until something arrives: what starts meanwhile only takes room.
         """
-        if (vm, target) in self._refused:
+        if self.spent or (vm, target) in self._refused:
             return False
         if (vm, target) in self.moves:
             return self._may_start(vm, target)
