@@ -1,184 +1,191 @@
-"""A bound that knows VMs are whole: the Lagrangian dual, host by host.
+"""Hosts that choose for themselves, at prices: a bound that knows VMs are whole, and what to try.
 
 The relaxation moves fractions. Where VMs are few and large that is most of its gap: a host needs
-a third of a VM more, and gets it. Here each host chooses for itself, and whole VMs: it pays a
-price for each that leaves and each that comes, and its own share of J for the load it ends with.
+a third of a VM more, and gets it. Here each host chooses whole VMs: it pays a price for each that
+leaves and each that comes, and its own share of J for the load it ends with.
 
 What a migration costs, with the relaxation's prices of the cap and of load at both ends, is divided
-between source and target in any way one likes. Hosts that need not agree can only do better, so
+between source and targets in any way one likes. Hosts that need not agree can only do better, so
 the sum of their best is a bound, and moving the division towards where they disagree (a
-subgradient method) makes it better. The best set of a host is found by enumeration: no price is
-negative once VMs at a negative one are in, so only sets cheaper than the best so far matter. Where
-those are too many, a host is taken to do as well as the cheapest that was not looked at could.
+subgradient method) makes it better at first; later `agree` says where to. The best set of a host
+is found by enumeration: no price is negative once VMs at a negative one are in, so only sets
+cheaper than the best so far matter. Where those are too many, the cheapest are looked at, and the
+host is taken to do as well as any of the others could.
+
+The best few choices of each host are also what good plans are made of: see `agree`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from balancer.planner.pool import SAFETY, SAFETY_RELATIVE
-from balancer.planner.problem import CPU, MEMORY, Bools, Floats, Ints, Problem
+from balancer.planner.problem import CPU, MEMORY, Floats, Ints, Problem
 from balancer.planner.relax import Relaxed
 from balancer.planner.score import BREAKS, OVERLOAD_WEIGHT, means, phi
 from balancer.planner.work import Work
 
-SETS_MAX = 60_000  # of one size that are looked at for one host
-# Of the subgradient method: the step as a share of what is left to prove, when it is halved, and
-# when it ends.
-STEP_FIRST, STALE_MAX, STEP_LEAST = 1.0, 4, 0.01
+# Of one size that are looked at for one host, at first and at last; and of how many sizes.
+SETS_FIRST, SETS_LAST, DEEPER, SIZES = 3000, 300_000, 3, 4
+HALVINGS = 12  # to find the price up to which there are no more
 PROGRESS = 1e-3  # of what is left to prove, below which a step was none
-SET_UNITS, HOST_UNITS, COLUMN_UNITS = 0.15, 200.0, 0.2
+SET_UNITS, HOST_UNITS, COLUMN_UNITS = 0.2, 600.0, 0.2
 ROUNDED_OFF = 1e-12  # what the sum of a host's prices may be wrong by
 LIMIT_SLACK = 1e-9
 
 
-def lagrangian_bound(problem: Problem, relaxed: Relaxed, value: float, work: Work) -> float:
-    """Return a lower bound of J, at least that of the relaxation and at most `value`.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a host would do: the sets of VMs that leave it and that come to it, sorted."""
 
-    It holds for the plans that the relaxation's holds for.
-
-    Args:
-        problem: A task with constant means.
-        relaxed: Its relaxation.
-        value: J of a plan.
-        work: The budget.
-    """
-    dual = _Dual(problem, relaxed)
-    best, step, stale = relaxed.bound, STEP_FIRST, 0
-    while step > STEP_LEAST and value - best > SAFETY + SAFETY_RELATIVE * value:
-        gained = dual.evaluate(work)
-        if gained is None:
-            break
-        bound = relaxed.prices.bound + gained
-        stale = 0 if bound > best + PROGRESS * (value - best) else stale + 1
-        best = max(best, bound)
-        if stale > STALE_MAX:
-            step, stale = 0.5 * step, 0
-        if not dual.improve(step * (value - bound)):
-            break
-    return min(best, value)
+    host: int
+    leave: tuple[int, ...]
+    come: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Best:
-    """What a host does best: its value or less, which VMs it lets go or takes, and the work."""
+    """The best of a host: a value that no choice is below, the best flips seen, and the work."""
 
     floor: float
-    chosen: Bools
+    flips: Sequence[Ints]
     looked_at: int
 
 
-class _Dual:
+class Dual:
     """What each host pays for departures and arrivals, and what it chooses then.
 
     Attributes:
-        half: (I, H) half of the reduced cost of each column, which source and target pay.
-        shift: (I, H) what the source pays more, and the target less.
+        bound: What J is proven not to get below, for plans for which the relaxation's holds.
+        leave: (I,) what a set's host pays when it goes, at first half of what the cheapest
+            migration costs; its target pays what is left of the cost of coming there.
         extra: What is added to the price of the cap.
-        disagreed: (I, H) +1 where only the source wants a column, -1 where only the target does.
-        over_cap: By how much the hosts' choice is over the cap, on average of both ends.
     """
 
     def __init__(self, problem: Problem, relaxed: Relaxed) -> None:
+        prices = relaxed.prices
         self.problem, self.sets = problem, relaxed.pool.sets
-        self.price, self.cap_price = relaxed.prices.load, relaxed.prices.cap
+        self.price, self.cap_price = prices.load, prices.cap
         self.mean = means(problem, problem.home)
-        cost = relaxed.prices.cost
-        self.half = 0.5 * np.maximum(cost, 0.0)
-        self.shift = np.zeros(cost.shape)
+        open_ = np.isfinite(prices.cost)
+        # A set leaves once at most, which its host knows: that row's price is not needed.
+        self.cost = prices.cost + prices.own[:, None]
+        self.constant = prices.value - float(prices.own.sum())
+        least = np.where(open_.any(axis=1), self.cost.min(axis=1, initial=np.inf), 0.0)
+        self.leave = 0.5 * (least + prices.own)
         self.extra = 0.0
-        self.disagreed, self.over_cap = np.zeros(cost.shape), 0.0
-        self.open = np.isfinite(cost)
+        self.bound = relaxed.bound
+        self.sets_max = SETS_FIRST
+        self.best = (-np.inf, self.leave, self.extra)  # the value at the best prices so far
+        self._value, self._slope, self._over_cap = -np.inf, np.zeros(len(least)), 0.0
         hosts = range(len(problem.hosts))
-        able = self.open.any(axis=1)
+        able = open_.any(axis=1)
         self.natives = [np.flatnonzero((self.sets.home == host) & able) for host in hosts]
-        self.guests = [np.flatnonzero(self.open[:, host]) for host in hosts]
+        self.guests = [np.flatnonzero(open_[:, host]) for host in hosts]
         self.least = [self._least(host) for host in hosts]
 
-    def evaluate(self, work: Work) -> float | None:
-        """Let every host choose; return by how much that is above the relaxation, None if cut."""
+    def evaluate(self, work: Work, most: int = 1) -> list[Choice] | None:
+        """Let every host choose; return up to `most` of the best choices of each, None if cut."""
         sets, problem = self.sets, self.problem
-        cap = 0.5 * self.extra * sets.count[:, None]
-        leave, come = self.half + self.shift + cap, self.half - self.shift + cap
-        leave[~self.open] = np.inf
-        total = -self.extra * problem.cap
-        self.disagreed[...] = 0.0
-        moved = 0
+        total = self.constant - self.extra * problem.cap
+        slope, moved = np.zeros(len(self.leave)), 0
+        found: list[Choice] = []
         for host, (here, there) in enumerate(zip(self.natives, self.guests, strict=True)):
-            target = leave[here].argmin(axis=1)
+            come = self.cost[there, host] - self.leave[there] + self.extra * sets.count[there]
+            price = np.append(self.leave[here], come)
             at = np.append(here, there)
-            price = np.append(leave[here, target], come[there, host])
             sign = np.repeat([-1.0, 1.0], [len(here), len(there)])
-            best = self._choose(host, price, sign * sets.weight[:, at])
-            spent = HOST_UNITS + SET_UNITS * best.looked_at + COLUMN_UNITS * len(leave)
-            if not work.spend(spent):
+            begun = price < 0.0
+            best = self._choose(host, price, sign * sets.weight[:, at], most)
+            if not work.spend(HOST_UNITS + SET_UNITS * best.looked_at + COLUMN_UNITS * len(at)):
                 return None
             total += best.floor
-            gone, came = best.chosen[: len(here)], there[best.chosen[len(here) :]]
-            self.disagreed[here[gone], target[gone]] += 1.0
-            self.disagreed[came, host] -= 1.0
-            moved += int(sets.count[at[best.chosen]].sum())
-        self.over_cap = 0.5 * moved - problem.cap
-        return total
+            for rank, flips in enumerate(best.flips):
+                chosen = begun.copy()
+                chosen[flips] ^= True
+                gone, came = here[chosen[: len(here)]], there[chosen[len(here) :]]
+                found.append(Choice(host, tuple(gone.tolist()), tuple(came.tolist())))
+                if rank == 0:
+                    slope[gone] += 1.0
+                    slope[came] -= 1.0
+                    moved += int(sets.count[came].sum())
+        self._value, self._slope, self._over_cap = total, slope, float(moved - problem.cap)
+        if total > self.best[0]:
+            self.best = total, self.leave, self.extra
+        self.bound = max(self.bound, total - SAFETY - SAFETY_RELATIVE * abs(total))
+        return found
 
-    def improve(self, gain: float) -> bool:
-        """Move prices so far along the slope that a linear dual would gain `gain`."""
-        slope = self.over_cap
-        if slope < 0 and self.cap_price + self.extra <= 0:
-            slope = 0.0
-        length = float(np.square(self.disagreed).sum()) + slope * slope
-        if length == 0.0 or gain <= 0:
-            return False
-        self.shift += gain / length * self.disagreed
-        self.extra = max(-self.cap_price, self.extra + gain / length * slope)
-        return True
+    def climb(self, value: float) -> None:
+        """Change prices so far along the slope that a linear dual would come up to `value`."""
+        over = self._over_cap / max(1, self.problem.cap)
+        if over < 0 and self.cap_price + self.extra <= 0:
+            over = 0.0
+        length = float(np.square(self._slope).sum()) + over * self._over_cap
+        if length > 0.0:
+            far = max(0.0, value - self._value) / length
+            self.leave = self.leave + far * self._slope
+            self.extra = max(-self.cap_price, self.extra + far * over)
 
-    def _choose(self, host: int, price: Floats, load: Floats) -> _Best:
-        """Return the best set for a host, of VMs at `price` (n,) that change its load (2, n)."""
+    def lean(self, sets: Ints, flow: Floats, cap: float, share: float) -> None:
+        """Take prices between the best so far and those of a model of choices.
+
+        Args:
+            sets: (k,) sets that the model knows.
+            flow: (k,) what one of each more that leaves is worth there.
+            cap: What one move more is worth there.
+            share: Of the best so far.
+        """
+        _, leave, extra = self.best
+        home = self.sets.home[sets]
+        size = self.sets.weight[:, sets] * self.problem.scale[:, home]
+        self.leave = leave.copy()
+        self.leave[sets] = share * leave[sets] + (1 - share) * (
+            flow + (self.price[:, home] * size).sum(axis=0)
+        )
+        self.extra = share * extra + (1 - share) * (cap - self.cap_price)
+
+    def _choose(self, host: int, price: Floats, load: Floats, most: int) -> _Best:
+        """Return the best choices of VMs at `price` (n,) that change the host's load (2, n)."""
         size = load * self.problem.scale[:, [host]]
         begun = price < 0.0
         start = self.problem.before[:, [host]] + size[:, begun].sum(axis=1, keepdims=True)
         # From the set of all at a negative price, every flip costs what it gives up or pays.
         flip, paid = np.where(begun, -size, size), np.abs(price)
         order = np.argsort(paid, kind="stable")
-        value, flips, looked_at = self._cheapest(host, start, flip[:, order], paid[order])
-        chosen = begun.copy()
-        chosen[order[flips]] ^= True
-        floor = value + float(price[begun].sum()) - self.least[host] - ROUNDED_OFF
-        return _Best(floor, chosen, looked_at)
+        best = self._cheapest(host, start, flip[:, order], paid[order], most)
+        floor = best.floor + float(price[begun].sum()) - self.least[host] - ROUNDED_OFF
+        return _Best(floor, [order[flips] for flips in best.flips], best.looked_at)
 
-    def _cheapest(
-        self, host: int, start: Floats, flip: Floats, price: Floats
-    ) -> tuple[float, Ints, int]:
-        """Look for the best set of flips, size by size; prices are sorted and none is negative.
-
-        Returns a value that no set is below, the best set seen, and how many were looked at.
-        """
+    def _cheapest(self, host: int, start: Floats, flip: Floats, price: Floats, most: int) -> _Best:
+        """Look for the best sets of flips, size by size; prices are sorted and none is negative."""
         least, looked_at = self.least[host], 0
-        best, winner = float(self._share(host, start)[0]), np.zeros(0, dtype=np.int64)
-        load, paid, chosen = start, np.zeros(1), winner[None, :]
+        best = float(self._share(host, start)[0])
+        none = np.zeros(0, dtype=np.int64)
+        seen: list[tuple[float, Ints]] = [(best, none)]
+        load, paid, chosen = start, np.zeros(1), none[None, :]
+        top = np.inf  # sets that cost more are not looked at
         while len(paid):
             first = chosen[:, -1] + 1 if chosen.shape[1] else np.zeros(1, dtype=np.int64)
-            count = np.maximum(0, np.searchsorted(price, best - least - paid) - first)
+            left = max(0, min(self.sets_max, SIZES * self.sets_max - looked_at))
+            top, count = _affordable(price, paid, first, min(top, best - least), left)
             total = int(count.sum())
-            if total > SETS_MAX:
-                open_ = count > 0
-                missed = float((paid[open_] + price[first[open_]]).min()) + least
-                return min(best, missed), winner, looked_at
             of = np.repeat(np.arange(len(paid)), count)
             item = np.arange(total) - np.repeat(np.cumsum(count) - count, count) + first[of]
             load, paid = load[:, of] + flip[:, item], paid[of] + price[item]
             chosen = np.column_stack([chosen[of], item])
             looked_at += total
             value = self._share(host, load) + paid
-            if total and value.min() < best:
-                at = int(value.argmin())
-                best, winner = float(value[at]), chosen[at]
-            keep = np.flatnonzero(paid + least < best)
+            best = min(best, float(value.min(initial=np.inf)))
+            few = np.argpartition(value, most)[:most] if total > most else np.arange(total)
+            seen += zip(value[few].tolist(), chosen[few], strict=True)
+            keep = np.flatnonzero(paid <= min(top, best - least))
             load, paid, chosen = load[:, keep], paid[keep], chosen[keep]
-        return best, winner, looked_at
+        seen.sort(key=lambda one: one[0])
+        flips = [one for worth, one in seen[:most] if worth < np.inf] or [none]
+        return _Best(min(best, top + least), flips, looked_at)
 
     def _share(self, host: int, used: Floats) -> Floats:
         """Return the host's share of J and the price of its load at (2, m) utilisations."""
@@ -208,3 +215,35 @@ class _Dual:
             within = np.array([corner for corner in corners if 0.0 <= corner <= top])
             least += float(self._part(host, resource, within).min())
         return least
+
+
+def _affordable(
+    price: Floats, paid: Floats, first: Ints, top: float, sets_max: int
+) -> tuple[float, Ints]:
+    """Return a price, at most `top`, up to which few enough sets are left, and their numbers.
+
+    Args:
+        price: (n,) of flips, sorted.
+        paid: (m,) of the sets that are to grow by one flip.
+        first: (m,) the first flip that each may take.
+        top: The price beyond which none is of interest.
+        sets_max: How many are few enough.
+    """
+
+    def count(top: float) -> Ints:
+        found: Ints = np.maximum(0, np.searchsorted(price, top - paid, side="right") - first)
+        return found
+
+    counted = count(top)
+    if counted.sum() <= sets_max:
+        return top, counted
+    open_ = counted > 0
+    low = float((paid[open_] + price[first[open_]]).min())  # no set costs less
+    for _ in range(HALVINGS if sets_max else 0):
+        middle = 0.5 * (low + top)
+        if count(middle).sum() <= sets_max:
+            low = middle
+        else:
+            top = middle
+    counted = count(low)
+    return low, counted if counted.sum() <= sets_max else np.zeros_like(counted)

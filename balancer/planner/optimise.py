@@ -13,12 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
 
+import numpy as np
+
+from balancer.planner.agree import Agreement
 from balancer.planner.bound import ASSIGNMENT_COLUMNS, Bound, assignment_bound, decoupled_bound
 from balancer.planner.dive import dive
 from balancer.planner.emptier import more_asleep
 from balancer.planner.formulate import all_columns, formulate
 from balancer.planner.ilp import Solver, highs_is_there
-from balancer.planner.lagrange import lagrangian_bound
+from balancer.planner.lagrange import Dual
 from balancer.planner.neighbour import exact, has_room_for_whole, is_small, neighbours, whole
 from balancer.planner.problem import Ints, Problem
 from balancer.planner.relax import ROUND_UP, Relaxed, focus, relax, rounded
@@ -43,10 +46,12 @@ ROUNDS_MAX = 6
 # the relaxation; and of the search where what is left goes into the model as a whole.
 PROVING, FIRST_ROUND, RELAXATION, SEARCH_BEFORE_WHOLE = 0.08, 0.8, 0.6, 0.2
 SLICES = 8  # that the search is given out in
-SMALL_SLICE = 0.3  # of one, to means that need no time to cool down
+# Of one: to means that need no time to cool down, and to the one that looks at all hosts first.
+SMALL_SLICE, LARGE_SLICE = 0.3, 3.0
+FEW_EACH = 3  # migrations a host, up to which what hosts choose for themselves gains most
 IDLE_MAX = 12  # slices in a row without a gain before it is over
 TURN_UNITS, TINY_GAIN = 200.0, 1e-12  # a turn costs and gains at least
-GAP_WORTH_PROVING = 0.005  # of J, left by the relaxation
+AGREEMENTS_MAX = 8  # better plans that the work for a proof may find
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Found:
     balance: tuple[Bound, ...] = ()
     kept: Measure | None = None  # the tiers that a plan has to keep for `balance` to hold
     relaxed: Relaxed | None = None
+    agreement: Agreement | None = None
+    branched: bool = False  # the whole task has been in one model
 
 
 def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
@@ -67,7 +74,7 @@ def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     search = work.part((1 - PROVING) * units)
     found = _settled(problem, search, seed, solver)
     work.note(search)
-    return _bounded(problem, found, work.part(PROVING * units))
+    return _bounded(problem, found, work.part(PROVING * units), solver)
 
 
 def _settled(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
@@ -94,17 +101,23 @@ def _settled(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     return found
 
 
-def _bounded(problem: Problem, found: Found, work: Work) -> Found:
-    """Add the bound that knows VMs are whole, where the relaxation leaves room for one."""
-    relaxed = found.relaxed
-    if found.proven or relaxed is None or not problem.mean_is_constant or work.cut_short():
+def _bounded(problem: Problem, found: Found, work: Work, solver: Solver) -> Found:
+    """Add the bound that knows VMs are whole, after some more looking for one."""
+    agreement = found.agreement
+    if found.proven or agreement is None or work.cut_short():
         return found
-    value = measure(problem, found.place).balance
-    proven_better = len(found.balance) > 1  # by branch and bound over the whole task
-    if proven_better or value - relaxed.bound <= GAP_WORTH_PROVING * value:
+    if not found.branched:
+        for _ in range(AGREEMENTS_MAX):
+            place = agreement.improve(found.place, work, solver)
+            if np.array_equal(place, found.place):
+                break
+            found = replace(found, place=place)
+    bound = Bound(agreement.dual.bound, "Lagrangian")
+    found = replace(found, balance=(*found.balance, bound))
+    *upper, value = measure(problem, found.place).key(problem.policy.goal)
+    if any(upper) or not agreement.proves(value):
         return found
-    bound = Bound(lagrangian_bound(problem, relaxed, value, work), "Lagrangian")
-    return replace(found, balance=(*found.balance, bound))
+    return replace(found, bounds=(*upper, bound.value), proven=True)
 
 
 def once(
@@ -127,7 +140,10 @@ def once(
     kept = measure(problem, place)
     place, relaxed = _best_start(problem, place, kept, work, solver)
     bounds = () if relaxed is None else (Bound(relaxed.bound, "assignment LP"),)
-    found = Found(place, balance=bounds, kept=kept, relaxed=relaxed)
+    agreement = None
+    if relaxed is not None and problem.mean_is_constant:
+        agreement = Agreement(problem, Dual(problem, relaxed))
+    found = Found(place, balance=bounds, kept=kept, relaxed=relaxed, agreement=agreement)
     return _continued(problem, found, work, seed, solver)
 
 
@@ -142,13 +158,14 @@ def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: So
     solved = whole(problem, place, found.relaxed, work, solver)
     if solved is not None:
         place, bounds = solved.place, (*bounds, Bound(solved.bounds[-1], "branch and bound"))
-    return replace(found, place=trim(problem, place, work), balance=bounds)
+    return replace(found, place=trim(problem, place, work), balance=bounds, branched=True)
 
 
 def _searched(problem: Problem, found: Found, work: Work, seed: int, solver: Solver) -> Ints:
     """Give out the work in slices, each to the means that lately gained most with one.
 
-    The means are ruining and recreating, neighbourhood ILPs, and chains of moves.
+    The means are what hosts choose for themselves, ruining and recreating, neighbourhood ILPs,
+    and chains of moves.
     """
     relaxed, place, goal = found.relaxed, found.place, problem.policy.goal
     bound, prices = (0.0, None) if relaxed is None else (relaxed.bound, relaxed.reduced_cost)
@@ -162,10 +179,18 @@ def _searched(problem: Problem, found: Found, work: Work, seed: int, solver: Sol
     ]
     if problem.mean_is_constant:
         means.insert(0, (1.0, lambda at, part, by: shake(problem, at, bound, part, by, rows(at))))
+    if (agreement := found.agreement) is not None:
+        few = problem.cap <= FEW_EACH * len(problem.hosts)
+        share = LARGE_SLICE if few else SMALL_SLICE
+        means.insert(
+            0 if few else 1, (share, lambda at, part, _: agreement.improve(at, part, solver))
+        )
     gained = [float("inf")] * len(means)
     units, chosen, idle = work.units / SLICES, -1, 0
     for turn in count(seed):
         if idle >= IDLE_MAX or not work.spend(TURN_UNITS):
+            break
+        if agreement is not None and agreement.proves(measure(problem, place).balance):
             break
         lazy = not any(gained)
         chosen = (chosen + 1) % len(means) if lazy else gained.index(max(gained))

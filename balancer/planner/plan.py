@@ -314,7 +314,7 @@ def _score(
         bound = balance_bound(problem, place, after, work, solver)
     value, kind = bound.value, bound.kind
     exact = found.bounds is not None and problem.policy.goal is Goal.BALANCE
-    if exact and found.bounds is not None and found.bounds[-1] >= value:
+    if exact and found.bounds is not None and found.bounds[-1] > value:
         value, kind = found.bounds[-1], "branch and bound"
     value = min(value, after.balance)
     # A proof holds up to the solver's gap; that is no gain still to be had.

@@ -78,6 +78,7 @@ class Prices:
         cost: (I, H) reduced costs, infinite where a set may not go.
         load: (2, H) duals of the loads: minus what J grows by with each utilisation.
         cap: What one move more would be worth.
+        own: (I,) what it costs that a set goes to one host at most; not positive.
     """
 
     value: float
@@ -85,6 +86,7 @@ class Prices:
     cost: Floats
     load: Floats
     cap: float
+    own: Floats
 
 
 def whole_units(problem: Problem) -> list[Ints]:
@@ -240,14 +242,15 @@ class Pool:
         sets, dual = self.sets, np.array(engine.getSolution().row_dual)
         price = problem.scale * dual[self.load_row]
         cost = sets.cost[:, None] - sets.weight.T @ price
-        own = np.where(self.set_row >= 0, dual[self.set_row], 0.0) + sets.count * dual[self.cap_row]
+        own = np.where(self.set_row >= 0, dual[self.set_row], 0.0)
+        gain = own + sets.count * dual[self.cap_row]
         for at, terms in self.kept_rows.items():
-            own[at] += sum(dual[row] * value for row, value in terms.items())
-        cost += ((sets.weight * price[:, sets.home]).sum(axis=0) - own)[:, None]
+            gain[at] += sum(dual[row] * value for row, value in terms.items())
+        cost += ((sets.weight * price[:, sets.home]).sum(axis=0) - gain)[:, None]
         cost[~sets.open] = INF
         value = float(engine.getInfo().objective_function_value)
         cap = max(0.0, -float(dual[self.cap_row]))
-        return Prices(value, self._bound(cost, value), cost, dual[self.load_row], cap)
+        return Prices(value, self._bound(cost, value), cost, dual[self.load_row], cap, own)
 
     def _run(self, work: Work) -> bool:
         """Let the solver run; tell whether it came to an optimum, which is then in `x`."""

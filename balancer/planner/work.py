@@ -55,6 +55,10 @@ class Work:
         if self.whole is not None:
             self.whole.charge(units)
 
+    def left(self) -> float:
+        """Return what is left of the budget that this one is in the end a part of."""
+        return self.units if self.whole is None else self.whole.left()
+
     def seconds_left(self) -> float | None:
         """Return the seconds that search may still take, or None without a limit."""
         if self.time_limit_s is None or self.elapsed_s is None:

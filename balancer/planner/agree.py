@@ -1,0 +1,284 @@
+"""Plans in which hosts agree: from what each host would choose, the best that fit together.
+
+A plan says of each host which VMs leave it and which come. Choices that are good for one host are
+found at prices (`lagrange`), or seen in plans; a linear model picks one for each host so that who
+leaves one comes to another, within the cap. It is small, and its relaxation is nearly whole, since
+each choice is: a solver takes a tenth of a second for what no exchange of a few moves would find.
+
+VMs that a tier above balance asks about, and those of units that are not whole, stay where
+the plan so far has them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from balancer.planner.ilp import Effort, Solver, arrays, highspy, quiet_highs, solve
+from balancer.planner.lagrange import DEEPER, SETS_LAST, Choice, Dual
+from balancer.planner.linear import INF, Linear
+from balancer.planner.pool import whole_units
+from balancer.planner.problem import MEMORY, Bools, Floats, Ints, Problem
+from balancer.planner.relax import free_vms
+from balancer.planner.score import (
+    GAIN_MIN,
+    OVERLOAD_WEIGHT,
+    ROUNDING,
+    better,
+    legal_end,
+    means,
+    measure,
+    phi,
+)
+from balancer.planner.secure import secured
+from balancer.planner.work import Work
+
+EACH = 20  # choices of a host that are taken at each evaluation
+# Evaluations before hosts are asked to agree, at first and later.
+LOOKS_FIRST, LOOKS = 5, 2
+# Then prices go back to the best so far, but for a share that goes by the model of choices.
+SHARES = (0.95, 0.8)
+ROUNDS = 4  # of that, after which it is seen what they have proven
+# Choices that the solver is given: so many at first, for each host, or less with little work left.
+PROMISING, PROMISING_HOST, PROMISING_UNITS = 400, 10, 1000.0
+NODES, CHOSEN = 5, 0.5
+NEWS = 0.1  # of what choices may still gain, below which the solver is not asked again
+PROVEN_RELATIVE = 1e-6
+DEEPEN = 0.1  # of what is left to prove: prices that prove less call for more sets
+ROOT_UNITS, COLUMN_UNITS, PIVOT_UNITS, ITERATION_UNITS = 10_000.0, 10.0, 50.0, 180.0
+
+
+class Agreement:
+    """Choices of hosts so far; `improve` looks for more and for a plan made of them."""
+
+    def __init__(self, problem: Problem, dual: Dual) -> None:
+        self.problem, self.dual, self.sets = problem, dual, dual.sets
+        self.mean = means(problem, problem.home)
+        self.first = np.unique(self.sets.of_vm, return_index=True)[1]  # (I,) a VM of each set
+        stuck = ~_free(problem)
+        self.stuck = np.zeros(len(self.sets.home), dtype=bool)
+        self.stuck[self.sets.of_vm[stuck]] = True
+        # What each set counts in the caps over domains of hosts.
+        self.counted: dict[int, list[tuple[int, float]]] = {}
+        for number, group in enumerate(problem.groups):
+            if group.limit is not None:
+                sets = self.sets.of_vm[group.members]
+                sizes = np.bincount(sets, group.size)
+                for one in np.unique(sets).tolist():
+                    self.counted.setdefault(one, []).append((number, float(sizes[one])))
+        self.rounds, self.bound = 0, dual.bound  # rounds of prices, and what some had proven
+        self.most = max(PROMISING, PROMISING_HOST * len(problem.hosts))
+        self.asked = INF  # what choices might have come to when the solver was last asked
+        self.cost: dict[Choice, float] = {}  # infinite where a host would be too full
+
+    def improve(self, place: Ints, work: Work, solver: Solver) -> Ints:
+        """Return a better place as soon as there is one; `place` once the work is done.
+
+        Args:
+            place: A legal end.
+            work: The budget.
+            solver: Which solver.
+        """
+        value = measure(self.problem, place).balance
+        while not self.is_settled(value) and work.spend(0):
+            for _ in range(LOOKS if self.cost else LOOKS_FIRST):
+                found = self.dual.evaluate(work, EACH)
+                if found is None:
+                    break
+                self._take(found, place)
+                self.dual.climb(value)
+            self._deepen(value)
+            tried = self._agreed(place, work, solver)
+            if not np.array_equal(tried, place):
+                return tried
+        return place
+
+    def is_settled(self, value: float) -> bool:
+        """Tell whether a plan with this J is proven, or prices prove no more."""
+        return self.proves(value) or self.dual.sets_max > SETS_LAST
+
+    def proves(self, value: float) -> bool:
+        """Tell whether no plan that keeps the tiers above has a J below this one."""
+        return value - self.dual.bound <= PROVEN_RELATIVE * abs(value)
+
+    def _deepen(self, value: float) -> None:
+        """Look at more sets from now on, where a round of prices has proven little."""
+        self.rounds += 1
+        if self.rounds % ROUNDS == 0:
+            if self.dual.bound - self.bound < DEEPEN * (value - self.dual.bound):
+                self.dual.sets_max *= DEEPER
+            self.bound = self.dual.bound
+
+    def _take(self, choices: list[Choice], place: Ints) -> None:
+        """Keep choices, with what is stuck as it is at `place`."""
+        if self.stuck.any():
+            own = self._choices_at(place)
+            choices = [self._with_stuck(one, own[one.host]) for one in choices]
+        for one in choices:
+            if one not in self.cost:
+                self.cost[one] = self._cost(one)
+
+    def _with_stuck(self, one: Choice, own: Choice) -> Choice:
+        stuck = self.stuck
+
+        def joined(free: tuple[int, ...], held: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(
+                sorted({*(s for s in free if not stuck[s]), *(s for s in held if stuck[s])})
+            )
+
+        return Choice(one.host, joined(one.leave, own.leave), joined(one.come, own.come))
+
+    def _choices_at(self, place: Ints) -> list[Choice]:
+        """Return what each host does in a plan."""
+        home, at = self.sets.home, place[self.first]
+        leave: list[list[int]] = [[] for _ in self.problem.hosts]
+        come: list[list[int]] = [[] for _ in self.problem.hosts]
+        for one in np.flatnonzero(at != home).tolist():
+            leave[home[one]].append(one)
+            come[at[one]].append(one)
+        return [
+            Choice(host, tuple(gone), tuple(came))
+            for host, (gone, came) in enumerate(zip(leave, come, strict=True))
+        ]
+
+    def _cost(self, one: Choice) -> float:
+        """Return a host's share of J, and of moving what comes to it."""
+        problem, sets, host = self.problem, self.sets, one.host
+        come, leave = list(one.come), list(one.leave)
+        change = sets.weight[:, come].sum(axis=1) - sets.weight[:, leave].sum(axis=1)
+        used = problem.before[:, host] + change * problem.scale[:, host]
+        top = problem.limit[:, host] * (1 + ROUNDING) + 1e-12
+        if (used > top).any() or (come and used[MEMORY] > 1.0 + ROUNDING):
+            return INF
+        cost = float(sets.cost[come].sum())
+        if problem.up[host]:
+            cost += float(phi(used - self.mean[:, 0]).sum())
+        if problem.play[host]:
+            over = np.maximum(0.0, used - problem.threshold[:, 0])
+            cost += OVERLOAD_WEIGHT * float(over.sum())
+        return cost
+
+    def _agreed(self, place: Ints, work: Work, solver: Solver) -> Ints:
+        """Return the best plan of the choices so far, or `place`; take over their prices."""
+        problem, goal = self.problem, self.problem.policy.goal
+        value, own = measure(problem, place).balance, self._choices_at(place)
+        self._take([*own, *(Choice(one.host, (), ()) for one in own)], place)
+        choices = [one for one, cost in self.cost.items() if cost < INF and self._fits(one, own)]
+        least, choices = self._promising(choices, own, place, value, work)
+        old = least >= min(value, self.asked) - NEWS * (value - least)
+        if old or work.cut_short() or self._most(work) < PROMISING:
+            return place
+        self.asked = least
+        linear, cost = self._model(choices, place)[:2]
+        at_own = {one: at for at, one in enumerate(choices)}
+        start = [(at_own[one], 1.0) for one in own if one in at_own]
+        effort = Effort(NODES, work.seconds_left(), work.interrupted)
+        solution = solve(linear, cost, 0.0, start, effort, solver)
+        work.charge(ITERATION_UNITS * solution.iterations)
+        if solution.x is None:
+            return place
+        at = self.sets.home.copy()
+        for number in np.flatnonzero(solution.x > CHOSEN).tolist():
+            at[list(choices[number].come)] = choices[number].host
+        found = secured(problem, at[self.sets.of_vm], place)
+        before, after = measure(problem, place), measure(problem, found)
+        if better(after.key(goal), before.key(goal)) and legal_end(problem, found):
+            return found
+        self.most *= 2
+        return place
+
+    def _fits(self, one: Choice, own: list[Choice]) -> bool:
+        """Tell whether a choice leaves what is stuck where the plan so far has it."""
+        if not self.stuck.any():
+            return True
+        return self._with_stuck(one, own[one.host]) == one
+
+    def _promising(
+        self, choices: list[Choice], own: list[Choice], place: Ints, value: float, work: Work
+    ) -> tuple[float, list[Choice]]:
+        """Return what fractions of choices come to, and those that a better plan could have."""
+        linear, cost, flow = self._model(choices, place)
+        engine = quiet_highs()
+        engine.passModel(arrays(linear, cost))
+        if (left := work.seconds_left()) is not None:
+            engine.setOptionValue("time_limit", max(0.0, left))
+        engine.run()
+        info, solution = engine.getInfo(), engine.getSolution()
+        work.charge(ROOT_UNITS + COLUMN_UNITS * len(choices))
+        work.charge(PIVOT_UNITS * max(0, int(info.simplex_iteration_count)))
+        price, dual = np.array(solution.col_dual), np.array(solution.row_dual)
+        if engine.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            return value, choices
+        least, hosts = float(info.objective_function_value), len(self.problem.hosts)
+        share = SHARES[self.rounds % len(SHARES)]
+        self.dual.lean(flow, dual[hosts : hosts + len(flow)], -dual[hosts + len(flow)], share)
+        best = np.argsort(price, kind="stable")[: self._most(work)]
+        chosen = np.array([one == own[one.host] for one in choices])  # to start from
+        chosen[best[price[best] <= value - least + GAIN_MIN]] = True
+        return least, [choices[at] for at in np.flatnonzero(chosen).tolist()]
+
+    def _most(self, work: Work) -> int:
+        """Return how many choices the solver may be given."""
+        return min(self.most, int(work.left() / PROMISING_UNITS))
+
+    def _model(self, choices: list[Choice], place: Ints) -> tuple[Linear, Floats, Ints]:
+        """Write: one choice a host, who leaves comes, the cap, and rules that count VMs.
+
+        Returns the model, its costs, and the sets that its rows after the hosts' are about.
+        """
+        problem, sets = self.problem, self.sets
+        linear = Linear()
+        linear.variables(len(choices), 0.0, 1.0, integer=True)
+        of_host: list[list[int]] = [[] for _ in problem.hosts]
+        flow: dict[int, tuple[list[int], list[float]]] = {}
+        cap: tuple[list[int], list[float]] = ([], [])
+        for at, one in enumerate(choices):
+            of_host[one.host].append(at)
+            for sign, side in ((-1.0, one.leave), (1.0, one.come)):
+                for moved in side:
+                    index, value = flow.setdefault(moved, ([], []))
+                    index.append(at)
+                    value.append(sign)
+            if one.come:
+                cap[0].append(at)
+                cap[1].append(float(sets.count[list(one.come)].sum()))
+        for index in of_host:
+            linear.row(1.0, 1.0, index, np.ones(len(index)))
+        for _, (index, value) in sorted(flow.items()):
+            linear.row(0.0, 0.0, index, value)
+        linear.row(-INF, float(problem.cap), *cap)
+        self._count(linear, choices, place)
+        cost = np.array([self.cost[one] for one in choices])
+        return linear, cost, np.array(sorted(flow), dtype=np.int64)
+
+    def _count(self, linear: Linear, choices: list[Choice], place: Ints) -> None:
+        """Add what caps on VMs in domains of hosts allow: what they say, or what is there now."""
+        terms: dict[tuple[int, int], dict[int, float]] = {}
+        for at, one in enumerate(choices):
+            for sign, side in ((-1.0, one.leave), (1.0, one.come)):
+                for moved in side:
+                    for number, size in self.counted.get(moved, ()):
+                        domain = int(self.problem.groups[number].domain[one.host])
+                        if domain >= 0:
+                            row = terms.setdefault((number, domain), {})
+                            row[at] = row.get(at, 0.0) + sign * size
+        for (number, domain), row in sorted(terms.items()):
+            group = self.problem.groups[number]
+            most = max(
+                group.limit or 0, int(group.before[domain]), self._there(number, place)[domain]
+            )
+            room = float(most - group.before[domain])
+            if sum(change for change in row.values() if change > 0) > room:
+                linear.row(-INF, room, list(row), list(row.values()))
+
+    def _there(self, number: int, place: Ints) -> Ints:
+        return self.problem.groups[number].counts(place)
+
+
+def _free(problem: Problem) -> Bools:
+    """Return the (N,) VMs that may go wherever balance wants them, but for rules that count."""
+    free = free_vms(problem)
+    whole = {vm for unit in whole_units(problem) for vm in unit.tolist()}
+    for group in problem.groups:
+        if group.limit is None:
+            free[[vm for vm in group.members.tolist() if vm not in whole]] = False
+    return free
