@@ -142,7 +142,8 @@ def _in_words(cluster: Cluster, losses: Sequence[Loss]) -> str:
     """Say how many restarts these are, and how large by priority."""
     sizes = zip(RANKS, _weight(cluster, losses), strict=True)
     parts = [f"{gib(size)} of {name} priority" for name, size in sizes if size]
-    return f"{len(losses)} restarts" + (f" ({', '.join(parts)})" if parts else "")
+    count = "1 restart" if len(losses) == 1 else f"{len(losses)} restarts"
+    return count + (f" ({', '.join(parts)})" if parts else "")
 
 
 def _of_instant(

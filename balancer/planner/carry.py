@@ -32,9 +32,10 @@ from balancer.policy.policy import Goal, Prefer
 
 # Of the moves that stand in each other's way this many are weighed before one is given up.
 WEIGHED = 40
-# Of seeing that hosts may fail on the way: in all, for one attempt, and of the migrations that were
-# begun within it, how many surely fit into the next.
-WATCH_UNITS, WATCH_SHARE, SEEN_SHARE = 8e6, 0.5, 0.4
+# Of seeing that hosts may fail on the way: work in all, how much of it where the search was cut
+# short, how much for one attempt, and of the migrations that were begun within that, how many
+# surely fit into the next.
+WATCH_UNITS, HURRIED_SHARE, WATCH_SHARE, SEEN_SHARE = 8e6, 0.25, 0.5, 0.4
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def carry(
     nothing = measure(problem, problem.home).key(goal)
     dropped: dict[int, str] = {}
     place = place.copy()
-    # Not cut short by the user: what the search has found is seen through, within this work.
-    watching = replace(work.apart(WATCH_UNITS), interrupted=None, stopped_by=None)
+    # Not cut short by the user: what the search has found is seen through, but in less time.
+    units = WATCH_UNITS * (HURRIED_SHARE if work.cut_short() else 1.0)
+    watching = replace(work.apart(units), interrupted=None, stopped_by=None)
     while True:
         found, settings = _fastest(timing, place, work, _share(watching), solver)
         text, victims, count = _too_much(problem, found)

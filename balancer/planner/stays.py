@@ -14,8 +14,8 @@ from balancer.policy.capacity import usable, why_immovable, why_no_target, why_u
 from balancer.policy.rules import HostReserve
 
 STUCK = "its target has no room before others have left, and there is no way around"
-UNSAFE = "on the way fewer failures would be survived than before or after"
-UNSEEN = "whether failures would be survived on the way could not be seen in time"
+UNSAFE = "on the way more would be lost if hosts failed than before or after"
+UNSEEN = "what would be lost on the way if hosts failed could not be seen in time"
 
 
 def what_keeps(state: State, vm: int, curbed: str = "") -> str:

@@ -73,8 +73,9 @@ def not_survived(
         had: What was lost before, and is left out.
     """
     by_failure: dict[tuple[int, ...], list[Loss]] = {}
+    known = frozenset(had)
     for loss in losses(problem, place):
-        if loss not in had:
+        if loss not in known:
             by_failure.setdefault(loss.failed, []).append(loss)
     worst = sorted(by_failure.values(), key=lambda found: found[0].failed)
     worst.sort(key=problem.drill.weigh, reverse=True)
