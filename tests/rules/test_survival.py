@@ -66,9 +66,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "together": (Together(vms=pick("a", "b")),),
     "together and apart": (Together(vms=pick("a", "b")), Apart(vms=pick("b", "c"))),
     "together, each with a list": (
-        Together(vms=pick("a", "b")),
-        Allow(vms=pick("a"), hosts=pick("h1", "h2")),
-        Allow(vms=pick("b"), hosts=pick("h2", "h3")),
+        Together(vms=pick("b", "c")),
+        Allow(vms=pick("b"), hosts=pick("h1", "h2")),
+        Allow(vms=pick("c"), hosts=pick("h2", "h3")),
     ),
     "within": (Within(vms=pick("a", "b", "c"), domain="site"),),
 }

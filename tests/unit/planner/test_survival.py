@@ -16,7 +16,10 @@ from balancer.model.cluster import Cluster, Priority
 from balancer.model.plan import Lost, Plan, Status, Survival
 from balancer.model.rule import SelectBy, Selector
 from balancer.planner import bring_back, drain, move, plan
+from balancer.planner.carry import carry
+from balancer.planner.problem import build
 from balancer.planner.stays import UNSEEN
+from balancer.planner.work import Work
 from balancer.policy.heed import heeding
 from balancer.policy.policy import Goal, Policy, Reserve
 from balancer.policy.rules import Apart, Avoid
@@ -243,6 +246,16 @@ def test_what_could_not_be_seen_in_time_does_not_move(monkeypatch: pytest.Monkey
     # Where no failure is in doubt there is nothing to see.
     roomy = cluster(TWO_TO_GO.replace("20G", "40G"), rules=leave_h1().rules)
     assert len(made(roomy, Policy(goal=Goal.RULES_ONLY, reserve=ANY_ONE)).migrations) == 2
+
+
+def test_a_time_limit_ends_the_look_at_the_way_and_ctrl_c_does_not() -> None:
+    problem = build(leave_h1(), Policy(goal=Goal.RULES_ONLY, reserve=ANY_ONE))
+    place = problem.home.copy()
+    place[:2] = 2  # a and b on h3
+    late = Work(1e9, elapsed_s=lambda: 9.0, time_limit_s=1.0)
+    assert carry(problem, place, late, "auto").dropped == {0: UNSEEN, 1: UNSEEN}
+    cut = Work(1e9, interrupted=lambda: True)
+    assert len(carry(problem, place, cut, "auto").schedule.timed) == 2
 
 
 def test_an_instant_that_no_failure_may_fall_into_is_refused() -> None:
