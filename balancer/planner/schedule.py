@@ -318,7 +318,8 @@ class _Simulation:
         ]
         choices.sort(key=lambda one: (not self._unblocks(one), memory[one.vm], one.vm))
         ways = ((one, host) for one in choices for host in self._third_hosts(one))
-        for one, host in islice(ways, None if self.watch is None else WATCHED_WAYS):
+        in_doubt = self.watch is not None and self.watch.known
+        for one, host in islice(ways, WATCHED_WAYS if in_doubt else None):
             trial = _Waiting(one.rank, 0.0, one.vm, one.source, host)
             if self._may_start(trial):
                 self.waiting.remove(one)
