@@ -30,6 +30,7 @@ from balancer.planner.score import (
     phi,
 )
 from balancer.planner.secure import secured
+from balancer.planner.tiers import PROVEN_RELATIVE
 from balancer.planner.work import Work
 
 EACH = 20  # choices of a host that are taken at each evaluation
@@ -42,7 +43,6 @@ ROUNDS = 4  # of that, after which it is seen what they have proven
 PROMISING, PROMISING_HOST, PROMISING_UNITS = 400, 10, 1000.0
 NODES, CHOSEN = 5, 0.5
 NEWS = 0.1  # of what choices may still gain, below which the solver is not asked again
-PROVEN_RELATIVE = 1e-6
 DEEPEN = 0.1  # of what is left to prove: prices that prove less call for more sets
 ROOT_UNITS, COLUMN_UNITS, PIVOT_UNITS, ITERATION_UNITS = 10_000.0, 10.0, 50.0, 180.0
 
@@ -86,6 +86,8 @@ class Agreement:
                     break
                 self._take(found, place)
                 self.dual.climb(value)
+            if work.cut_short():
+                break
             self._deepen(value)
             tried = self._agreed(place, work, solver)
             if not np.array_equal(tried, place):
@@ -210,7 +212,9 @@ class Agreement:
             return value, choices
         least, hosts = float(info.objective_function_value), len(self.problem.hosts)
         share = SHARES[self.rounds % len(SHARES)]
-        self.dual.lean(flow, dual[hosts : hosts + len(flow)], -dual[hosts + len(flow)], share)
+        self.dual.lean(
+            flow, dual[hosts : hosts + len(flow)], -float(dual[hosts + len(flow)]), share
+        )
         best = np.argsort(price, kind="stable")[: self._most(work)]
         chosen = np.array([one == own[one.host] for one in choices])  # to start from
         chosen[best[price[best] <= value - least + GAIN_MIN]] = True

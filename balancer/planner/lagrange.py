@@ -31,10 +31,9 @@ from balancer.planner.work import Work
 # Of one size that are looked at for one host, at first and at last; and of how many sizes.
 SETS_FIRST, SETS_LAST, DEEPER, SIZES = 3000, 300_000, 3, 4
 HALVINGS = 12  # to find the price up to which there are no more
-PROGRESS = 1e-3  # of what is left to prove, below which a step was none
 SET_UNITS, HOST_UNITS, COLUMN_UNITS = 0.2, 600.0, 0.2
 ROUNDED_OFF = 1e-12  # what the sum of a host's prices may be wrong by
-LIMIT_SLACK = 1e-9
+LIMIT_SLACK = 1e-9  # of a limit, and of 1: loads are summed up in another order here
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ class Dual:
         self.leave[sets] = share * leave[sets] + (1 - share) * (
             flow + (self.price[:, home] * size).sum(axis=0)
         )
-        self.extra = share * extra + (1 - share) * (cap - self.cap_price)
+        self.extra = share * extra + (1 - share) * (max(0.0, cap) - self.cap_price)
 
     def _choose(self, host: int, price: Floats, load: Floats, most: int) -> _Best:
         """Return the best choices of VMs at `price` (n,) that change the host's load (2, n)."""
@@ -179,7 +178,7 @@ class Dual:
             looked_at += total
             value = self._share(host, load) + paid
             best = min(best, float(value.min(initial=np.inf)))
-            few = np.argpartition(value, most)[:most] if total > most else np.arange(total)
+            few = least_few(value, most)
             seen += zip(value[few].tolist(), chosen[few], strict=True)
             keep = np.flatnonzero(paid <= min(top, best - least))
             load, paid, chosen = load[:, keep], paid[keep], chosen[keep]
@@ -189,7 +188,7 @@ class Dual:
 
     def _share(self, host: int, used: Floats) -> Floats:
         """Return the host's share of J and the price of its load at (2, m) utilisations."""
-        top = self.problem.limit[:, [host]] + LIMIT_SLACK
+        top = self.problem.limit[:, [host]] * (1 + LIMIT_SLACK) + LIMIT_SLACK
         share = self._part(host, CPU, used[CPU]) + self._part(host, MEMORY, used[MEMORY])
         share[(used > top).any(axis=0)] = np.inf
         return share
@@ -215,6 +214,14 @@ class Dual:
             within = np.array([corner for corner in corners if 0.0 <= corner <= top])
             least += float(self._part(host, resource, within).min())
         return least
+
+
+def least_few(value: Floats, most: int) -> Ints:
+    """Return where the `most` least of (m,) values are; of equal ones the first, anywhere."""
+    if len(value) <= most:
+        return np.arange(len(value))
+    few = np.flatnonzero(value <= np.partition(value, most - 1)[most - 1])
+    return few[np.argsort(value[few], kind="stable")[:most]]
 
 
 def _affordable(

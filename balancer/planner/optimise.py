@@ -51,7 +51,6 @@ SMALL_SLICE, LARGE_SLICE = 0.3, 3.0
 FEW_EACH = 3  # migrations a host, up to which what hosts choose for themselves gains most
 IDLE_MAX = 12  # slices in a row without a gain before it is over
 TURN_UNITS, TINY_GAIN = 200.0, 1e-12  # a turn costs and gains at least
-AGREEMENTS_MAX = 8  # better plans that the work for a proof may find
 
 
 @dataclass(frozen=True)
@@ -104,14 +103,13 @@ def _settled(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
 def _bounded(problem: Problem, found: Found, work: Work, solver: Solver) -> Found:
     """Add the bound that knows VMs are whole, after some more looking for one."""
     agreement = found.agreement
-    if found.proven or agreement is None or work.cut_short():
+    if found.proven or agreement is None:
         return found
-    if not found.branched:
-        for _ in range(AGREEMENTS_MAX):
-            place = agreement.improve(found.place, work, solver)
-            if np.array_equal(place, found.place):
-                break
-            found = replace(found, place=place)
+    while not found.branched:
+        place = agreement.improve(found.place, work, solver)
+        if np.array_equal(place, found.place):
+            break
+        found = replace(found, place=place)
     bound = Bound(agreement.dual.bound, "Lagrangian")
     found = replace(found, balance=(*found.balance, bound))
     *upper, value = measure(problem, found.place).key(problem.policy.goal)

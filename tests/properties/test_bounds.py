@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -87,6 +88,30 @@ def test_what_hosts_prove_by_themselves_is_no_higher_than_the_best(
         dual.evaluate(Work(1e9))
         dual.climb(hoped * kept.balance + 1.0)
     assert relaxed.bound <= dual.bound <= best + 1e-9
+
+
+@many
+@given(
+    clusters(hosts_max=3, vms_max=5),
+    caps,
+    st.sampled_from([1, 3, 3000]),
+    st.sampled_from([0.01, 0.3, 10.0]),
+    st.integers(0, 9),
+)
+def test_any_prices_prove_no_more_than_the_best(
+    cluster: Cluster, cap: int | None, looked_at: int, spread: float, seed: int
+) -> None:
+    problem, kept, best = bounded(even(cluster), cap)
+    assume(problem.mean_is_constant and len(problem.movable) > 0)
+    relaxed = relax(problem, construct(problem, Work(1e9)), kept, Work(1e9))
+    assert relaxed is not None
+    dual, rng = Dual(problem, relaxed), np.random.default_rng(seed)
+    dual.sets_max = looked_at
+    for _ in range(20):
+        dual.leave = rng.normal(0.0, spread, len(dual.leave))
+        dual.extra = max(-relaxed.prices.cap, float(rng.normal(0.0, spread)))
+        dual.evaluate(Work(1e9))
+    assert dual.bound <= best + 1e-9
 
 
 @many

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from balancer.model.plan import StoppedBy
 from balancer.planner.agree import Agreement
-from balancer.planner.lagrange import Dual
+from balancer.planner.lagrange import Choice, Dual, least_few
 from balancer.planner.neighbour import exact
+from balancer.planner.optimise import optimise
 from balancer.planner.problem import Problem, build
 from balancer.planner.relax import relax
 from balancer.planner.score import legal_end, measure
@@ -70,3 +73,32 @@ def test_fewer_sets_that_are_looked_at_prove_less_but_nothing_false() -> None:
         bounds.append(dual.best[0])
     assert bounds[0] <= bounds[1] <= bounds[2]
     assert bounds[0] < bounds[2]
+
+
+def test_of_equal_values_the_first_are_taken_however_they_are_sorted() -> None:
+    value = np.random.default_rng(1).integers(0, 40, 5000).astype(float)
+    value[::3] = np.inf
+    for most in (1, 20, 4000, 6000):
+        expected = np.argsort(value, kind="stable")[:most]
+        assert sorted(least_few(value, most).tolist()) == sorted(expected.tolist())
+
+
+def test_what_was_proven_before_the_user_stopped_the_search_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evaluate, evaluated = Dual.evaluate, list[Choice]()
+
+    def noted(dual: Dual, work: Work, most: int = 1) -> list[Choice] | None:
+        found = evaluate(dual, work, most)
+        evaluated.extend(found or [])
+        return found
+
+    monkeypatch.setattr(Dual, "evaluate", noted)
+    problem = task(1, hosts=12, vms=150, cap=6)
+    work = Work(3e6, interrupted=lambda: len(evaluated) > 1000)
+    found = optimise(problem, work, 0, "auto")
+    assert work.stopped_by is StoppedBy.INTERRUPT
+    relaxed, proven = found.balance
+    assert proven.kind == "Lagrangian"
+    assert proven.value > relaxed.value
+    assert type(proven.value) is float  # as numpy's own it would be written in another way
