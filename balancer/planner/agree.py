@@ -25,7 +25,6 @@ from balancer.planner.score import (
     ROUNDING,
     better,
     legal_end,
-    means,
     measure,
     phi,
 )
@@ -52,7 +51,6 @@ class Agreement:
 
     def __init__(self, problem: Problem, dual: Dual) -> None:
         self.problem, self.dual, self.sets = problem, dual, dual.sets
-        self.mean = means(problem, problem.home)
         self.first = np.unique(self.sets.of_vm, return_index=True)[1]  # (I,) a VM of each set
         stuck = ~_free(problem)
         self.stuck = np.zeros(len(self.sets.home), dtype=bool)
@@ -153,7 +151,7 @@ class Agreement:
             return INF
         cost = float(sets.cost[come].sum())
         if problem.up[host]:
-            cost += float(phi(used - self.mean[:, 0]).sum())
+            cost += float(phi(used - self.dual.mean[:, 0]).sum())
         if problem.play[host]:
             over = np.maximum(0.0, used - problem.threshold[:, 0])
             cost += OVERLOAD_WEIGHT * float(over.sum())
@@ -267,15 +265,11 @@ class Agreement:
                             row[at] = row.get(at, 0.0) + sign * size
         for (number, domain), row in sorted(terms.items()):
             group = self.problem.groups[number]
-            most = max(
-                group.limit or 0, int(group.before[domain]), self._there(number, place)[domain]
-            )
+            there = group.counts(place)[domain]
+            most = max(group.limit or 0, group.before[domain], there)
             room = float(most - group.before[domain])
             if sum(change for change in row.values() if change > 0) > room:
                 linear.row(-INF, room, list(row), list(row.values()))
-
-    def _there(self, number: int, place: Ints) -> Ints:
-        return self.problem.groups[number].counts(place)
 
 
 def _free(problem: Problem) -> Bools:
