@@ -18,7 +18,7 @@ from typing import Any
 from balancer.errors import ExitCode
 from balancer.model.cluster import Cluster
 from benchmarks.instances import generate, real
-from benchmarks.peers.contest import Contest, Entry, compare
+from benchmarks.peers.contest import FROM_VMS, TIMES_FASTER, Contest, Entry, compare
 from benchmarks.peers.hbal import Hbal
 from benchmarks.peers.install import install
 from benchmarks.peers.neutral import judge
@@ -156,7 +156,10 @@ def contests(
         return
     same = replace(task, cap=peer.verdict.moves)
     ours = capped
-    if same.cap != task.cap:
+    if family == "hbal" and len(task.cluster.vms) >= FROM_VMS:
+        limit_s = round(peer.answer.cpu_s / TIMES_FASTER, 1)
+        ours = report.add(_run(Ours(time_limit_s=limit_s), same))
+    elif same.cap != task.cap:
         ours = report.add(_run(Ours(), same))
     found = compare(task.cluster, ours, peer)
     if ours.verdict.gib > peer.verdict.gib and ours.verdict.score <= peer.verdict.score:
