@@ -220,7 +220,7 @@ class Agreement:
 
     def _most(self, work: Work) -> int:
         """Return how many choices the solver may be given."""
-        return min(self.most, int(work.left() / PROMISING_UNITS))
+        return min(self.most, max(0, int(work.left() / PROMISING_UNITS)))
 
     def _model(self, choices: list[Choice], place: Ints) -> tuple[Linear, Floats, Ints]:
         """Write: one choice a host, who leaves comes, the cap, and rules that count VMs.
