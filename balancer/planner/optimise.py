@@ -109,7 +109,9 @@ def _bounded(problem: Problem, found: Found, work: Work, solver: Solver) -> Foun
         place = agreement.improve(found.place, work, solver)
         if np.array_equal(place, found.place):
             break
-        found = replace(found, place=place)
+        # Below the cap another plan would begin where this one ends, and nobody has looked there.
+        if measure(problem, place).moves >= problem.cap:
+            found = replace(found, place=place)
     bound = Bound(agreement.dual.bound, "Lagrangian")
     found = replace(found, balance=(*found.balance, bound))
     *upper, value = measure(problem, found.place).key(problem.policy.goal)
