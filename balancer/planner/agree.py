@@ -69,7 +69,7 @@ class Agreement:
         self.cost: dict[Choice, float] = {}  # infinite where a host would be too full
 
     def improve(self, place: Ints, work: Work, solver: Solver) -> Ints:
-        """Return a better place as soon as there is one; `place` once the work is done.
+        """Return a better place as soon as there is one; `place` after some rounds without.
 
         Args:
             place: A legal end.
@@ -77,7 +77,9 @@ class Agreement:
             solver: Which solver.
         """
         value = measure(self.problem, place).balance
-        while not self.is_settled(value) and work.spend(0):
+        for _ in range(ROUNDS):
+            if self.is_settled(value) or not work.spend(0):
+                break
             for _ in range(LOOKS if self.cost else LOOKS_FIRST):
                 found = self.dual.evaluate(work, EACH)
                 if found is None:

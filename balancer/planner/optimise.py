@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
 
-import numpy as np
-
 from balancer.planner.agree import Agreement
 from balancer.planner.bound import ASSIGNMENT_COLUMNS, Bound, assignment_bound, decoupled_bound
 from balancer.planner.dive import dive
@@ -105,13 +103,13 @@ def _bounded(problem: Problem, found: Found, work: Work, solver: Solver) -> Foun
     agreement = found.agreement
     if found.proven or agreement is None:
         return found
-    while not found.branched:
+    value = measure(problem, found.place).balance
+    while not found.branched and not agreement.is_settled(value) and work.spend(0):
         place = agreement.improve(found.place, work, solver)
-        if np.array_equal(place, found.place):
-            break
         # Below the cap another plan would begin where this one ends, and nobody has looked there.
         if measure(problem, place).moves >= problem.cap:
             found = replace(found, place=place)
+            value = measure(problem, place).balance
     bound = Bound(agreement.dual.bound, "Lagrangian")
     found = replace(found, balance=(*found.balance, bound))
     *upper, value = measure(problem, found.place).key(problem.policy.goal)
