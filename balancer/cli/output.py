@@ -185,7 +185,12 @@ def _show_survival(plan: Plan) -> None:
     """Print what may fail, or how much would not be survived."""
     if (one := plan.survival) is None:
         return
+    for left in one.beyond_help:
+        out.say(f"[yellow]beyond any plan:[/] {escape(left.problem)} ({escape(left.reason)})")
+    if one.beyond_help and not (one.before or one.after):
+        return
     failures = f"{one.failures[:1].upper()}{one.failures[1:]}"
+    failures += ", that aside," if one.beyond_help else ""
     if not one.after:
         now = f"; {one.before} restarts would find no host now" if one.before else ""
         when = "" if one.during else ", now, at the end and at every instant of the plan"
@@ -214,7 +219,9 @@ def show_plan(plan: Plan, warnings: Sequence[str] = ()) -> None:
     for text in warnings:
         warn(text)
     if plan.status is Status.NOTHING_TO_DO and not plan.unresolved:
-        out.say(f"[green]Nothing to do[/] on {escape(plan.cluster)}: it is within policy.")
+        helped = plan.survival is None or not plan.survival.beyond_help
+        why = "it is within policy" if helped else "nothing that a plan could mend"
+        out.say(f"[green]Nothing to do[/] on {escape(plan.cluster)}: {why}.")
     elif plan.migrations:
         gib = sum(migration.bytes for migration in plan.migrations) / GIB
         out.say(

@@ -98,7 +98,8 @@ def _survival(read: SurvivalPart) -> Survival:
     lost = {
         key: Lost(**vars(part)) for key, part in vars(read).items() if isinstance(part, LostPart)
     }
-    return Survival(**{**vars(read), **lost})
+    beyond = tuple(Unresolved(**vars(part)) for part in read.beyond_help)
+    return Survival(**{**vars(read), **lost, "beyond_help": beyond})
 
 
 def _migration(read: MigrationPart) -> Migration:
@@ -198,6 +199,8 @@ def _said_of(migration: Migration) -> dict[str, Any]:
 def _said_of_survival(survival: Survival) -> dict[str, Any]:
     """Return it for its document; in a plan made before losses were measured there are none."""
     said = _said(SurvivalPart, survival)
+    beyond = [_said(UnresolvedPart, one) for one in said.pop("beyond_help")]
+    said |= {"beyond_help": beyond} if beyond else {}
     lost = {key: one._asdict() for key, one in said.items() if isinstance(one, Lost)}
     return {
         key: value

@@ -158,6 +158,10 @@ class SurvivalPart(_Part):
         None, description="At the worst instant; absent in a drain."
     )
     lost_after: LostPart | None = Field(None, description="When the plan is done.")
+    beyond_help: tuple[UnresolvedPart, ...] = Field(
+        (),
+        description="What no placement survives, and is not among these; absent if there is none.",
+    )
 
 
 class TierPart(_Part):

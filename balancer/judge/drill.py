@@ -16,9 +16,11 @@ from balancer.judge.glance import Glance
 from balancer.judge.rehearsal import Rehearsal, State
 from balancer.model.cluster import Cluster, HostState, Vm
 from balancer.model.rule import Cap, Rule
+from balancer.policy.beyond import Crowd, crowds, shortages, stuck
 from balancer.policy.capacity import arriving_bytes, cpu_reserve, why_unfit
 from balancer.policy.policy import Policy
 from balancer.policy.survival import (
+    RANKS,
     Bound,
     even_spreads,
     failures,
@@ -51,9 +53,16 @@ class Drill:
     policy: Policy
 
     @cached_property
+    def counted(self) -> Mapping[Failed, int]:
+        """How many priorities count at each failure, from high on: the rest is beyond help."""
+        every = failures(self.cluster, self.policy)
+        short = shortages(self.cluster, self.policy, every)
+        return {one: short[one].rank if one in short else len(RANKS) for one in every}
+
+    @cached_property
     def failures(self) -> tuple[Failed, ...]:
-        """The sets of hosts that fail."""
-        return failures(self.cluster, self.policy)
+        """The sets of hosts that fail, of which anything is counted."""
+        return tuple(failed for failed, ranks in self.counted.items() if ranks)
 
     @cached_property
     def up(self) -> frozenset[str]:
@@ -63,7 +72,8 @@ class Drill:
     @cached_property
     def turn(self) -> Mapping[str, tuple[int, int, str]]:
         """Keys of the VMs that restart: in their order each restarts after those below it."""
-        able = (vm for vm in self.cluster.vms if restarts(vm))
+        alone = stuck(self.cluster, self.policy)
+        able = (vm for vm in self.cluster.vms if restarts(vm) and vm.id not in alone)
         return {vm.id: (restart_rank(vm), -restart_bytes(vm), vm.id) for vm in able}
 
     @cached_property
@@ -127,16 +137,26 @@ class Drill:
         return found
 
     @cached_property
-    def _caps_when(self) -> dict[Failed, list[Cap]]:
+    def _crowds(self) -> Mapping[Cap, Crowd]:
+        """Caps that no placement keeps once hosts have failed."""
+        return crowds(self.cluster, self.said, max(map(len, self.counted), default=0))
+
+    @cached_property
+    def _when(self) -> dict[Failed, tuple[list[Cap], dict[Bound, Cap]]]:
         return {}
 
     def forms(self, vm: str, failed: Failed) -> list[Bound]:
         """Return what binds the restart of a VM when `failed` are down."""
-        if self._spreads and failed not in self._caps_when:
+        own = self._forms.get(vm, ())
+        if not self._spreads and not self._crowds:
+            return [*own]
+        if failed not in self._when:
             caps = (spread_cap(rule, self.cluster, failed) for rule in self._spreads)
-            self._caps_when[failed] = [cap for cap in caps if cap is not None]
-        even = (cap for cap in self._caps_when.get(failed, ()) if vm in cap.vms)
-        return [*self._forms.get(vm, ()), *even]
+            kept: dict[Bound, Cap] = {cap: one.when(failed) for cap, one in self._crowds.items()}
+            self._when[failed] = [cap for cap in caps if cap is not None], kept
+        evens, instead = self._when[failed]
+        own = [instead.get(form, form) for form in own]
+        return [*own, *(cap for cap in evens if vm in cap.vms)]
 
     def losses(
         self,
@@ -164,8 +184,11 @@ class Drill:
                     room[name] += self.held(vm)
             yield from (Loss(failed, vm) for vm in Rehearsal(state, failed, room).lost)
 
-    def pieces(self, vms: Sequence[Vm]) -> list[tuple[int, list[Vm]]]:
-        """Return what restarts as one, and its bytes, by the highest priority, size, first id."""
+    def pieces(self, vms: Sequence[Vm], counted: int) -> list[tuple[int, list[Vm]]]:
+        """Return what restarts as one, and its bytes, by the highest priority, size, first id.
+
+        Only of the first `counted` priorities: what comes later takes nothing from these.
+        """
         turn, sets = self.turn, self.sets
         found = [(turn[vm.id], [vm]) for vm in vms if vm.id not in sets]
         joined: dict[int, list[Vm]] = {}
@@ -176,7 +199,7 @@ class Drill:
             ranks, sizes, ids = zip(*(turn[vm.id] for vm in one), strict=True)
             found.append(((min(ranks), sum(sizes), min(ids)), one))
         found.sort(key=itemgetter(0))
-        return [(-size, one) for (_, size, _), one in found]
+        return [(-size, one) for (rank, size, _), one in found if rank < counted]
 
     def held(self, vm: str) -> int:
         """Return the memory that a VM holds where it is, and where it is on its way to."""

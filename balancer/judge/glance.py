@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING
 from balancer.model.cluster import Vm
 from balancer.model.rule import AllowedHosts, Cap
 from balancer.policy.capacity import cpu_reservable, cpu_reserve
-from balancer.policy.survival import Bound, restarts
+from balancer.policy.survival import Bound
 
 if TYPE_CHECKING:  # a drill asks this before it rehearses
     from balancer.judge.drill import Drill, Failed
-
-NOTHING: frozenset[str] = frozenset()
 
 
 class Glance:
@@ -43,7 +41,7 @@ class Glance:
         self.hosts: dict[str, list[str]] = {}
         for vm, name in pairs:
             one = drill.cluster.vm_by_id[vm]
-            if restarts(one):
+            if vm in drill.turn:
                 self.on[name].append(one)
             if reserve := cpu_reserve(one):
                 self.kept[name] += reserve
@@ -56,7 +54,7 @@ class Glance:
         drill = self.drill
         here = [vm for name in failed for vm in self.on[name]]
         here.sort(key=lambda vm: drill.turn[vm.id])
-        pieces = drill.pieces(here)
+        pieces = drill.pieces(here, drill.counted[failed])
         largest = max([1, *(size for size, _ in pieces)])
         free = {name: max(0, self.free[name]) for name in able if name not in failed}
 
@@ -71,12 +69,11 @@ class Glance:
         before = sum(size for size, vms in pieces if vms[0].id in drill.sets)
         total = sum(size for size, _ in pieces)
         ids = {vm.id for vm in here}
-        reserve = sum(cpu_reserve(vm) for vm in here)
         needs: dict[int, int] = {}  # sizes of what nothing binds, and the most that comes before
         for size, vms in pieces:
             if any(vm.id in drill.bound for vm in vms):
                 alone = vms[0].id not in drill.sets
-                every = [self._open(vm, free, ids, reserve, alone=alone) for vm in vms]
+                every = [self._open(vm, failed, free, ids, alone=alone) for vm in vms]
                 names = set.intersection(*(set(found) for found, _ in every))
                 if not has_room(names, size, before if alone else total, every[0][1]):
                     return False
@@ -87,7 +84,7 @@ class Glance:
         return all(has_room(free, size, comes) for size, comes in needs.items())
 
     def _open(
-        self, vm: Vm, able: Collection[str], here: set[str], reserve: int, *, alone: bool
+        self, vm: Vm, failed: Failed, able: Collection[str], here: set[str], *, alone: bool
     ) -> tuple[list[str], int]:
         """Return the hosts that are open to `vm` even if all that are `here` went there.
 
@@ -97,13 +94,14 @@ class Glance:
         cluster, unfit = self.drill.cluster, self.drill.unfit.get(vm.id, frozenset())
         found = [name for name in able if name not in unfit]
         if cpu_reserve(vm):
+            reserve = sum(cpu_reserve(self.drill.cluster.vm_by_id[one]) for one in here)
             found = [
                 name
                 for name in found
                 if self.kept[name] + reserve <= cpu_reservable(cluster.host_by_name[name])
             ]
         closed = 0
-        for form in self.drill.forms(vm.id, NOTHING):
+        for form in self.drill.forms(vm.id, failed):
             if alone and isinstance(form, Cap) and all(len(domain) == 1 for domain in form.domains):
                 count = self._count(form.vms)
                 capped = frozenset[str]().union(*form.domains)

@@ -85,7 +85,8 @@ class Rehearsal:
         self.takers: set[str] = set()
         self.reach: dict[int, tuple[float, str]] = {}
         self.is_bound = False
-        for size, vms in self.drill.pieces(state.fallen(failed)):
+        self.ranks = self.drill.counted[failed]
+        for size, vms in self.drill.pieces(state.fallen(failed), self.ranks):
             self._restart(vms, size)
 
     def would_differ(self, name: str, room: int) -> bool:
@@ -108,7 +109,7 @@ class Rehearsal:
             while at < len(rooms) and not self._may(vms, forms, rooms[at][1]):
                 at += 1
         if at == len(rooms):
-            self.lost += [vm.id for vm in vms]
+            self.lost += [vm.id for vm in vms if self.drill.turn[vm.id][0] < self.ranks]
             self.reach[size] = (inf, "")
             return
         hole = rooms.pop(at)

@@ -117,6 +117,7 @@ class Survival:
     Over all failures that the policy wants survived (`failures`, in words): now, at the worst
     instant on the way (None where nothing is asked of it: in a drain), and at the end. What is
     worse is told by `Lost`, not by how many there are; plans of before it was measured have none.
+    What no placement survives is not among these: `beyond_help` says it, a sentence for each kind.
     """
 
     failures: str
@@ -126,6 +127,7 @@ class Survival:
     lost_before: Lost | None = None
     lost_during: Lost | None = None
     lost_after: Lost | None = None
+    beyond_help: tuple[Unresolved, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

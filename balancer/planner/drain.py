@@ -19,7 +19,7 @@ from balancer.errors import InputError
 from balancer.model.cluster import Cluster, HostState
 from balancer.model.plan import Plan
 from balancer.planner.carry import carry
-from balancer.planner.drill import Loss
+from balancer.planner.drill import Drill, Loss
 from balancer.planner.ilp import Solver
 from balancer.planner.optimise import once
 from balancer.planner.plan import EFFORT, FINISH_UNITS, Stamp, assemble, named
@@ -28,7 +28,7 @@ from balancer.planner.remedy import remedy_of
 from balancer.planner.search import settle_ties
 from balancer.planner.state import State
 from balancer.planner.stays import what_binds, what_keeps
-from balancer.planner.survival import losses, not_survived, what_may_fail
+from balancer.planner.survival import not_survived, what_may_fail
 from balancer.planner.words import RESOURCES, cite, percent
 from balancer.planner.work import Work
 from balancer.policy.capacity import usable, why_immovable
@@ -121,7 +121,7 @@ def drain(
     lost = frozenset[Loss]()
     if policy.reserve.for_failures:
         present = build(cluster, for_drain(policy, keep_reserve=True))
-        lost = frozenset(losses(present, present.home))
+        lost = frozenset(Drill(present, whole=True).losses(present.home))
     found = _plan(marked, strict, stamp, seed, interrupted, solver, lost)
     if any(not one.immovable for one in found.stuck) and not keep_reserve and _has_reserve(policy):
         found = _plan(marked, for_drain(policy), stamp, seed, interrupted, solver, lost)

@@ -21,6 +21,7 @@ from balancer.model.cluster import Cluster
 from balancer.model.plan import Lost
 from balancer.model.rule import AllowedHosts, Cap, Rule, Unit
 from balancer.planner.screen import Pairs, Screen
+from balancer.policy.beyond import Crowd, Shortage, crowds, shortages, stuck
 from balancer.policy.capacity import arriving_bytes, cpu_reservable, cpu_reserve, why_unfit
 from balancer.policy.survival import (
     RANKS,
@@ -55,12 +56,14 @@ class Band:
         domains: (D, H) which hosts are in which domain.
         limit: Of a cap, in each domain; None for a unit.
         even: The rule behind it whose limit depends on what has failed; None for the others.
+        crowd: What its limit is raised by, where no placement keeps it once hosts have failed.
     """
 
     members: Ints
     domains: Bools
     limit: int | None
     even: Rule | None = None
+    crowd: Crowd | None = None
 
     @property
     def is_of_one_host(self) -> bool:
@@ -94,11 +97,17 @@ class Drill:
         lead: (N,) the first of the VMs that restart as one with each; itself, if none do.
         joined: (N,) whether any others do.
         rehearsals: How many failures were gone through so far, times their hosts.
-        sets: The failures: arrays of as many rows as there are sets of that many hosts, with -1
-            where a set has fewer.
+        sets: The failures: arrays of as many rows as there are sets of that many hosts. Those of
+            which nothing is counted are left out.
+        counted: For each of these arrays how many priorities count, from high on: the others are
+            beyond help.
+        stuck: VMs that only one host can take: whatever restarts, they do not.
+        every: All failures, those of which nothing is counted included.
+        beyond: Those that no placement survives.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, *, whole: bool = False) -> None:
+        """Read what a task says of failures; `whole`: what is beyond help is counted as well."""
         cluster, policy = problem.cluster, problem.policy
         hosts, vms = problem.hosts, problem.vms
         self.problem = problem
@@ -106,7 +115,10 @@ class Drill:
         self.memory = np.array(
             [vm.memory_assigned_bytes if vm.is_load else 0 for vm in vms], dtype=np.int64
         )
-        able = np.flatnonzero([restarts(vm) for vm in vms])
+        self.whole = whole
+        alone = frozenset() if whole else stuck(cluster, policy)
+        self.stuck = [at for at, vm in enumerate(vms) if vm.id in alone]
+        able = np.flatnonzero([restarts(vm) and vm.id not in alone for vm in vms])
         ranks = [restart_rank(vm) if restarts(vm) else len(RANKS) for vm in vms]
         self.rank = np.array(ranks, dtype=np.int64)
         self.ranked = able[np.lexsort([able, -self.size[able], self.rank[able]])]
@@ -115,17 +127,30 @@ class Drill:
         self.up = problem.up
         self.reserve = np.array([cpu_reserve(vm) for vm in vms], dtype=np.int64)
         self.reservable = np.array([cpu_reservable(host) for host in hosts], dtype=np.int64)
+        self._know_failures(cluster)
         self._read(cluster)
-        names = {host.name: at for at, host in enumerate(hosts)}
-        found = [sorted(names[name] for name in failed) for failed in failures(cluster, policy)]
-        widths = sorted({len(failed) for failed in found})
-        self.sets = tuple(
-            np.array([failed for failed in found if len(failed) == width], dtype=np.int64)
-            for width in widths
-        )
         self.rehearsals = 0
         self._limits: dict[tuple[int, ...], dict[int, int]] = {}
         self._lost: dict[bytes, Lost] = {}
+
+    def _know_failures(self, cluster: Cluster) -> None:
+        """Find what may fail, and how much of it no placement survives."""
+        at = {host.name: number for number, host in enumerate(self.problem.hosts)}
+        every = failures(cluster, self.problem.policy)
+        short = {} if self.whole else shortages(cluster, self.problem.policy, every)
+        found = [(tuple(sorted(at[name] for name in one)), short.get(one)) for one in every]
+        self.beyond: dict[tuple[int, ...], Shortage] = {
+            failed: one for failed, one in found if one is not None
+        }
+        self.every = tuple(failed for failed, _ in found)
+        counted = [(failed, len(RANKS) if one is None else one.rank) for failed, one in found]
+        counted = [(failed, ranks) for failed, ranks in counted if ranks]
+        by_width = [
+            [one for one in counted if len(one[0]) == width]
+            for width in sorted({len(failed) for failed, _ in counted})
+        ]
+        self.sets = tuple(np.array([failed for failed, _ in one]) for one in by_width)
+        self.counted = tuple(np.array([ranks for _, ranks in one]) for one in by_width)
 
     def _read(self, cluster: Cluster) -> None:
         """Turn what binds restarts into kinds of VMs and bands."""
@@ -137,6 +162,9 @@ class Drill:
         said: list[tuple[object, Rule | None]] = [
             (form, None) for form in restart_rules(cluster, problem.policy)
         ]
+        most = max(map(len, self.every), default=0)
+        caps = [form for form, _ in said if isinstance(form, Cap) and not self.whole]
+        crowded = crowds(cluster, caps, most)
         evens = even_spreads(cluster, problem.policy)
         said += [(spread_cap(rule, cluster, frozenset()), rule) for rule in evens]
         for form, even in said:
@@ -147,7 +175,8 @@ class Drill:
                 members = np.array(sorted(index[vm] for vm in form.vms), dtype=np.int64)
                 rows = [[name in domain for name in names] for domain in form.domains]
                 limit = form.limit if isinstance(form, Cap) else None
-                bands.append(Band(members, np.array(rows, dtype=bool), limit, even))
+                crowd = crowded.get(form) if even is None and isinstance(form, Cap) else None
+                bands.append(Band(members, np.array(rows, dtype=bool), limit, even, crowd))
         self.bands = tuple(bands)
         self.lead = np.arange(len(problem.vms))
         for vms in restart_as_one(form for form, _ in said if isinstance(form, Unit)):
@@ -250,6 +279,11 @@ class Drill:
             free[host] -= self.memory[vm]
         return free
 
+    def ranks(self, failed: tuple[int, ...]) -> int:
+        """Return how many priorities count at a failure, from high on."""
+        short = self.beyond.get(failed)
+        return len(RANKS) if short is None else short.rank
+
     def limits(self, failed: tuple[int, ...]) -> dict[int, int]:
         """Return the limits of bands that depend on what has failed."""
         if failed not in self._limits:
@@ -257,7 +291,11 @@ class Drill:
             names = frozenset(problem.hosts[at].name for at in failed)
             evens = [(at, band.even) for at, band in enumerate(self.bands) if band.even is not None]
             caps = [(at, spread_cap(even, problem.cluster, names)) for at, even in evens]
-            self._limits[failed] = {at: UNBOUND if cap is None else cap.limit for at, cap in caps}
+            found = {at: UNBOUND if cap is None else cap.limit for at, cap in caps}
+            for at, band in enumerate(self.bands):
+                if band.crowd is not None:
+                    found[at] = band.crowd.when(names).limit
+            self._limits[failed] = found
         return self._limits[failed]
 
 
@@ -316,7 +354,10 @@ class State:
                 free[host] += int(drill.memory[vm])
         rooms = sorted((free[host], host) for host in self.up if host not in failed)
         drill.rehearsals += len(failed)
-        for _, less, _, vms in self._pieces(drill.ranked[restart.gone[self.at]]):
+        ranks = drill.ranks(failed)
+        for rank, less, _, vms in self._pieces(drill.ranked[restart.gone[self.at]]):
+            if rank >= ranks:
+                break
             size = -less
             bound = bool(drill.bound[vms[0]])
             at = bisect_left(rooms, (size, -1))
@@ -326,7 +367,7 @@ class State:
                 while at < len(rooms) and not able[rooms[at][1]]:
                     at += 1
             if at == len(rooms):
-                found.lost += vms
+                found.lost += [vm for vm in vms if drill.rank[vm] < ranks]
                 reach[size] = (UNBOUND, 0)
                 continue
             hole = rooms.pop(at)

@@ -73,6 +73,7 @@ class Screen:
         self.single = np.array([[key[-1]] for key in known], dtype=bool)
         self.stage = np.array([row[0] for row in self.rows], dtype=np.int64)
         self.of_class = stages[1][self.stage]
+        self.of_rank = stages[0][self.stage]
         self.permits = np.array(permits, dtype=bool)
         self.rank = np.full(len(drill.size), -1, dtype=np.int64)
         self.rank[self.actors] = np.arange(len(self.actors))
@@ -97,8 +98,7 @@ class Screen:
         self.others = sorted(set(range(len(drill.bands))) - as_one - set(self.alone.tolist()))
         inside = [drill.bands[at].domains.any(axis=0) for at in self.alone.tolist()]
         self.inside = np.array(inside, dtype=bool).reshape(len(self.alone), len(drill.room))
-        limits = [drill.bands[at].limit or 0 for at in self.alone.tolist()]
-        self.limits = np.array(limits, dtype=np.int64)[:, None]
+        self.limits = [_limits(drill, sets) for sets in drill.sets]
         members = [drill.bands[at].members for at in self.alone.tolist()]
         self.members = np.concatenate([np.zeros(0, dtype=np.int64), *members])
         self.member_of = np.repeat(np.arange(len(members)), [len(one) for one in members])
@@ -124,8 +124,9 @@ class Screen:
         alike = np.bincount(cast.row * hosts + at, minlength=len(self.rows) * hosts)
         there = alike.reshape(-1, hosts) > 0
         torn = self._torn(place, more)
-        for sets in self.drill.sets:
-            places, closed = self._places(cast, free, up, sets.shape[1])
+        groups = zip(self.drill.sets, self.drill.counted, self.limits, strict=True)
+        for sets, counted, limits in groups:
+            places, closed = self._places(cast, free, up, sets.shape[1], limits)
             total, cost = places.sum(axis=1) - _roomiest(places, closed), places + need
             # What is left without the failed hosts has to cover what comes from them.
             short = there[:, sets[:, 0]].copy()
@@ -133,7 +134,7 @@ class Screen:
             for column in sets.T[1:]:
                 short |= there[:, column]
                 gone += cost[:, column]
-            short &= gone > total[:, None]
+            short &= (gone > total[:, None]) & (self.of_rank[:, None] < counted)
             doubt = short.any(axis=0) | torn[sets].any(axis=1)
             for number in np.flatnonzero(doubt).tolist():
                 yield tuple(sets[number].tolist())
@@ -176,7 +177,9 @@ class Screen:
                 others.setdefault(band, []).append(n)
         return _Cast(at, ranked, row, takes, members, member_of, vm, others)
 
-    def _places(self, cast: _Cast, free: Ints, up: Bools, width: int) -> tuple[Ints, Ints]:
+    def _places(
+        self, cast: _Cast, free: Ints, up: Bools, width: int, limits: Ints
+    ) -> tuple[Ints, Ints]:
         """Return the (rows, H) places that hosts have for VMs of each row.
 
         And on how many hosts of each row (rows,) others that restart may take that away, where
@@ -188,11 +191,13 @@ class Screen:
         surely = np.ones((len(drill.bands) + 2, len(free)), dtype=bool)
         closes = np.zeros(len(surely), dtype=np.int64)
         for band in self.others:
-            surely[band] = self._open(band, cast, width)
+            surely[band] = self._open(band, cast, width, int(limits[band]))
         if drill.reserve.any():
             surely[-2] = self._reservable(cast, width)
         now = surely.copy()
-        surely[self.alone], now[self.alone], closes[self.alone] = self._alone(cast, width)
+        surely[self.alone], now[self.alone], closes[self.alone] = self._alone(
+            cast, width, limits[self.alone][:, None]
+        )
         closed = np.zeros(len(places), dtype=np.int64)
         for bind in self.binds.T:
             if (bind < len(surely) - 1).any():
@@ -200,7 +205,7 @@ class Screen:
                 closed += closes[bind] * self.single[:, 0]
         return places, closed
 
-    def _alone(self, cast: _Cast, width: int) -> tuple[Bools, Bools, Ints]:
+    def _alone(self, cast: _Cast, width: int, limits: Ints) -> tuple[Bools, Bools, Ints]:
         """Return for caps on single hosts (G, H) what is surely open, and what is open now.
 
         And (G,) how many of the latter others that restart may close.
@@ -211,10 +216,10 @@ class Screen:
         restarts = cast.of_vms(self.restarts)[cast.members]
         come = np.bincount(at, restarts, minlength=self.inside.size).astype(np.int64)
         most = _largest(come.reshape(shape), width)
-        surely = ~self.inside | (held + most[:, None] <= self.limits)
-        return surely, ~self.inside | (held < self.limits), np.maximum(0, most - 1)
+        surely = ~self.inside | (held + most[:, None] <= limits)
+        return surely, ~self.inside | (held < limits), np.maximum(0, most - 1)
 
-    def _open(self, band: int, cast: _Cast, width: int) -> Bools:
+    def _open(self, band: int, cast: _Cast, width: int, limit: int) -> Bools:
         """Return the (H,) hosts surely open to the VMs of a band."""
         one, moving = self.drill.bands[band], cast.others.get(band, [])
         members = np.concatenate([one.members, np.array(moving, dtype=np.int64)])
@@ -226,7 +231,7 @@ class Screen:
             stays = (held > _largest(count, width)) & (not moving)
             return np.asarray(~one.domains[~stays].any(axis=0) & bool(stays.any()))
         come = np.bincount(at[cast.of_vms(self.restarts)[members]], minlength=len(self.drill.room))
-        closed = held + _largest(come, width) > one.limit
+        closed = held + _largest(come, width) > limit
         return np.asarray(~one.domains[closed].any(axis=0))
 
     def _reservable(self, cast: _Cast, width: int) -> Bools:
@@ -281,6 +286,15 @@ def _stages(rank: Ints, of_class: Ints) -> tuple[Ints, Ints, Bools]:
     ranks, classes = stages[0][:, None], stages[1][:, None]
     later = (rank > ranks) | ((rank == ranks) & (of_class < classes))
     return stages, stage.reshape(-1), later
+
+
+def _limits(drill: Drill, sets: Ints) -> Ints:
+    """Return the (bands,) limits that hold at all of these failures; 0 for what is no cap."""
+    found = [band.limit or 0 for band in drill.bands]
+    for at, band in enumerate(drill.bands):
+        if band.crowd is not None:
+            found[at] = min(drill.limits(tuple(failed))[at] for failed in sets.tolist())
+    return np.array(found, dtype=np.int64)
 
 
 def _roomiest(places: Ints, count: Ints) -> Ints:

@@ -32,6 +32,7 @@ from balancer.policy.policy import Goal
 DRILLS_MAX = 120  # to bring one placement back: each takes up to some milliseconds
 TRIALS_MAX = 400  # of one step: drills of single moves and of swaps
 ENOUGH = 60  # trials after which the best so far is taken
+SECURING = 0.1  # of the work, at most, to lower what is lost from the start
 FEW_MOVES = 240  # up to which all moves of all VMs are tried
 TRIAL_UNITS, TRIAL_UNITS_VM, TRIAL_UNITS_SET = 1000.0, 0.5, 10.0
 # Losses looked at, moves taken back, hosts to make a hole on, targets, and VMs there.
@@ -124,8 +125,13 @@ def _left_out(problem: Problem, place: Ints, start: Ints, most: Lost) -> Ints:
 
 
 def secure(state: State, work: Work) -> None:
-    """Lower what is lost, as far as single moves, moves taken back and swaps go."""
-    _lower(state, NOTHING_LOST, partial(_steps, state, state.problem.home), work)
+    """Lower what is lost, as far as single moves, moves taken back and swaps go.
+
+    What is left may be lost whatever is tried: the rest of the search gets most of the work.
+    """
+    part = work.part(SECURING * work.units)
+    _lower(state, NOTHING_LOST, partial(_steps, state, state.problem.home), part)
+    work.note(part)
 
 
 def _units(problem: Problem) -> float:

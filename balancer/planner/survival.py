@@ -10,8 +10,9 @@ from balancer.model.plan import Survival, Unresolved
 from balancer.planner.drill import Loss
 from balancer.planner.problem import GIB, Bools, Ints, Problem
 from balancer.planner.score import NOTHING_LOST, lost
-from balancer.planner.words import REASONS_SHOWN, counted
+from balancer.planner.words import cite, counted, listed
 from balancer.policy.policy import Reserve
+from balancer.policy.said import what_is_said
 from balancer.policy.survival import RANKS
 
 FAILURES_TOLD = 5  # failures that are named before the rest is counted
@@ -29,12 +30,13 @@ def survival_of(problem: Problem, place: Ints, during: Sequence[Loss] | None) ->
     """
     if not problem.policy.reserve.for_failures:
         return None
-    if not problem.drill.sets or not len(problem.drill.ranked):
+    drill = problem.drill
+    if not drill.every or not (len(drill.ranked) or drill.stuck):
         return None
     before, after = losses(problem, problem.home), losses(problem, place)
     if not (place != problem.home).any():
         during = before
-    weigh = problem.drill.weigh
+    weigh = drill.weigh
     return Survival(
         what_may_fail(problem.policy.reserve),
         len(before),
@@ -43,7 +45,72 @@ def survival_of(problem: Problem, place: Ints, during: Sequence[Loss] | None) ->
         weigh(before),
         None if during is None else weigh(during),
         weigh(after),
+        beyond_help(problem),
     )
+
+
+def beyond_help(problem: Problem) -> tuple[Unresolved, ...]:
+    """Return what no placement survives: a sentence for memory, one for VMs that are stuck."""
+    drill, found = problem.drill, []
+    by_rank: dict[int, list[tuple[int, ...]]] = {}
+    for failed, short in drill.beyond.items():
+        by_rank.setdefault(short.rank, []).append(failed)
+    for rank, sets in sorted(by_rank.items()):
+        if len(sets) == len(drill.every):
+            who = what_may_fail(problem.policy.reserve)
+        else:
+            names = [" and ".join(problem.hosts[host].name for host in failed) for failed in sets]
+            who = listed(names, " or ", " or any of {} more")
+        of = f", for VMs of {_priorities(problem, rank)} priority," if rank else ""
+        text = f"the failure of {who}{of} is not survived by any placement"
+        found.append(Unresolved("survivability", text, _missing(problem, sets)))
+    if crowded := _crowded(problem):
+        when = f"once {what_may_fail(problem.policy.reserve)} has failed"
+        text = f"{listed(crowded)} cannot be kept by any placement {when}"
+        why = "there are more VMs than places left, which they share as evenly as can be"
+        found.append(Unresolved("survivability", text, why))
+    if told := [vm for vm in drill.stuck if not _is_told(problem, vm)]:
+        who = listed([f"{problem.vms[vm].name} ({_gib(int(drill.size[vm]))})" for vm in told])
+        verb = "finds no host if its" if len(told) == 1 else "find no host if their"
+        why = "facts, rules or size leave no second one, whatever moves"
+        found.append(Unresolved("survivability", f"{who} {verb} own fails", why))
+    return tuple(found)
+
+
+def _priorities(problem: Problem, rank: int) -> str:
+    """Return the priorities from `rank` on that any VM has that restarts: `medium and low`."""
+    there = set(problem.drill.rank.tolist())
+    return " and ".join(name for at, name in enumerate(RANKS) if at >= rank and at in there)
+
+
+def _crowded(problem: Problem) -> list[str]:
+    """Return the rules that no placement keeps after some failure, in words."""
+    crowded = [band.crowd for band in problem.drill.bands if band.crowd is not None]
+    names = [host.name for host in problem.hosts]
+    sets = [frozenset(names[at] for at in one) for one in problem.drill.every]
+    broken = {one.cap for one in crowded if any(one.when(failed) != one.cap for failed in sets)}
+    said = what_is_said(problem.cluster, problem.policy)
+    return list(dict.fromkeys(cite(one.rule) for one in said if one.hard and one.form in broken))
+
+
+def _missing(problem: Problem, sets: Sequence[tuple[int, ...]]) -> str:
+    """Say how much is missing for failures, from the least to the most."""
+    short = [problem.drill.beyond[failed] for failed in sets]
+    memory = sorted(one.missing for one in short if one.place_bytes == 1)
+    if memory:
+        ends = dict.fromkeys((_gib(memory[0]), _gib(memory[-1])))
+        return f"{' to '.join(ends)} of memory are missing"
+    worst = max(short, key=lambda one: (one.missing * one.place_bytes, one.place_bytes))
+    size = _gib(worst.place_bytes)
+    verb = "is" if worst.missing == 1 else "are"
+    return f"{worst.missing} of the VMs of {size} and more {verb} without a place"
+
+
+def _is_told(problem: Problem, vm: int) -> bool:
+    """Tell whether it is said of all failures of its host that nobody like it survives them."""
+    drill, home = problem.drill, int(problem.home[vm])
+    sets = [failed for failed in drill.every if home in failed]
+    return all(drill.ranks(failed) <= drill.rank[vm] for failed in sets)
 
 
 def losses(problem: Problem, place: Ints) -> list[Loss]:
@@ -94,11 +161,7 @@ def _told(
     """Say who finds no host at one failure, and how large the largest hole is."""
     size, rank, failed = problem.drill.size, problem.drill.rank, found[0].failed
     vms = sorted((loss.vm for loss in found), key=lambda vm: (rank[vm], -size[vm], vm))
-    named = ", ".join(
-        f"{problem.vms[vm].name} ({_gib(int(size[vm]))})" for vm in vms[:REASONS_SHOWN]
-    )
-    more = len(vms) - REASONS_SHOWN
-    who = f"{named} and {more} more" if more > 0 else named
+    who = listed([f"{problem.vms[vm].name} ({_gib(int(size[vm]))})" for vm in vms])
     names = ", ".join(problem.hosts[host].name for host in failed)
     verb = "finds" if len(vms) == 1 else "find"
     text = f"if {'it fails' if len(failed) == 1 else 'they fail'}, {who} {verb} no host"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from balancer.model.rule import AllowedHosts, Rule
 from balancer.planner.problem import CPU, MEMORY
 from balancer.policy.said import Said
@@ -38,6 +40,12 @@ def beyond(share: float, limit: float, words: str) -> str:
         DIGITS_MAX,
     )
     return f"{percent(share, digits)}{words}{least:g} %"
+
+
+def listed(names: Sequence[str], joined: str = ", ", rest: str = " and {} more") -> str:
+    """Return names in a row, the first few and how many more: `a, b, c and 2 more`."""
+    more = len(names) - REASONS_SHOWN
+    return joined.join(names[:REASONS_SHOWN]) + (rest.format(more) if more > 0 else "")
 
 
 def counted(number: int, noun: str) -> str:

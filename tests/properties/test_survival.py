@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +18,8 @@ from balancer.judge.way import Way
 from balancer.model.cluster import Cluster, HostState, Priority
 from balancer.model.plan import Lost, Plan, StoppedBy
 from balancer.planner import drain, plan
-from balancer.planner.problem import build
+from balancer.planner.drill import Drill as WholeDrill
+from balancer.planner.problem import Ints, Problem, build
 from balancer.planner.watch import Watch
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Policy
@@ -200,7 +203,13 @@ def test_a_drain_keeps_the_room_for_failures_only_where_it_is_to(
         rules_before, rules_after = (tiers(found.cluster, found.policy, one)[1] for one in ends)
         assert weight(seen, now) <= weight(seen, was) or rules_after < rules_before
     else:
-        before = set(Drill(seen, policy).losses(start_of(seen)))
+        # What is beyond help now was no more survived before than it is later.
+        present = build(seen, policy)
+        names = [one.name for one in present.hosts]
+        before = {
+            Loss(frozenset(names[host] for host in one.failed), present.vms[one.vm].id)
+            for one in WholeDrill(present, whole=True).losses(present.home)
+        }
         said = [text for text in found.concessions if "no longer survived" in text]
         if found.policy.reserve == policy.reserve:
             assert bool(said) == bool(set(now) - before)
@@ -244,3 +253,45 @@ def test_each_instant_is_known_from_the_one_before_it(
         assert set(way.losses()) == whole
         mine = {(frozenset(names[h] for h in one.failed), ids[one.vm]) for one in watch.losses()}
         assert mine == {(one.failed, one.vm) for one in whole}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(mixed(hosts_max=3, vms_max=5), policies(), st.integers(1, 2))
+def test_what_is_beyond_help_is_lost_on_every_placement(
+    seen: Cluster, policy: Policy, failed: int
+) -> None:
+    policy = asking(policy, failed)
+    try:
+        problem = build(seen, policy)
+    except InputError:
+        assume(condition=False)
+        raise
+    short = problem.drill.beyond
+    assume(short or problem.drill.stuck)
+    whole = WholeDrill(problem, whole=True)
+    memory = whole.memory
+    most = np.maximum(np.bincount(problem.home, memory, minlength=len(problem.hosts)), whole.room)
+    highest = int(whole.rank.min())
+    ways = [sorted({int(home), *np.flatnonzero(problem.up).tolist()}) for home in problem.home]
+    for hosts in itertools.product(*ways):
+        place = np.array(hosts, dtype=np.int64)
+        held = np.bincount(place, memory, minlength=len(problem.hosts))
+        if (held > most)[problem.up].any() or not _keeps_lists(problem, place):
+            continue
+        lost_then = {(one.failed, one.vm) for one in whole.losses(place)}
+        for hosts_down, one in short.items():
+            worst = max(one.rank, highest)
+            mine = {vm for down, vm in lost_then if down == hosts_down}
+            assert any(whole.rank[vm] <= worst for vm in mine), (place, hosts_down)
+        for vm in problem.drill.stuck:
+            assert place[vm] == problem.home[vm]
+            sets = [down for down in whole.every if int(place[vm]) in down]
+            assert {(down, vm) for down in sets} <= lost_then
+
+
+def _keeps_lists(problem: Problem, place: Ints) -> bool:
+    """Tell whether all that moved went where facts and lists let it be, and has room as a whole."""
+    drill = problem.drill
+    moved = np.flatnonzero(place != problem.home)
+    fits = drill.room[place[moved]] >= drill.memory[moved]
+    return bool((fits & drill.permits[drill.kind[moved], place[moved]]).all())

@@ -123,7 +123,10 @@ def lost(seen: Cluster, policy: Policy, at: Mapping[str, str], failed: frozenset
         if at[vm.id] in failed and vm.is_load and vm.clustered and vm.priority is not Priority.NONE
     ]
     gone = set[str]()
-    for piece in pieces(down, policy, waiting):
+    counted = priorities_counted(seen, policy, failed)
+    for piece in pieces(down, policy, [vm for vm in waiting if not is_stuck(seen, policy, vm)]):
+        if min(["high", "medium", "low"].index(vm.priority) for vm in piece) >= counted:
+            continue
         size = sum(start_bytes(vm) for vm in piece)
         rooms = {
             host.name: int(usable(host, policy).memory_bytes) - held[host.name]
@@ -135,10 +138,11 @@ def lost(seen: Cluster, policy: Policy, at: Mapping[str, str], failed: frozenset
             for name, room in rooms.items()
             if room >= size
             and not any(why_unfit(vm, seen.host_by_name[name]) for vm in piece)
-            and all_may(down, policy, where, piece, name)
+            and all_may((seen, down), policy, where, piece, name)
         ]
         if not able:
-            gone |= {vm.id for vm in piece}
+            helped = ["high", "medium", "low"][:counted]
+            gone |= {vm.id for vm in piece if vm.priority in helped}
             continue
         for vm in piece:
             where[vm.id] = min(able)[1]
@@ -174,14 +178,18 @@ def weight(seen: Cluster, lost: list[str]) -> tuple[int, ...]:
 
 
 def all_may(
-    down: Cluster, policy: Policy, where: Mapping[str, str], piece: list[Vm], host: str
+    views: tuple[Cluster, Cluster],
+    policy: Policy,
+    where: Mapping[str, str],
+    piece: list[Vm],
+    host: str,
 ) -> bool:
     """Whether each may start there once those before it have."""
     there = dict(where)
     for vm in piece:
         if not (
-            keeps_processors(down, there, vm.id, host)
-            and keeps_rules(down, policy, there, vm.id, host)
+            keeps_processors(views[1], there, vm.id, host)
+            and keeps_rules(views, policy, there, vm.id, host)
         ):
             return False
         there[vm.id] = host
@@ -201,14 +209,14 @@ def keeps_processors(seen: Cluster, where: Mapping[str, str], vm: str, host: str
 
 
 def keeps_rules(
-    down: Cluster, policy: Policy, where: Mapping[str, str], vm: str, host: str
+    views: tuple[Cluster, Cluster], policy: Policy, where: Mapping[str, str], vm: str, host: str
 ) -> bool:
-    about = [one for one in what_is_said(down, policy) if one.hard and vm in one.form.vms]
-    return all(allows(down, one, where, host) for one in about)
+    about = [one for one in what_is_said(views[1], policy) if one.hard and vm in one.form.vms]
+    return all(allows(views, one, where, host) for one in about)
 
 
-def allows(down: Cluster, said: Said, where: Mapping[str, str], host: str) -> bool:
-    form = said.form
+def allows(views: tuple[Cluster, Cluster], said: Said, where: Mapping[str, str], host: str) -> bool:
+    form, (seen, down) = said.form, views
     if isinstance(said.rule, NeverMove):
         return True
     if isinstance(said.rule, Pin):
@@ -218,12 +226,97 @@ def allows(down: Cluster, said: Said, where: Mapping[str, str], host: str) -> bo
     if isinstance(form, Cap):
         counts = [sum(where.get(vm) in domain for vm in form.vms) for domain in form.domains]
         pairs = zip(counts, form.domains, strict=True)
-        return all(count < form.limit for count, domain in pairs if host in domain)
+        limit = limit_kept(seen, form, names_failed(seen, down), names_up(down))
+        return all(count < limit for count, domain in pairs if host in domain)
     if isinstance(form, Unit):
         held = [any(where.get(vm) in domain for vm in form.vms) for domain in form.domains]
         mine = [one for one, domain in zip(held, form.domains, strict=True) if host in domain]
         return not any(held) or all(mine)
     return True
+
+
+def names_up(seen: Cluster) -> frozenset[str]:
+    return frozenset(host.name for host in seen.hosts if host.state is HostState.UP)
+
+
+def names_failed(seen: Cluster, down: Cluster) -> frozenset[str]:
+    pairs = zip(seen.hosts, down.hosts, strict=True)
+    return frozenset(was.name for was, now in pairs if was.state is not now.state)
+
+
+def names_not_up(seen: Cluster) -> frozenset[str]:
+    return frozenset(host.name for host in seen.hosts) - names_up(seen)
+
+
+def limit_kept(seen: Cluster, cap: Cap, failed: frozenset[str], left: frozenset[str]) -> int:
+    """What a cap is kept to: more than it says where its VMs outnumber the places left."""
+    places = sum(not left.isdisjoint(domain) for domain in cap.domains)
+    may_stay = names_not_up(seen) - failed
+    need = [vm for vm in cap.vms if starts(seen.vm_by_id[vm]) and home(seen, vm) not in may_stay]
+    everywhere = left <= frozenset[str]().union(*cap.domains)
+    if is_drained(seen) or not everywhere or not places or len(need) <= cap.limit * places:
+        return cap.limit
+    return max(cap.limit, -(-len(cap.vms) // places))
+
+
+def home(seen: Cluster, vm: str) -> str:
+    return seen.vm_by_id[vm].host
+
+
+def starts(vm: Vm) -> bool:
+    return vm.is_load and vm.clustered and vm.priority is not Priority.NONE
+
+
+def is_drained(seen: Cluster) -> bool:
+    return any(host.state is HostState.DRAINING for host in seen.hosts)
+
+
+def is_stuck(seen: Cluster, policy: Policy, vm: Vm) -> bool:
+    """Whether no second host could take it, and none of those that restart with it."""
+    together = [one for one in pieces(seen, policy, list(filter(starts, seen.vms))) if vm in one]
+    return not is_drained(seen) and all(
+        set(hosts_for(seen, policy, one)) <= {one.host} for piece in together for one in piece
+    )
+
+
+def hosts_for(seen: Cluster, policy: Policy, vm: Vm) -> list[str]:
+    least = min(start_bytes(vm), vm.memory_assigned_bytes)
+    lists: list[frozenset[str]] = []
+    for said in what_is_said(seen, policy):
+        if not said.hard or vm.id not in said.form.vms or isinstance(said.rule, NeverMove):
+            continue
+        if isinstance(said.rule, Pin):
+            lists.append(frozenset(select_hosts(seen, said.rule.hosts)))
+        elif isinstance(said.form, AllowedHosts):
+            lists.append(said.form.hosts)
+    return [
+        host.name
+        for host in seen.hosts
+        if host.state is HostState.UP and int(usable(host, policy).memory_bytes) >= least
+        if not why_unfit(vm, host) and all(host.name in hosts for hosts in lists)
+    ]
+
+
+def priorities_counted(seen: Cluster, policy: Policy, failed: frozenset[str]) -> int:
+    """How many priorities some placement may have room for, by places of any size."""
+    vms = [vm for vm in seen.vms if starts(vm)]
+    may_stay = names_not_up(seen) - failed
+    counted = 3
+    for size in {1, *(min(start_bytes(vm), vm.memory_assigned_bytes) for vm in vms)} - {0}:
+        has = sum(room_kept(seen, policy, name) // size for name in names_up(seen) - failed)
+        for most in (0, 1, 2):
+            ranked = [vm for vm in vms if ["high", "medium", "low"].index(vm.priority) <= most]
+            of = [vm for vm in ranked if vm.host not in may_stay]
+            need = sum(min(start_bytes(vm), vm.memory_assigned_bytes) // size for vm in of)
+            if need > has and not is_drained(seen):
+                before = [vm for vm in vms if ["high", "medium", "low"].index(vm.priority) < most]
+                counted = min(counted, most if before else 0)
+    return counted
+
+
+def room_kept(seen: Cluster, policy: Policy, name: str) -> int:
+    held = sum(vm.memory_assigned_bytes for vm in seen.vms_on[name] if vm.is_load)
+    return max(held, int(usable(seen.host_by_name[name], policy).memory_bytes))
 
 
 def agree(seen: Cluster, policy: Policy, places: list[dict[str, str]]) -> int:

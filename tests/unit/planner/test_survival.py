@@ -21,7 +21,7 @@ from balancer.planner.problem import build
 from balancer.planner.stays import UNSEEN
 from balancer.planner.work import Work
 from balancer.policy.heed import heeding
-from balancer.policy.policy import Goal, Policy, Reserve
+from balancer.policy.policy import Goal, Limits, Policy, Reserve
 from balancer.policy.rules import Apart, Avoid
 from tests.notation import GIB, cluster
 from tests.unit.judge.plans import NOW, leg, plan_of
@@ -129,20 +129,22 @@ def test_holes_are_made_where_a_failure_needs_them(goal: Goal) -> None:
 
 
 def test_what_is_missing_is_named() -> None:
-    seen = cluster("h1 20G: a 12G\nh2 20G: b 12G, c 4G\nh3 10G paused:")
+    """The sums leave room enough, and no hole is large enough."""
+    seen = cluster("h1 20G: a 12G\nh2 20G: b 12G\nh3 18G: c 9G")
     found = made(seen, Policy(goal=Goal.RULES_ONLY, reserve=ANY_ONE))
     assert found.status is Status.FEASIBLE
     assert not found.migrations
     texts = [f"{one.subject}: {one.problem} ({one.reason})" for one in found.unresolved]
     assert texts == [
-        "h1: if it fails, a (12.0 GiB) finds no host (the largest hole is 4.0 GiB on h2)",
-        "h2: if it fails, b (12.0 GiB) finds no host (the largest hole is 8.0 GiB on h1)",
+        "h1: if it fails, a (12.0 GiB) finds no host (the largest hole is 9.0 GiB on h3)",
+        "h2: if it fails, b (12.0 GiB) finds no host (the largest hole is 9.0 GiB on h3)",
+        "h3: if it fails, c (9.0 GiB) finds no host (the largest hole is 8.0 GiB on h1)",
     ]
 
 
 def test_the_rest_of_many_failures_is_counted() -> None:
-    seen = cluster("\n".join(f"h{at} 20G: v{at} 16G" for at in range(8)))
-    found = made(seen, Policy(goal=Goal.RULES_ONLY, reserve=ANY_ONE))
+    seen = cluster("\n".join(f"h{at} 20G: v{at} 10G, w{at} 1G" for at in range(8)))
+    found = made(seen, Policy(reserve=ANY_ONE, limits=Limits(migrations_per_run=0)))
     assert len(found.unresolved) == 6
     last = found.unresolved[-1]
     assert (last.subject, last.problem) == (
@@ -157,8 +159,8 @@ def prioritised(seen: Cluster, **priorities: Priority) -> Cluster:
 
 
 def test_what_restarts_first_is_what_has_priority() -> None:
-    """Only one of a and b finds room on h2: the larger, unless the other is more important."""
-    seen = cluster("h1 20G: a 12G, b 4G\nh2 20G paused: c 4G\nh3 20G: d 7G")
+    """Only one of a and b finds room on h3: the larger, unless the other is more important."""
+    seen = cluster("h1 20G: a 12G, b 4G\nh2 20G paused: c 4G\nh3 20G: d 7G\nh4 20G: e 17G")
     assert "a (12.0 GiB)" not in told(made(seen, Policy(goal=Goal.RULES_ONLY, reserve=ANY_ONE)))
     seen = prioritised(seen, b=Priority.HIGH, c=Priority.HIGH)
     found = made(seen, Policy(goal=Goal.RULES_ONLY, reserve=ANY_ONE))
@@ -169,7 +171,12 @@ def told(found: Plan) -> str:
     return "; ".join(one.problem for one in found.unresolved)
 
 
-# Nobody has a hole of 16 GiB for c, unless b leaves h1; then d and b have none.
+def beyond(found: Plan) -> list[str]:
+    assert found.survival is not None
+    return [f"{one.problem} ({one.reason})" for one in found.survival.beyond_help]
+
+
+# Nobody has a hole of 16 GiB for c, unless b leaves h1; then d has none.
 LARGE_OR_SMALL = """
 h1 16G 8c: b 2G 0.1c
 h2 24G 8c: c 16G 0.1c, e 2G 0.1c
@@ -177,13 +184,19 @@ h3 20G 8c: a 12G 0.1c, d 5G 0.1c
 """
 
 
-def test_two_small_vms_are_lost_rather_than_a_large_one() -> None:
+def test_a_small_vm_is_lost_rather_than_a_large_one() -> None:
     high = dict.fromkeys("acd", Priority.HIGH)
     seen = prioritised(cluster(LARGE_OR_SMALL), **high, b=Priority.LOW, e=Priority.LOW)
     found = made(seen, Policy(goal=Goal.RULES_ONLY, reserve=ANY_ONE))
     assert found.survival == Survival(
-        *("any 1 host", 1, 1, 2),
-        *(Lost(16 * GIB, 0, 0), Lost(16 * GIB, 0, 0), Lost(5 * GIB, 0, 2 * GIB)),
+        *("any 1 host", 1, 1, 1),
+        *(Lost(16 * GIB, 0, 0), Lost(16 * GIB, 0, 0), Lost(5 * GIB, 0, 0)),
+        found.survival.beyond_help if found.survival else (),
+    )
+    (said,) = beyond(found)
+    assert said == (
+        "the failure of h2, for VMs of low priority, is not survived by any placement"
+        " (1.0 GiB of memory are missing)"
     )
     seen = prioritised(seen, c=Priority.LOW)
     assert made(seen, Policy(goal=Goal.RULES_ONLY, reserve=ANY_ONE)).migrations == ()
