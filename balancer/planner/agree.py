@@ -212,9 +212,8 @@ class Agreement:
             return value, choices
         least, hosts = float(info.objective_function_value), len(self.problem.hosts)
         share = SHARES[self.rounds % len(SHARES)]
-        self.dual.lean(
-            flow, dual[hosts : hosts + len(flow)], -float(dual[hosts + len(flow)]), share
-        )
+        caps = hosts + len(flow)
+        self.dual.lean(flow, dual[hosts:caps], -dual[caps : caps + len(self.dual.caps)], share)
         best = np.argsort(price, kind="stable")[: self._most(work)]
         chosen = np.array([one == own[one.host] for one in choices])  # to start from
         chosen[best[price[best] <= value - least + GAIN_MIN]] = True
@@ -250,6 +249,9 @@ class Agreement:
         for _, (index, value) in sorted(flow.items()):
             linear.row(0.0, 0.0, index, value)
         linear.row(-INF, float(problem.cap), *cap)
+        for size, most in zip(sets.size, problem.budgets.most.tolist(), strict=True):
+            taken = [float(size[list(choices[at].come)].sum()) for at in cap[0]]
+            linear.row(-INF, most, cap[0], taken)
         self._count(linear, choices, place)
         cost = np.array([self.cost[one] for one in choices])
         return linear, cost, np.array(sorted(flow), dtype=np.int64)

@@ -133,14 +133,16 @@ class _Awake:
         if len(needed) > left:
             moves = counted(len(needed), "migration")
             return f"emptying it takes {moves}, the cap of {problem.cap} leaves {max(0, left)}"
-        most = problem.caps.bytes
-        size = float(problem.weight[MEMORY, needed].sum())
-        gone = float(problem.weight[MEMORY, self.state.place != problem.home].sum())
-        if most is not None and size > most - gone:
-            return (
-                f"emptying it copies {size / GIB:.0f} GiB, the cap of {most / GIB:.0f} GiB a run "
-                f"leaves {max(0.0, most - gone) / GIB:.0f}"
-            )
+        budgets = problem.budgets
+        for row, spent, most, name, in_gib in zip(
+            budgets.size, self.state.spent, budgets.most, budgets.names, budgets.in_gib, strict=True
+        ):
+            takes = float(row[needed].sum())
+            if takes > most - spent:
+                what = (
+                    f"copies {takes:.0f} GiB" if in_gib else f"moves {takes:.0f} of those it binds"
+                )
+                return f"emptying it {what}, {name} leaves {max(0.0, most - spent):.0f}"
         return ""
 
     def _blocked(self, state: State, vm: int, host: int) -> str:

@@ -13,8 +13,9 @@ from balancer.planner.construct import bound_together
 from balancer.planner.drain import for_drain
 from balancer.planner.ilp import Solver
 from balancer.planner.optimise import Found
-from balancer.planner.plan import FINISH_UNITS, Stamp, assemble, named
+from balancer.planner.plan import Stamp, assemble, named
 from balancer.planner.problem import Problem, build
+from balancer.planner.refit import FINISH_UNITS
 from balancer.planner.score import legal_end
 from balancer.planner.state import State
 from balancer.planner.stays import obstacles

@@ -80,6 +80,8 @@ def decoupled_bound(
     leaves = linear.variables(len(vms), 0.0, 1.0, integer=False)
     if problem.cap < len(vms):
         linear.row(-INF, float(problem.cap), leaves, np.ones(len(vms)))
+    for size, most in zip(problem.budgets.size, problem.budgets.most.tolist(), strict=True):
+        linear.row(-INF, most, leaves, size[vms])
     objective = Expression()
     objective.add(leaves, problem.move_cost[vms])
     if kept is not None:

@@ -48,6 +48,7 @@ class Carried:
     timing: Timing
     dropped: dict[int, str] = field(default_factory=dict)
     lost: list[Loss] | None = None  # at the worst instant on the way; None: not asked about
+    overran: Schedule | None = None  # the first that copied more than the caps on bytes allow
 
 
 def carry(
@@ -61,6 +62,7 @@ def carry(
     goal = problem.policy.goal
     nothing = measure(problem, problem.home).key(goal)
     dropped: dict[int, str] = {}
+    overran: Schedule | None = None
     place = place.copy()
     # Not cut short by the user: what the search has found is seen through, but in less time.
     units = WATCH_UNITS * (HURRIED_SHARE if work.cut_short() else 1.0)
@@ -74,7 +76,9 @@ def carry(
             lost, victims = worst_instant(problem, place, found.timed, part)
             text, count, unseen = UNSAFE, 1, part.stopped_by is not None
         if not victims and not unseen:
-            return Carried(place, found, settings, timing, dropped, lost)
+            return Carried(place, found, settings, timing, dropped, lost, overran)
+        if overran is None and _copies_too_much(problem, found):
+            overran = found
         before = place
         if unseen:
             text, fewer = UNSEEN, _begun_first(problem, place, found)
@@ -164,6 +168,16 @@ def _too_much(problem: Problem, found: Schedule) -> tuple[str, list[int], int]:
         excess = (found.bytes - caps.bytes) / found.bytes
         return text, sorted(set(timed)), max(1, int(excess * len(timed) / 2))
     return _over_budget(problem, found) or _too_late(problem, found)
+
+
+def _copies_too_much(problem: Problem, found: Schedule) -> bool:
+    """Tell whether a cap on bytes, of the run or the day, is not kept."""
+    calm = problem.calm
+    if problem.caps.bytes is not None and found.bytes > problem.caps.bytes:
+        return True
+    if calm.past is None or calm.day_bytes is None:
+        return False
+    return sum(one.bytes for one in found.timed if calm.binds(one.leg.vm)) > calm.day_bytes
 
 
 def _too_late(problem: Problem, found: Schedule) -> tuple[str, list[int], int]:

@@ -9,6 +9,7 @@ first moves are priced against all such second moves at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,9 +123,10 @@ class _Chains:
                 self.bringable.pop(one, None)
 
     def trade(self, work: Work) -> bool:
-        """With the cap used up: undo moves where others, far from them, gain more."""
+        """With the cap or a budget used up: undo moves where others, far away, gain more."""
         engine, traded = self.engine, False
-        while engine.state.moves >= self.problem.cap and len(engine.rows):
+        state = engine.state
+        while len(engine.rows) and (state.moves >= self.problem.cap or state.budgets):
             if not work.spend(PAIR_UNITS):
                 break
             undo = engine.undo_gains()
@@ -137,6 +139,8 @@ class _Chains:
             # Moves that share a host are not the sum of two; those are chains.
             near = (hosts[:, None, :, None] == others[None, :, None, :]).any(axis=(0, 1))
             gain[near] = np.inf
+            for size, spent, most in self.budgets():
+                gain[spent + size[away][None, :] - size[back][:, None] > most] = np.inf
             first, second = divmod(int(gain.argmin()), len(away))
             if not gain[first, second] < -BALANCE_GAIN:
                 break
@@ -145,6 +149,14 @@ class _Chains:
             self.make(_Chain(float(gain[first, second]), *moves))
             traded = True
         return traded
+
+    def budgets(self) -> Iterator[tuple[Floats, float, float]]:
+        """Yield of each budget what the move of each row takes, what is spent, what there is."""
+        state, rows = self.engine.state, self.engine.rows
+        for size, spent, most in zip(
+            state.budgets.size, state.spent.tolist(), state.budgets.most.tolist(), strict=True
+        ):
+            yield size[rows], spent, most
 
     def best(self, source: int, target: int) -> _Chain | None:
         """Return the best chain that begins from `source` to `target`, or None if none pays."""
@@ -285,10 +297,13 @@ class _Pair:
     def _priced(
         self, rows: Ints, host: int | Ints, gain: Floats, legal: Bools
     ) -> tuple[Floats, Ints, Ints]:
-        """Add what the second moves cost, and rule out what the cap does not allow."""
+        """Add what the second moves cost, and rule out what cap and budgets do not allow."""
         price, count = self._price(rows, host)
         state = self.engine.state
         legal = legal & (self.count[:, None] + count[None, :] <= state.problem.cap - state.moves)
+        for size, spent, most in self.chains.budgets():
+            first, second = self.count * size[self.first], count * size[rows]
+            legal &= spent + (first[:, None] + second[None, :]) <= most
         hosts = np.broadcast_to(np.asarray(host, dtype=np.int64), rows.shape)
         return np.where(legal, gain + price[None, :], np.inf), rows, hosts
 

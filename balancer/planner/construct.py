@@ -64,7 +64,7 @@ def best_target(
 def evacuate(state: State, work: Work) -> None:
     """Move load off draining hosts, as far as it fits and the cap allows.
 
-    VMs with priority go first, then the largest.
+    VMs with priority go first, then the largest; where budgets do not let all leave, the smallest.
     """
     problem = state.problem
     stuck = problem.from_drain & problem.draining[state.place]
@@ -72,9 +72,13 @@ def evacuate(state: State, work: Work) -> None:
     size = (problem.weight * problem.scale.mean(axis=1, keepdims=True)).max(axis=0)
     mean = means(problem, _emptied(problem, state.place))
     favoured = np.isin(vms, sorted(frozenset[int]().union(*problem.turns[Turn.FIRST])))
+    if state.budgets and not state.affords_all(vms):
+        size = -size
     for vm in vms[np.lexsort([vms, -size[vms], ~favoured])].tolist():
         if state.moves >= problem.cap or not work.spend(200):
             return
+        if not state.may_move(vm):
+            continue
         change = state.rule_change(vm)
         legal = change.legal & state.fits(vm, even_overload=True) & ~problem.draining
         found = best_target(state, vm, mean, change, legal)
@@ -164,7 +168,7 @@ def make_room(state: State, vm: int, wanted: Bools, work: Work) -> bool:
             change = state.rule_change(other)
             legal = change.legal & state.fits(other) & (change.hard <= 0) & ~problem.draining
             found = best_target(state, other, mean, change, legal)
-            if found is None:
+            if found is None or not state.affords_all([other, vm]):
                 continue
             state.move(other, found[0])
             if state.rule_change(vm).legal[host] and state.fits(vm, even_overload=True)[host]:
@@ -205,6 +209,8 @@ def _mend_one(state: State, work: Work, *, hard: bool) -> bool:
     for vm in suspects(state, hard=hard):
         if not work.spend(200):
             return False
+        if not state.may_move(vm):
+            continue
         target, wanted = _cure(state, vm, mean, hard=hard)
         if target is not None:
             ranked.append((target[1], vm))
@@ -214,6 +220,8 @@ def _mend_one(state: State, work: Work, *, hard: bool) -> bool:
     for _, vm in sorted(ranked):
         if state.moves >= state.problem.cap or not work.spend(200):
             return mended
+        if not state.may_move(vm):
+            continue
         target, _ = _cure(state, vm, mean, hard=hard)
         if target is not None:
             state.move(vm, target[0])

@@ -97,6 +97,8 @@ class Descent:
         total = self.best + self.out
         if self.state.moves >= self.state.problem.cap:
             total[self.place == self.home] = np.inf
+        elif self.state.budgets:
+            total[~self.state.affords(self.rows)] = np.inf
         row = int(total.argmin())
         gain = float(total[row])
         if not gain < -self.least:

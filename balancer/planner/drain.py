@@ -22,8 +22,9 @@ from balancer.planner.carry import carry
 from balancer.planner.drill import Drill, Loss
 from balancer.planner.ilp import Solver
 from balancer.planner.optimise import once
-from balancer.planner.plan import EFFORT, FINISH_UNITS, Stamp, assemble, named
+from balancer.planner.plan import EFFORT, Stamp, assemble, named
 from balancer.planner.problem import GIB, MEMORY, Ints, Problem, build, utilisation
+from balancer.planner.refit import FINISH_UNITS
 from balancer.planner.remedy import remedy_of
 from balancer.planner.search import settle_ties
 from balancer.planner.state import State

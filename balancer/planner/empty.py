@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from balancer.planner.problem import MEMORY, Bools, Floats, Ints, Problem
+from balancer.planner.problem import Bools, Floats, Ints, Problem
 from balancer.planner.score import ROUNDING, better, legal_end, measure
 from balancer.planner.state import State
 from balancer.planner.work import Work
@@ -124,9 +124,7 @@ def empty(state: State, host: int, work: Work, *, tight: bool = False) -> Attemp
     first = there[problem.allowed[there].sum(axis=1) <= 1]
     if len(first):
         return Attempt((), int(first[0]))
-    room = _moves_left(state)
-    needed = there[problem.home[there] == host]
-    if len(needed) > room[0] or float(problem.weight[MEMORY, needed].sum()) > room[1]:
+    if not state.affords_all(there[problem.home[there] == host]):
         return Attempt((), int(there[0]))
     moved: list[tuple[int, int]] = []
     for item in _items(problem, there, targets):
@@ -137,23 +135,6 @@ def empty(state: State, host: int, work: Work, *, tight: bool = False) -> Attemp
             take_back(state, Attempt(tuple(moved)))
             return Attempt((), int(item[0]))
     return Attempt(tuple(moved))
-
-
-def _moves_left(state: State) -> tuple[float, float]:
-    """Return how many VMs, and bytes, may still be moved away from home."""
-    problem, calm = state.problem, state.problem.calm
-    moves, size = float(problem.cap - state.moves), np.inf
-    away = state.place != problem.home
-    gone = float(problem.weight[MEMORY, away].sum())
-    if problem.caps.bytes is not None:
-        size = problem.caps.bytes - gone
-    if calm.past is not None:
-        bound = away & ~calm.exempt
-        if calm.day_moves is not None:
-            moves = min(moves, float(calm.day_moves - bound.sum()))
-        if calm.day_bytes is not None:
-            size = min(size, calm.day_bytes - float(problem.weight[MEMORY, bound].sum()))
-    return moves, size
 
 
 def _items(problem: Problem, vms: Ints, targets: Bools) -> list[Ints]:

@@ -114,7 +114,7 @@ class _Builder:
         }
 
     def choices(self) -> None:
-        """One host a VM, the cap on moves, and the tiers that are sums over columns."""
+        """One host a VM, the cap on moves and budgets, and the tiers that are sums over columns."""
         problem, state = self.problem, self.state
         for at in np.split(self.columns, np.flatnonzero(np.diff(self.vm)) + 1):
             if len(at) > 1:
@@ -122,6 +122,9 @@ class _Builder:
         left = problem.cap - state.moves
         if left < len(np.unique(self.vm)):
             self.linear.row(-INF, float(max(0, left)), self.columns, np.ones(len(self.vm)))
+        for size, room in zip(state.budgets.size, state.budgets.most - state.spent, strict=True):
+            if size[np.unique(self.vm)].sum() > room:
+                self.linear.row(-INF, max(0.0, float(room)), self.columns, size[self.vm])
         drained = problem.from_drain[self.vm].astype(float)
         present = int((problem.draining[state.place] & problem.is_load).sum())
         self.tiers["drain"] = _weighted(self.columns, -drained, present)

@@ -61,13 +61,15 @@ class Dual:
         bound: What J is proven not to get below, for plans for which the relaxation's holds.
         leave: (I,) what a set's host pays when it goes, at first half of what the cheapest
             migration costs; its target pays what is left of the cost of coming there.
-        extra: What is added to the price of the cap.
+        extra: (1 + B,) what is added to the prices of the cap on moves and of each budget.
     """
 
     def __init__(self, problem: Problem, relaxed: Relaxed) -> None:
         prices = relaxed.prices
         self.problem, self.sets = problem, relaxed.pool.sets
-        self.price, self.cap_price = prices.load, prices.cap
+        self.price, self.cap_prices = prices.load, prices.caps
+        self.caps = np.array([float(problem.cap), *problem.budgets.most])  # (1 + B,)
+        self.taken = np.vstack([self.sets.count, self.sets.size])  # (1 + B, I) by each set
         self.mean = means(problem, problem.home)
         open_ = np.isfinite(prices.cost)
         # A set leaves once at most, which its host knows: that row's price is not needed.
@@ -75,11 +77,11 @@ class Dual:
         self.constant = prices.value - float(prices.own.sum())
         least = np.where(open_.any(axis=1), self.cost.min(axis=1, initial=np.inf), 0.0)
         self.leave = 0.5 * (least + prices.own)
-        self.extra = 0.0
+        self.extra = np.zeros(len(self.caps))
         self.bound = relaxed.bound
         self.sets_max = SETS_FIRST
         self.best = (-np.inf, self.leave, self.extra)  # the value at the best prices so far
-        self._value, self._slope, self._over_cap = -np.inf, np.zeros(len(least)), 0.0
+        self._value, self._slope, self._over = -np.inf, np.zeros(len(least)), -self.caps
         hosts = range(len(problem.hosts))
         able = open_.any(axis=1)
         self.natives = [np.flatnonzero((self.sets.home == host) & able) for host in hosts]
@@ -88,12 +90,13 @@ class Dual:
 
     def evaluate(self, work: Work, most: int = 1) -> list[Choice] | None:
         """Let every host choose; return up to `most` of the best choices of each, None if cut."""
-        sets, problem = self.sets, self.problem
-        total = self.constant - self.extra * problem.cap
-        slope, moved = np.zeros(len(self.leave)), 0
+        sets = self.sets
+        total = self.constant - float((self.extra * self.caps).sum())
+        slope, taken = np.zeros(len(self.leave)), np.zeros(len(self.caps))
         found: list[Choice] = []
         for host, (here, there) in enumerate(zip(self.natives, self.guests, strict=True)):
-            come = self.cost[there, host] - self.leave[there] + self.extra * sets.count[there]
+            more = (self.extra[:, None] * self.taken[:, there]).sum(axis=0)
+            come = self.cost[there, host] - self.leave[there] + more
             price = np.append(self.leave[here], come)
             at = np.append(here, there)
             sign = np.repeat([-1.0, 1.0], [len(here), len(there)])
@@ -110,8 +113,8 @@ class Dual:
                 if rank == 0:
                     slope[gone] += 1.0
                     slope[came] -= 1.0
-                    moved += int(sets.count[came].sum())
-        self._value, self._slope, self._over_cap = total, slope, float(moved - problem.cap)
+                    taken += self.taken[:, came].sum(axis=1)
+        self._value, self._slope, self._over = total, slope, taken - self.caps
         if total > self.best[0]:
             self.best = total, self.leave, self.extra
         self.bound = max(self.bound, total - SAFETY - SAFETY_RELATIVE * abs(total))
@@ -119,22 +122,21 @@ class Dual:
 
     def climb(self, value: float) -> None:
         """Change prices so far along the slope that a linear dual would come up to `value`."""
-        over = self._over_cap / max(1, self.problem.cap)
-        if over < 0 and self.cap_price + self.extra <= 0:
-            over = 0.0
-        length = float(np.square(self._slope).sum()) + over * self._over_cap
+        over = self._over / np.maximum(1.0, self.caps)
+        over[(over < 0) & (self.cap_prices + self.extra <= 0)] = 0.0
+        length = float(np.square(self._slope).sum()) + float((over * self._over).sum())
         if length > 0.0:
             far = max(0.0, value - self._value) / length
             self.leave = self.leave + far * self._slope
-            self.extra = max(-self.cap_price, self.extra + far * over)
+            self.extra = np.maximum(-self.cap_prices, self.extra + far * over)
 
-    def lean(self, sets: Ints, flow: Floats, cap: float, share: float) -> None:
+    def lean(self, sets: Ints, flow: Floats, caps: Floats, share: float) -> None:
         """Take prices between the best so far and those of a model of choices.
 
         Args:
             sets: (k,) sets that the model knows.
             flow: (k,) what one of each more that leaves is worth there.
-            cap: What one move more is worth there.
+            caps: (1 + B,) what one move more, and one more of each budget, is worth there.
             share: Of the best so far.
         """
         _, leave, extra = self.best
@@ -144,7 +146,7 @@ class Dual:
         self.leave[sets] = share * leave[sets] + (1 - share) * (
             flow + (self.price[:, home] * size).sum(axis=0)
         )
-        self.extra = share * extra + (1 - share) * (max(0.0, cap) - self.cap_price)
+        self.extra = share * extra + (1 - share) * (np.maximum(0.0, caps) - self.cap_prices)
 
     def _choose(self, host: int, price: Floats, load: Floats, most: int) -> _Best:
         """Return the best choices of VMs at `price` (n,) that change the host's load (2, n)."""

@@ -30,6 +30,7 @@ from balancer.planner.score import (
     Measure,
     before_lost,
     better,
+    caps_bind,
     legal_end,
     measure,
     tier_names,
@@ -85,7 +86,7 @@ def _settled(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
         moves = measure(problem, place).moves
         if found.proven or work.cut_short() or moves == 0 or not work.spend(0):
             break
-        if moves >= problem.cap:
+        if caps_bind(problem, place):
             # There is no second plan to fear: the rest of the work goes into this one.
             found = _continued(problem, found, work, seed + 1, solver)
             break
@@ -107,7 +108,7 @@ def _bounded(problem: Problem, found: Found, work: Work, solver: Solver) -> Foun
     while not found.branched and not agreement.is_settled(value) and work.spend(0):
         place = agreement.improve(found.place, work, solver)
         # Below the cap another plan would begin where this one ends, and nobody has looked there.
-        if measure(problem, place).moves >= problem.cap:
+        if caps_bind(problem, place):
             found = replace(found, place=place)
             value = measure(problem, place).balance
     bound = Bound(agreement.dual.bound, "Lagrangian")

@@ -12,15 +12,14 @@ from balancer.model.cluster import Cluster
 from balancer.model.past import Past
 from balancer.model.plan import Migration, Plan, Score, Status, StoppedBy, Tier
 from balancer.planner import explain
-from balancer.planner.awake_payback import without_unpaid_hosts
 from balancer.planner.awake_told import sleep_of
 from balancer.planner.carry import Carried, carry
 from balancer.planner.effects import effects
 from balancer.planner.ilp import Solver
 from balancer.planner.leftover import not_moved, unresolved
 from balancer.planner.optimise import Found, balance_bound, optimise
-from balancer.planner.payback import without_unpaid
 from balancer.planner.problem import Ints, Problem, build, utilisation
+from balancer.planner.refit import FINISH_UNITS, fitted
 from balancer.planner.restrain import restrain
 from balancer.planner.score import (
     LOST,
@@ -38,7 +37,7 @@ from balancer.planner.score import (
 )
 from balancer.planner.search import settle_ties
 from balancer.planner.state import State
-from balancer.planner.stays import curb, obstacles, what_keeps
+from balancer.planner.stays import curb, obstacles, short_of, what_keeps
 from balancer.planner.survival import losses, not_survived, survival_of
 from balancer.planner.timing import makespan_bound
 from balancer.planner.work import Work
@@ -48,11 +47,10 @@ PROOF_GAP = 1e-6  # of J, the solver's own
 # About five seconds on one core of 2026: enough for 64 hosts and 8,000 VMs to within a few
 # percent of the bound; small clusters are proven optimal in a fraction of it.
 EFFORT = 3.5e6
-FINISH_UNITS = 2e6  # of what follows the search: transport, schedule
 BOUND_UNITS = 5e6  # of a bound, where the search has none
 # Seconds of a time limit that are kept for what follows the search: a share, also where failures
-# are to be rehearsed on the way, and for each VM.
-RESERVE_SHARE, RESERVE_SHARE_FAILURES, RESERVE_S = 0.05, 0.2, 4e-5
+# are to be rehearsed on the way or bytes may call for another search, and for each VM.
+RESERVE_SHARE, RESERVE_SHARE_MORE, RESERVE_S = 0.05, 0.2, 4e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +100,13 @@ def plan(
     """
     problem = content(restrain(build(cluster, policy, max_migrations, now=now), past))
     work = Work(effort, elapsed_s, time_limit_s, interrupted)
-    share = RESERVE_SHARE_FAILURES if policy.reserve.for_failures else RESERVE_SHARE
+    more = policy.reserve.for_failures or problem.budgets
+    share = RESERVE_SHARE_MORE if more else RESERVE_SHARE
     work.reserve_s = share * (time_limit_s or 0.0) + RESERVE_S * len(problem.vms)
     found = optimise(problem, work, seed, solver)
     found = replace(found, place=settle_ties(problem, found.place))
-    carried = finish(problem, found.place, work, solver)
+    found, carried = fitted(problem, found, work, effort, seed, solver)
     return assemble(problem, found, carried, work, Stamp(now, snapshot_sha256), solver)
-
-
-def finish(problem: Problem, place: Ints, work: Work, solver: Solver) -> Carried:
-    """Return what of a placement pays and can be carried out, and how."""
-    place, unpaid = without_unpaid(problem, place)
-    place, awake = without_unpaid_hosts(problem, place)
-    carried = carry(problem, place, work.apart(FINISH_UNITS), solver)
-    return replace(carried, dropped=unpaid | awake | carried.dropped)
 
 
 def move(
@@ -148,6 +139,8 @@ def move(
         against = obstacles(state, vm, host)
         if against:
             raise RefusedError(f"cannot move {name} to {target}: {'; '.join(against)}")
+    if short := short_of(state, vm):
+        raise RefusedError(f"cannot move {name}: {short}")
     place = problem.home.copy()
     place[vm] = host
     if not legal_end(problem, place):

@@ -35,12 +35,14 @@ class Sets:
     Attributes:
         of_vm: (N,) set of each VM.
         count: (I,) its VMs.
+        size: (B, I) what moving it takes of each of the task's budgets.
         home, weight, cost: (I,), (2, I), (I,) where it is, its load, and what moving it costs.
         open: (I, H) where else it may go.
     """
 
     of_vm: Ints
     count: Ints
+    size: Floats
     home: Ints
     weight: Floats
     cost: Floats
@@ -58,9 +60,14 @@ class Sets:
         opened = open_[kept]
         np.logical_and.at(opened, of_vm, open_)
         opened[count > problem.cap] = False
+        size = np.zeros((len(problem.budgets.names), len(kept)))
+        for at, row in enumerate(problem.budgets.size):
+            size[at] = np.bincount(of_vm, row, minlength=len(kept))
+        opened[(size > problem.budgets.most[:, None]).any(axis=0)] = False
         return cls(
             of_vm,
             count.astype(np.int64),
+            size,
             problem.home[kept],
             np.stack([np.bincount(of_vm, row, minlength=len(kept)) for row in problem.weight]),
             np.bincount(of_vm, problem.move_cost, minlength=len(kept)).astype(float),
@@ -77,7 +84,7 @@ class Prices:
         bound: What no choice of columns, pooled or not, can get below.
         cost: (I, H) reduced costs, infinite where a set may not go.
         load: (2, H) duals of the loads: minus what J grows by with each utilisation.
-        cap: What one move more would be worth.
+        caps: (1 + B,) what one move more, and one more of each budget, would be worth.
         own: (I,) what it costs that a set goes to one host at most; not positive.
     """
 
@@ -85,7 +92,7 @@ class Prices:
     bound: float
     cost: Floats
     load: Floats
-    cap: float
+    caps: Floats
     own: Floats
 
 
@@ -125,7 +132,7 @@ class Pool:
         self.x = np.zeros(0)
 
     def _hosts(self, kept: Measure) -> tuple[Linear, Floats]:
-        """Write the part without columns: loads, means, phi, overload, the cap, what is kept."""
+        """Write the part without columns: loads, means, phi, overload, caps, what is kept."""
         problem = self.problem
         linear, objective = Linear(), Expression()
         mean_now = means(problem, problem.home)
@@ -153,6 +160,8 @@ class Pool:
             else:
                 _mean_row(problem, linear, resource, mean, used)
         self.cap_row = linear.row(-INF, float(problem.cap), [], [])
+        most = problem.budgets.most.tolist()
+        self.budget_rows = [linear.row(-INF, one, [], []) for one in most]
         self._keep(linear, kept)
         return linear, linear.cost(objective)
 
@@ -209,6 +218,8 @@ class Pool:
         home = sets.home[at]
         index = [np.full(len(at), self.cap_row), self.set_row[at]]
         value = [sets.count[at].astype(float), np.ones(len(at))]
+        index += [np.full(len(at), row) for row in self.budget_rows]
+        value += list(sets.size[:, at])
         for resource in (CPU, MEMORY):
             size = sets.weight[resource, at]
             index += [self.load_row[resource, host], self.load_row[resource, home]]
@@ -244,13 +255,15 @@ class Pool:
         cost = sets.cost[:, None] - sets.weight.T @ price
         own = np.where(self.set_row >= 0, dual[self.set_row], 0.0)
         gain = own + sets.count * dual[self.cap_row]
+        for row, size in zip(self.budget_rows, sets.size, strict=True):
+            gain += size * dual[row]
         for at, terms in self.kept_rows.items():
             gain[at] += sum(dual[row] * value for row, value in terms.items())
         cost += ((sets.weight * price[:, sets.home]).sum(axis=0) - gain)[:, None]
         cost[~sets.open] = INF
         value = float(engine.getInfo().objective_function_value)
-        cap = max(0.0, -float(dual[self.cap_row]))
-        return Prices(value, self._bound(cost, value), cost, dual[self.load_row], cap, own)
+        caps = np.maximum(0.0, -dual[[self.cap_row, *self.budget_rows]])
+        return Prices(value, self._bound(cost, value), cost, dual[self.load_row], caps, own)
 
     def _run(self, work: Work) -> bool:
         """Let the solver run; tell whether it came to an optimum, which is then in `x`."""

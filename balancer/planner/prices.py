@@ -21,8 +21,9 @@ from balancer.model.past import Past
 from balancer.planner.carry import Carried
 from balancer.planner.ilp import Solver
 from balancer.planner.optimise import Found, once, optimise
-from balancer.planner.plan import EFFORT, RESERVE_S, RESERVE_SHARE, finish
+from balancer.planner.plan import EFFORT, RESERVE_S, RESERVE_SHARE
 from balancer.planner.problem import Ints, Problem, build
+from balancer.planner.refit import finish, fitted
 from balancer.planner.relaxed import (
     Kind,
     Relaxation,
@@ -195,8 +196,9 @@ def _base(
     """Return the plan to be priced, and what searching on gained."""
     work = tools.work(effort, len(problem.vms), PLAN_SHARE)
     found = optimise(problem, work, tools.seed, tools.solver)
-    start = settle_ties(problem, found.place)
-    carried = finish(problem, start, work, tools.solver)
+    found = replace(found, place=settle_ties(problem, found.place))
+    start = found.place
+    found, carried = fitted(problem, found, work, effort, tools.seed, tools.solver)
     if found.proven:
         return _Base(problem, start, start, carried), ()
     wished, more, _ = _searched(problem, start, tools, effort_each)
@@ -237,8 +239,10 @@ def _searched(
     """Return where a search from `start` wanted to end, what of it can be carried out, and it."""
     work = tools.work(effort, len(problem.vms))
     found = once(problem, work, tools.seed + 1, tools.solver, start=start)
-    place = settle_ties(problem, found.place)
-    return place, finish(problem, place, work, tools.solver), found
+    found = replace(found, place=settle_ties(problem, found.place))
+    place = found.place
+    found, carried = fitted(problem, found, work, effort, tools.seed + 1, tools.solver)
+    return place, carried, found
 
 
 def _price(base: _Base, one: Relaxation, relaxed: Problem, tools: _Tools, effort: float) -> Price:

@@ -21,6 +21,7 @@ from balancer.migration.rates import common_network
 from balancer.model.cluster import Cluster, Host, HostState, Vm
 from balancer.model.rule import AllowedHosts, Hours, OnlyWhen, Rule, TieBreak, Turn
 from balancer.planner.awake import Sleepers
+from balancer.planner.budgets import Budgets, budgets_of, least_copied
 from balancer.planner.calm import FREE, Calm
 from balancer.planner.drill import Drill
 from balancer.planner.groups import Group, facts_of, groups_of
@@ -81,6 +82,7 @@ class Problem:
         packs: Whether the policy wants hosts asleep, however far this plan goes.
         now: When VMs would be moved; None asks what is possible at some time.
         calm: What of the recent past binds; see `restrain`.
+        copied_gib: (N,) what moving each VM copies, as a schedule has it; None: the least there is.
     """
 
     cluster: Cluster
@@ -110,6 +112,7 @@ class Problem:
     packs: bool = False
     now: datetime | None = None
     calm: Calm = FREE
+    copied_gib: Floats | None = None
 
     @cached_property
     def movable(self) -> Ints:
@@ -205,6 +208,16 @@ class Problem:
     def drill(self) -> Drill:
         """The failures to survive; to be asked only where the policy does."""
         return Drill(self)
+
+    @cached_property
+    def copied(self) -> Floats:
+        """(N,) GiB that moving each VM copies; asked only where that is capped."""
+        return least_copied(self) if self.copied_gib is None else self.copied_gib
+
+    @cached_property
+    def budgets(self) -> Budgets:
+        """What moves may take together, besides their number."""
+        return budgets_of(self)
 
     @property
     def cap(self) -> int:

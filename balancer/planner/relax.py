@@ -142,12 +142,12 @@ def _settle(state: State, vms: list[int], wanted: Ints, free: Bools) -> bool:
         change = state.rule_change(vm)
         harm = free[vm] and max(change.hard[host], change.resort[host], change.soft[host]) > 0
         legal = change.legal[host] and not harm and state.fits(vm, even_overload=True)[host]
-        if before is None and not legal:
+        if before is None and not (legal and state.may_move(vm)):
             return False
         state.move(vm, host)
     if before is None:
         return True
-    legal_end = state.moves <= problem.cap and all(
+    legal_end = state.within() and all(
         problem.groups[at].legal(state.counts[at]) for vm in vms for at in problem.groups_about(vm)
     )
     hosts = sorted({int(wanted[vm]) for vm in vms})

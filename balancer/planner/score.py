@@ -242,13 +242,25 @@ def over_limit(problem: Problem, place: Ints) -> Bools:
 
 
 def legal_end(problem: Problem, place: Ints) -> bool:
-    """Tell whether a plan may end at `place`: hosts, rules and the number of moves."""
+    """Tell whether a plan may end at `place`: hosts, rules, the number of moves and budgets."""
     moved = np.flatnonzero(place != problem.home)
     if len(moved) > problem.cap or not problem.allowed[moved, place[moved]].all():
+        return False
+    if not problem.budgets.allow(place != problem.home):
         return False
     if over_limit(problem, place).any():
         return False
     return all(group.legal(group.counts(place)) for group in problem.groups)
+
+
+def caps_bind(problem: Problem, place: Ints) -> bool:
+    """Tell whether VMs stay at home that another plan could move, and this one may not any more."""
+    moved, budgets = place != problem.home, problem.budgets
+    if int(moved.sum()) >= problem.cap:
+        return True
+    left = budgets.most - budgets.size[:, moved].sum(axis=1)
+    stay = problem.movable[~moved[problem.movable]]
+    return bool((budgets.size[:, stay] > left[:, None]).any())
 
 
 def overloaded(problem: Problem, used: Floats) -> Bools:
@@ -267,6 +279,7 @@ __all__ = [
     "Measure",
     "before_lost",
     "better",
+    "caps_bind",
     "comes_first",
     "host_costs",
     "legal_end",

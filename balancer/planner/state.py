@@ -33,6 +33,7 @@ class Kept:
     tally: Ints
     received: Ints
     excused: Ints
+    spent: Floats
     moves: int
 
 
@@ -44,6 +45,7 @@ class State:
         load: (2, H) work and bytes on each host.
         counts: For each group, (D,) members in each domain.
         moves: VMs that are not at home.
+        spent: (B,) what those take of each of the task's budgets.
         packed: Whether VMs are only taken up to the ceiling of consolidation, where hosts are
             otherwise filled up to their thresholds.
         received: (H,) VMs on each host that were not there before.
@@ -64,6 +66,8 @@ class State:
         self.counts = np.split(self._tally, ends)[: len(counts)]  # views: one copy keeps them all
         moved = self.place != problem.home
         self.moves = int(moved.sum())
+        self.budgets = problem.budgets
+        self.spent = self.budgets.size[:, moved].sum(axis=1)
         self.received = np.bincount(self.place[moved], minlength=hosts)
         self.excused = np.bincount(self.place[moved & problem.from_drain], minlength=hosts)
 
@@ -76,6 +80,8 @@ class State:
                 self.received[host] += sign
                 self.excused[host] += sign * int(problem.from_drain[vm])
                 self.moves += sign
+                if self.budgets:
+                    self.spent += sign * self.budgets.size[:, vm]
         for index in problem.groups_about(vm):
             group = problem.groups[index]
             domain, size = group.domain, group.count(vm) if group.is_fact else 1
@@ -93,6 +99,7 @@ class State:
             self._tally.copy(),
             self.received.copy(),
             self.excused.copy(),
+            self.spent.copy(),
             self.moves,
         )
 
@@ -101,7 +108,28 @@ class State:
         self.place[...], self.load[...] = kept.place, kept.load
         self._tally[...] = kept.tally
         self.received[...], self.excused[...] = kept.received, kept.excused
-        self.moves = kept.moves
+        self.spent[...], self.moves = kept.spent, kept.moves
+
+    def affords(self, vms: Ints) -> Bools:
+        """Return which of the (n,) VMs budgets let move, each by itself; the cap on moves aside."""
+        leaves = self.place[vms] == self.problem.home[vms]
+        after = self.spent[:, None] + self.budgets.size[:, vms] * leaves
+        return np.asarray((after <= self.budgets.most[:, None]).all(axis=0))
+
+    def affords_all(self, vms: Ints | list[int]) -> bool:
+        """Tell whether cap and budgets let all of these VMs, which are at home, move at once."""
+        if self.moves + len(vms) > self.problem.cap:
+            return False
+        after = self.spent + self.budgets.size[:, vms].sum(axis=1)
+        return bool((after <= self.budgets.most).all())
+
+    def may_move(self, vm: int) -> bool:
+        """Tell whether cap and budgets let one VM go where it is not at home."""
+        return self.place[vm] != self.problem.home[vm] or self.affords_all([vm])
+
+    def within(self) -> bool:
+        """Tell whether cap and budgets are kept."""
+        return self.moves <= self.problem.cap and bool((self.spent <= self.budgets.most).all())
 
     def used(self) -> Floats:
         """Return the (2, H) utilisations."""

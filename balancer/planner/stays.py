@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 
+import numpy as np
+
 from balancer.model.rule import Hours, Rule, StayPut
 from balancer.planner.problem import GIB, MEMORY, Problem
 from balancer.planner.state import State
@@ -39,6 +41,8 @@ def what_binds(state: State, vm: int) -> tuple[str, int]:
     open_hosts = int(able.sum())
     if open_hosts and state.moves >= problem.cap:
         return used_up(problem), open_hosts
+    if open_hosts and (short := short_of(state, vm)):
+        return short, open_hosts
     if open_hosts and (held := last_resort(problem, vm)) and not problem.from_drain[vm]:
         return f"{cite(held)} moves it as a last resort only", open_hosts
     return ("" if open_hosts else _what_keeps_from_all(state, vm)), open_hosts
@@ -59,6 +63,24 @@ def used_up(problem: Problem) -> str:
     if day is not None and (limits.migrations_per_run or problem.cap + 1) > problem.cap:
         return f"the budget of {limits.migrations_per_day} migrations a day is used up"
     return f"the cap of {problem.cap} migrations is used up"
+
+
+def short_of(state: State, vm: int) -> str:
+    """Return which budget does not let a VM that is at home leave; empty if none keeps it."""
+    problem, budgets = state.problem, state.budgets
+    if state.place[vm] != problem.home[vm]:
+        return ""
+    stay = problem.movable[state.place[problem.movable] == problem.home[problem.movable]]
+    for size, spent, most, name in zip(
+        budgets.size, state.spent, budgets.most, budgets.names, strict=True
+    ):
+        if spent + size[vm] > most:
+            if spent + size[stay].min(initial=np.inf) > most:
+                return f"{name} is used up"
+            return (
+                f"moving it copies {size[vm]:.1f} GiB, {name} leaves {max(0.0, most - spent):.1f}"
+            )
+    return ""
 
 
 def curb(dropped: Mapping[int, str], *, cut_short: bool) -> str:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from balancer.errors import InternalError
 from balancer.migration.forecast import SETUP_S, SWITCH_S, Forecast, dirty_rate, forecast
 from balancer.migration.rates import Flow, capacities, effective_transport, flow, share, spare_cores
 from balancer.model.cluster import Transport
-from balancer.planner.problem import CPU, Problem, utilisation
+
+if TYPE_CHECKING:  # a task asks here what its budgets are
+    from balancer.planner.problem import Problem
+
+CPU = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class Timing:
     def capacity(self) -> Mapping[Hashable, float]:
         """What all hosts together have of the resources that migrations share."""
         problem = self.problem
-        used = (utilisation(problem, problem.home) / problem.scale)[CPU]
+        used = (problem.before / problem.scale)[CPU]
         of: dict[Hashable, float] = {}
         for host, work in zip(problem.hosts, used.tolist(), strict=True):
             of.update(capacities(host, spare_cores(host, work / host.cpu_speed)))

@@ -71,4 +71,7 @@ def _gains(
     fits = (used + step <= state.ceiling()).all(axis=0) & problem.allowed[members].all(axis=0)
     away = (~native).sum(axis=0) - int((problem.home[members] != source).sum())
     fits &= state.moves + away <= problem.cap
+    for size, spent, most in zip(state.budgets.size, state.spent, state.budgets.most, strict=True):
+        taken = (size[members][:, None] * ~native).sum(axis=0)
+        fits &= spent + taken - size[members][problem.home[members] != source].sum() <= most
     return there + left - now[source] + price - paid, fits

@@ -32,7 +32,7 @@ from balancer.planner.score import (
     told,
 )
 from balancer.planner.state import State
-from balancer.planner.stays import obstacles, used_up, what_binds, what_keeps
+from balancer.planner.stays import obstacles, short_of, used_up, what_binds, what_keeps
 from balancer.planner.timing import Timing
 from balancer.planner.words import percent
 from balancer.policy.policy import Goal, Policy
@@ -172,6 +172,8 @@ class Inquiry:
             says = "a rule, the cap or the load of a host does not allow it"
             if self.place[vm] == home and self.after.moves >= problem.cap:
                 says = used_up(problem)
+            elif short := short_of(self.end, vm):
+                says = short
             return Instead(name, (says,), (), says)
         changes, says = self._compare(vm, trial)
         return Instead(name, (), changes, says)

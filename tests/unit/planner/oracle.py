@@ -253,9 +253,12 @@ def worse(form: Form, start: Place, place: Place, moved: set[str]) -> Iterator[s
 
 
 def best_placements(
-    cluster: Cluster, policy: Policy, max_migrations: int | None
+    cluster: Cluster,
+    policy: Policy,
+    max_migrations: int | None,
+    max_bytes: int | None = None,
 ) -> tuple[tuple[float, ...], dict[str, str]]:
-    """The best key over all legal ends, and one placement that has it."""
+    """The best key over all legal ends, and one placement that has it; memory is copied once."""
     names = [host.name for host in cluster.hosts]
     ids = [vm.id for vm in cluster.vms]
     start = start_of(cluster)
@@ -264,6 +267,9 @@ def best_placements(
         place = dict(zip(ids, hosts, strict=True))
         moves = sum(place[vm] != start[vm] for vm in ids)
         if max_migrations is not None and moves > max_migrations:
+            continue
+        copied = sum(vm.memory_assigned_bytes for vm in cluster.vms if place[vm.id] != vm.host)
+        if max_bytes is not None and copied > max_bytes:
             continue
         if not end_faults(cluster, policy, place):
             value = key(cluster, policy, place)

@@ -160,17 +160,25 @@ def test_the_cap_on_migrations_is_kept_and_named(cap: int) -> None:
     assert any(f"cap of {cap} migrations" in one.reason for one in made.not_moved)
 
 
-def test_caps_on_bytes_and_time_give_up_what_gains_least() -> None:
+def test_within_a_cap_on_bytes_the_best_plan_is_found_and_proven() -> None:
     free = plan(hot(), Policy(), now=NOW)
-    for limits in (
-        Limits(bytes_per_run=free.migrations[0].bytes + 1),
-        Limits(duration_per_run_s=free.migrations[0].duration_s + 0.1),
-    ):
-        made = plan(hot(), Policy(limits=limits), now=NOW)
-        assert len(made.migrations) == 1
-        assert made.status is Status.FEASIBLE
-        assert faults(hot(), Policy(limits=limits), made) == []
-        assert len(made.not_moved) >= 1
+    limits = Limits(bytes_per_run=free.migrations[0].bytes + 1)
+    made = plan(hot(), Policy(limits=limits), now=NOW)
+    assert len(made.migrations) == 1
+    assert made.status is Status.OPTIMAL
+    assert faults(hot(), Policy(limits=limits), made) == []
+    alone = plan(hot(), Policy(), now=NOW, max_migrations=1)
+    assert made.score.after == alone.score.after
+
+
+def test_a_cap_on_time_gives_up_what_gains_least() -> None:
+    free = plan(hot(), Policy(), now=NOW)
+    limits = Limits(duration_per_run_s=free.migrations[0].duration_s + 0.1)
+    made = plan(hot(), Policy(limits=limits), now=NOW)
+    assert len(made.migrations) == 1
+    assert made.status is Status.FEASIBLE
+    assert faults(hot(), Policy(limits=limits), made) == []
+    assert len(made.not_moved) >= 1
 
 
 def test_cbc_and_highs_agree_and_local_search_is_never_better() -> None:

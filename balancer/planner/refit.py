@@ -1,0 +1,87 @@
+"""Searching again where a schedule copies more than the search had reckoned with.
+
+Sizes begin as the least that each VM copies, which proofs need. Where a schedule then does not fit
+the caps on bytes, `carry` gives moves up until it does; here the search is made anew with sizes as
+that schedule had them, and the better of both is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from balancer.model.plan import StoppedBy
+from balancer.planner.awake_payback import without_unpaid_hosts
+from balancer.planner.carry import Carried, carry
+from balancer.planner.ilp import Solver
+from balancer.planner.optimise import Found, once
+from balancer.planner.payback import without_unpaid
+from balancer.planner.problem import GIB, Floats, Ints, Problem
+from balancer.planner.schedule import Schedule
+from balancer.planner.score import better, legal_end, measure
+from balancer.planner.search import settle_ties
+from balancer.planner.work import Work
+
+FINISH_UNITS = 2e6  # of what follows a search: transport, schedule
+ROUNDS = 3  # of searching again
+SHARE = 0.25  # of the work of the first search, for each
+
+
+def finish(problem: Problem, place: Ints, work: Work, solver: Solver) -> Carried:
+    """Return what of a placement pays and can be carried out, and how."""
+    place, unpaid = without_unpaid(problem, place)
+    place, awake = without_unpaid_hosts(problem, place)
+    carried = carry(problem, place, work.apart(FINISH_UNITS), solver)
+    return replace(carried, dropped=unpaid | awake | carried.dropped)
+
+
+def fitted(
+    problem: Problem, found: Found, work: Work, effort: float, seed: int, solver: Solver
+) -> tuple[Found, Carried]:
+    """Return what was found and how it is carried out, searched again where bytes call for it.
+
+    Args:
+        problem: The task.
+        found: Of a first search; its bounds stay.
+        work: The clock.
+        effort: What the first search could spend.
+        seed: Of the choices of the first search.
+        solver: Which solver.
+    """
+    best = finish(problem, found.place, work, solver)
+    goal = problem.policy.goal
+    tight, carried = problem, best
+    for number in range(1, ROUNDS + 1):
+        part = work.apart(SHARE * effort)
+        if part.stopped_by is StoppedBy.TIME:  # some of it was kept for this
+            part.stopped_by = None
+        if carried.overran is None or part.cut_short():
+            break
+        tight = replace(problem, copied_gib=_as_scheduled(tight, carried.overran))
+        start = best.place if legal_end(tight, best.place) else None
+        place = settle_ties(tight, once(tight, part, seed + number, solver, start).place)
+        carried = finish(tight, place, work, solver)
+        if better(*(measure(problem, one.place).key(goal) for one in (carried, best))):
+            best = _replaced(problem, best, carried)
+            found = replace(found, place=place, proven=False)
+    return found, best
+
+
+def _as_scheduled(problem: Problem, over: Schedule) -> Floats:
+    """Return the (N,) GiB of each VM as in a schedule, those not in it in proportion."""
+    copied, seen = problem.copied.copy(), np.zeros(len(problem.vms))
+    for one in over.timed:
+        seen[one.leg.vm] += one.bytes / GIB
+    moved = seen > 0
+    least = problem.copied[moved].sum()
+    if least > 0:
+        copied *= max(1.0, float(seen.sum() / least))
+    copied[moved] = seen[moved]
+    return copied
+
+
+def _replaced(problem: Problem, before: Carried, after: Carried) -> Carried:
+    """Return `after`, with why VMs stay that only caps on bytes kept `before` from moving."""
+    stay = {vm: why for vm, why in before.dropped.items() if after.place[vm] == problem.home[vm]}
+    return replace(after, dropped=stay | after.dropped)
