@@ -9,6 +9,7 @@ import numpy as np
 
 from balancer.model.cluster import Cluster
 from benchmarks.peers.neutral import Verdict
+from benchmarks.peers.ours import Bounds
 from benchmarks.peers.task import Answer
 
 # While every host is this close to the mean nothing is moved for balance: it is no goal.
@@ -45,12 +46,22 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contest:
-    """What a comparison came to: aims missed, and differences that are no aim."""
+    """What a comparison came to: aims missed, and differences that are no aim.
+
+    Attributes:
+        settled: Whether another run of ours decides, which stays within the peer's bounds.
+    """
 
     ours: Entry
     peer: Entry
     missed: tuple[str, ...]
     remarks: tuple[str, ...]
+    settled: bool = False
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether an aim is missed, and no other run decides about it."""
+        return bool(self.missed) and not self.settled
 
     def row(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -62,6 +73,7 @@ class Contest:
             "moves": self.peer.verdict.moves,
             "missed": list(self.missed),
             "remarks": list(self.remarks),
+            "settled": self.settled,
         }
 
 
@@ -94,6 +106,23 @@ def compare(cluster: Cluster, ours: Entry, peer: Entry) -> Contest:
         enough = faster >= TIMES_FASTER or not peer.answer.finished
         (remarks if enough else missed).append(said)
     return Contest(ours, peer, tuple(missed), tuple(remarks))
+
+
+def bounds_of(cluster: Cluster, ours: Entry, peer: Entry) -> Bounds | None:
+    """Return the peer's GiB and maxima, or None where ours exceeded none of them.
+
+    A maximum within the dead band is no aim, and so no bound.
+    """
+    one, other = ours.verdict, peer.verdict
+    cpu, memory = (mean + DEAD_BAND for mean in _means(cluster))
+    cpu, memory = max(cpu, other.cpu_max), max(memory, other.memory_max)
+    if (
+        one.gib <= other.gib
+        and one.cpu_max <= cpu + ROUNDING
+        and one.memory_max <= memory + ROUNDING
+    ):
+        return None
+    return Bounds(peer.who, other.gib, cpu, memory)
 
 
 def _means(cluster: Cluster) -> tuple[float, float]:

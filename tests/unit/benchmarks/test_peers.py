@@ -11,10 +11,12 @@ import pytest
 
 from balancer.errors import ExitCode
 from balancer.model.cluster import Cluster
+from balancer.policy.load import parse_policy
+from balancer.policy.policy import Policy
 from benchmarks.instances import generate
 from benchmarks.peers import install, measured
-from benchmarks.peers.__main__ import Size, main
-from benchmarks.peers.contest import Entry, compare
+from benchmarks.peers.__main__ import Size, main, told
+from benchmarks.peers.contest import Entry, bounds_of, compare
 from benchmarks.peers.hbal import STEP, Hbal, placed, text_of
 from benchmarks.peers.neutral import judge
 from benchmarks.peers.ours import Ours
@@ -109,6 +111,34 @@ def test_a_comparison_names_each_aim_that_is_missed() -> None:
     assert compare(many, one, other).missed == ("11 times as fast",)
 
 
+def test_where_ours_does_more_it_is_run_within_the_peer_s_bounds() -> None:
+    task = small()
+    ours = entry(task.cluster, dict(Ours().balance(task).place), "ours")
+    most = replace(ours.verdict, gib=ours.verdict.gib - 2.0, memory_max=0.99)
+    peer = replace(ours, who="hbal", verdict=most)
+    bounds = bounds_of(task.cluster, ours, peer)
+    assert bounds is not None
+    policy = parse_policy(bounds.policy(), "policy.yaml")
+    assert policy.limits.bytes_per_run == round(most.gib * 2**30)
+    assert policy.thresholds.memory == Policy().thresholds.memory  # never above the built-in one
+    assert policy.thresholds.cpu <= max(most.cpu_max, 0.63) + 1e-9
+    within = entry(task.cluster, dict(Ours(bounds=bounds).balance(task).place), "ours, within")
+    assert within.verdict.gib <= most.gib
+    assert bounds_of(task.cluster, within, peer) is None
+    assert bounds_of(task.cluster, ours, ours) is None
+
+
+def test_a_run_within_the_peer_s_bounds_decides() -> None:
+    task = small()
+    bad = entry(task.cluster, task.home, "ours")
+    lost = compare(task.cluster, bad, entry(task.cluster, dict(Ours().balance(task).place), "hbal"))
+    assert lost.is_missed
+    assert told(lost).startswith("MISSED: 1 hosts over a limit")
+    settled = replace(lost, settled=True)
+    assert not settled.is_missed
+    assert told(settled).startswith("without the peer's bounds: 1 hosts over")
+
+
 def test_sizes_are_read_or_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert Size.read("64x1000:50") == Size(64, 1000, 50)
     with pytest.raises(SystemExit) as ended:
@@ -123,9 +153,9 @@ def test_without_any_peer_the_command_says_so(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     asked = ["--sizes", "2x8:2", "--seeds", "1", "--peers", "rebalancer", "--json"]
     assert main(asked) == ExitCode.BAD_INPUT
-    told = capsys.readouterr()
-    assert "--install" in told.err
-    document = json.loads(told.out)
+    said = capsys.readouterr()
+    assert "--install" in said.err
+    document = json.loads(said.out)
     assert {one["who"] for one in document["entries"]} >= {"as it is", "ours"}
     assert document["contests"] == []
 
