@@ -51,7 +51,7 @@ def quarrel(
     for index, group in enumerate(problem.groups):
         if group.hard:
             builder.group(index, group)
-    builder.cap()
+    builder.caps()
     return builder.claims
 
 
@@ -269,20 +269,26 @@ class _Builder:
         claim = self._rule(group.said.rule)
         self.claims.most(claim, float(most), occupied.tolist(), [1.0] * len(occupied))
 
-    def cap(self) -> None:
-        """Bound the number of VMs that move."""
-        cap = self.problem.caps.migrations
-        if cap is None or cap >= len(self.core):
-            return
-        away = [
-            int(self.at[vm, host])
-            for vm in self.core
-            for host in range(len(self.problem.hosts))
-            if host != self.problem.home[vm]
-        ]
-        claim = self.claims.claim("cap", "limit", f"no more than {counted(cap, 'migration')} a run")
+    def caps(self) -> None:
+        """Bound the number of VMs that move, and what they copy."""
+        problem, cap = self.problem, self.problem.caps.migrations
+        if cap is not None and cap < len(self.core):
+            text = f"no more than {counted(cap, 'migration')} a run"
+            self._cap("cap", text, float(cap), np.ones(len(problem.vms)))
+        budgets = problem.budgets
+        for size, most, name in zip(budgets.size, budgets.most, budgets.names, strict=True):
+            if size[self.core].sum() > most:
+                self._cap(name, name, float(most), size)
+
+    def _cap(self, key: str, text: str, most: float, size: Floats) -> None:
+        """Bound what the VMs that move take: `size` (N,) each."""
+        hosts = len(self.problem.hosts)
+        away = [(vm, to) for vm in self.core for to in range(hosts) if to != self.problem.home[vm]]
+        index = [int(self.at[vm, to]) for vm, to in away]
+        value = [float(size[vm]) for vm, _ in away]
         # A VM is in one place, so its columns together are one at most.
-        self.claims.most(claim, float(cap), away, [1.0] * len(away), float(len(self.core)))
+        top = float(size[self.core].sum())
+        self.claims.most(self.claims.claim(key, "limit", text), most, index, value, top)
 
     def _rule(self, rule: Rule) -> int:
         is_fact = rule.kind == "fact"

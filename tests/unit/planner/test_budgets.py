@@ -13,9 +13,10 @@ from balancer.model.past import Past
 from balancer.model.plan import Status
 from balancer.model.rule import SelectBy, Selector
 from balancer.planner import move, plan
+from balancer.planner.conflict import conflicts
 from balancer.planner.problem import build
 from balancer.planner.restrain import restrain
-from balancer.planner.whynot import Inquiry
+from balancer.planner.whynot import Inquiry, place_of
 from balancer.policy.policy import Limits, Policy
 from balancer.policy.rules import Apart
 from benchmarks.instances import generate
@@ -71,6 +72,15 @@ def test_off_a_draining_host_the_small_go_where_not_all_may() -> None:
     assert {one.vm for one in made.migrations} == {"b", "c"}
     (stays,) = made.not_moved
     assert stays.reason == "the cap of 8.0 GiB a run is used up"
+
+
+def test_a_cap_on_bytes_is_part_of_a_conflict() -> None:
+    seen = idle(cluster("h1 draining: a 16G 1c, b 4G 1c\nh2 64G 16c: c 1G 0.1c\nh3 64G 16c:"))
+    problem = build(seen, capped(8.0))
+    (found,) = conflicts(problem, place_of(problem, plan(seen, capped(8.0), now=NOW)))
+    assert "the cap of 8.0 GiB a run" in {one.text for one in found.members}
+    assert found.smallest
+    assert conflicts(build(seen, capped(20.0)), problem.home) == ()
 
 
 def test_a_vm_that_is_too_large_for_what_is_left_says_so() -> None:
