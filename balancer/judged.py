@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from balancer.errors import InternalError
 from balancer.formats.snapshot import snapshot_sha256
-from balancer.judge import Finding, goal_faults, judge
+from balancer.judge import Finding, goal_faults, judge, unseen_on_the_way
 from balancer.model.cluster import Cluster
 from balancer.model.past import Past
 from balancer.model.plan import Plan
@@ -83,6 +83,9 @@ def plan_and_judge(
     warnings = (*notes, *rule_warnings(cluster, policy))
     made = judged(seen, policy, made, max_migrations, past)
     _refuse(tuple(goal_faults(seen, policy, made)))
+    if unseen := unseen_on_the_way(seen, policy, made):
+        text = f"{unseen} failures of hosts that may come while the plan is under way"
+        warnings = (*warnings, f"{text} are looked at for its end only: there are too many")
     return Judged(made, warnings)
 
 

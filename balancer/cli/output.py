@@ -187,10 +187,15 @@ def _show_survival(plan: Plan) -> None:
         return
     for left in one.beyond_help:
         out.say(f"[yellow]beyond any plan:[/] {escape(left.problem)} ({escape(left.reason)})")
+    if one.unseen:
+        out.say(
+            f"[yellow]not looked into:[/] {counted(one.unseen, 'set')} of hosts that may fail:"
+            " there are too many of them, and a glance does not show that they are survived"
+        )
     if one.beyond_help and not (one.before or one.after):
         return
     failures = f"{one.failures[:1].upper()}{one.failures[1:]}"
-    failures += ", that aside," if one.beyond_help else ""
+    failures += ", that aside," if one.beyond_help or one.unseen else ""
     if not one.after:
         now = f"; {one.before} restarts would find no host now" if one.before else ""
         when = "" if one.during else ", now, at the end and at every instant of the plan"

@@ -201,6 +201,7 @@ def _said_of_survival(survival: Survival) -> dict[str, Any]:
     said = _said(SurvivalPart, survival)
     beyond = [_said(UnresolvedPart, one) for one in said.pop("beyond_help")]
     said |= {"beyond_help": beyond} if beyond else {}
+    said |= {"unseen": unseen} if (unseen := said.pop("unseen")) else {}
     lost = {key: one._asdict() for key, one in said.items() if isinstance(one, Lost)}
     return {
         key: value

@@ -150,7 +150,8 @@ class SurvivalPart(_Part):
     failures: Name = Field(description="What may fail, in words: any 1 host.")
     before: Whole = Field(description="Now; 0: all of these failures are survived.")
     during: Whole | None = Field(
-        description="At the worst instant on the way; null in a drain, where none is asked about."
+        description="At the worst instant on the way, of the failures that are looked at there;"
+        " null in a drain, where none is asked about."
     )
     after: Whole = Field(description="When the plan is done.")
     lost_before: LostPart | None = Field(None, description="What they are, now.")
@@ -161,6 +162,9 @@ class SurvivalPart(_Part):
     beyond_help: tuple[UnresolvedPart, ...] = Field(
         (),
         description="What no placement survives, and is not among these; absent if there is none.",
+    )
+    unseen: Whole = Field(
+        0, description="Failures too many to be rehearsed, and not seen at a glance to be survived."
     )
 
 

@@ -21,6 +21,7 @@ from balancer.policy.capacity import arriving_bytes, cpu_reserve, why_unfit
 from balancer.policy.policy import Policy
 from balancer.policy.survival import (
     RANKS,
+    SETS_MAX_ON_THE_WAY,
     Bound,
     even_spreads,
     failures,
@@ -63,6 +64,11 @@ class Drill:
     def failures(self) -> tuple[Failed, ...]:
         """The sets of hosts that fail, of which anything is counted."""
         return tuple(failed for failed, ranks in self.counted.items() if ranks)
+
+    @property
+    def on_the_way(self) -> tuple[Failed, ...]:
+        """Those of them that are looked at on the way of a plan, not at its ends only."""
+        return self.failures[:SETS_MAX_ON_THE_WAY]
 
     @cached_property
     def up(self) -> frozenset[str]:
@@ -162,20 +168,23 @@ class Drill:
         self,
         place: Place,
         takers: Collection[str] | None = None,
-        flying: Sequence[tuple[str, str]] = (),
+        flying: Sequence[tuple[str, str]] | None = None,
     ) -> Iterator[Loss]:
         """Yield what is not survived, failure by failure.
 
         Args:
             place: The host of every VM.
             takers: The hosts that take restarts; all that are up unless given.
-            flying: VMs in flight, and the hosts on which they hold memory besides.
+            flying: VMs in flight, and the hosts on which they hold memory besides; None at the
+                ends of a plan, where more failures are looked at.
         """
+        looked_at = self.failures if flying is None else self.on_the_way
+        flying = flying or ()
         pairs = [*place.items(), *flying]
         free, state = self.free(pairs), State(self, place)
         glance = Glance(self, pairs, free)
         able = [name for name in free if name in self.up and (takers is None or name in takers)]
-        for failed in self.failures:
+        for failed in looked_at:
             if glance.survives(failed, able):
                 continue
             room = {name: free[name] for name in able if name not in failed}
@@ -213,13 +222,17 @@ class Drill:
             free[name] -= self.held(vm)
         return free
 
-    def in_doubt(self, place: Place, moves: Sequence[tuple[str, str]]) -> list[Failed]:
+    def in_doubt(
+        self, place: Place, moves: Sequence[tuple[str, str]], *, beyond: bool = False
+    ) -> list[Failed]:
         """Return the failures that may lose something at some instant on the way from `place`.
 
         Args:
             place: The host of every VM at the start.
             moves: VMs and the hosts that they go to, in whatever order.
+            beyond: Those instead that are not looked at on the way.
         """
         pairs = [*place.items(), *moves]
         glance = Glance(self, pairs, self.free(pairs))
-        return [failed for failed in self.failures if not glance.survives(failed, self.up)]
+        some = self.failures[len(self.on_the_way) :] if beyond else self.on_the_way
+        return [failed for failed in some if not glance.survives(failed, self.up)]

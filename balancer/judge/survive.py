@@ -14,7 +14,8 @@ from balancer.judge.moment import Moment
 from balancer.judge.order import Order
 from balancer.judge.way import Way
 from balancer.model.cluster import Cluster
-from balancer.model.plan import Migration
+from balancer.model.plan import Migration, Plan
+from balancer.policy.lifted import lifted
 from balancer.policy.policy import Goal, Policy
 from balancer.policy.said import Said
 from balancer.policy.survival import RANKS, restart_bytes, restart_rank
@@ -49,6 +50,22 @@ def survival_faults(
 
     if not drains:
         yield from _on_the_way(drill, order, before, max(was, ends, key=partial(_weight, cluster)))
+
+
+def unseen_on_the_way(cluster: Cluster, policy: Policy, plan: Plan) -> int:
+    """Return how many failures may lose something on the way and are not looked at there.
+
+    They are too many. A plan is not refused for them, and whoever reads it is to know.
+    """
+    moves = [(one.vm, one.target) for one in plan.migrations]
+    if not policy.reserve.for_failures or not moves:
+        return 0
+    cluster = lifted(cluster, policy)
+    drill, place = Drill(cluster, policy), {vm.id: vm.host for vm in cluster.vms}
+    after = place | {one.vm: one.target for one in plan.migrations}
+    if stranded(cluster, after) < stranded(cluster, place):
+        return 0
+    return len(drill.in_doubt(place, moves, beyond=True))
 
 
 def _on_the_way(

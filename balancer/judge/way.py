@@ -2,6 +2,7 @@
 
 Only failures that may lose something at some instant are looked at, and of these only what an
 instant has changed is rehearsed anew: one VM comes or goes, and what is free on one host with it.
+Of very many failures only those are looked at on which the most is to restart.
 """
 
 from __future__ import annotations

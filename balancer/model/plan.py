@@ -118,6 +118,8 @@ class Survival:
     instant on the way (None where nothing is asked of it: in a drain), and at the end. What is
     worse is told by `Lost`, not by how many there are; plans of before it was measured have none.
     What no placement survives is not among these: `beyond_help` says it, a sentence for each kind.
+    Nor are failures that are too many to be rehearsed: `unseen` are those of them that are not seen
+    at a glance to be survived at the end.
     """
 
     failures: str
@@ -128,6 +130,7 @@ class Survival:
     lost_during: Lost | None = None
     lost_after: Lost | None = None
     beyond_help: tuple[Unresolved, ...] = ()
+    unseen: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,14 @@
 """The drill: which restarts find no host when hosts fail (decision 10), on arrays.
 
-`Screen` sees for most failures at a glance that everything restarts; what is left is gone through
-restart by restart, in the order and by the choices that the record says.
+`Screen` sees for most failures at a glance that everything restarts; `rehearsal` goes through what
+is left restart by restart, in the order and by the choices that the record says.
 Shapes as in `balancer.planner.problem`: N VMs, H hosts; R of the VMs restart.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,13 +18,16 @@ import numpy.typing as npt
 from balancer.model.cluster import Cluster
 from balancer.model.plan import Lost
 from balancer.model.rule import AllowedHosts, Cap, Rule, Unit
+from balancer.planner.rehearsal import UNBOUND, State
 from balancer.planner.screen import Pairs, Screen
 from balancer.policy.beyond import Crowd, Shortage, crowds, shortages, stuck
 from balancer.policy.capacity import arriving_bytes, cpu_reservable, cpu_reserve, why_unfit
 from balancer.policy.survival import (
     RANKS,
+    SETS_MAX_ON_THE_WAY,
     even_spreads,
     failures,
+    further_failures,
     restart_as_one,
     restart_bytes,
     restart_rank,
@@ -44,7 +45,6 @@ Bools = npt.NDArray[np.bool_]
 
 REHEARSAL_UNITS = 500.0  # of work, for the failure of one host
 REMEMBERED = 16  # placements whose losses are kept: searches measure the same one again and again
-UNBOUND = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,9 @@ class Drill:
         stuck: VMs that only one host can take: whatever restarts, they do not.
         every: All failures, those of which nothing is counted included.
         beyond: Those that no placement survives.
+        on_the_way: The failures that are looked at on the way, not at its ends only.
+        further: Failures that are only glanced at, for they are too many; (F, width).
+        unknown: How many more there are, at which nobody looks.
     """
 
     def __init__(self, problem: Problem, *, whole: bool = False) -> None:
@@ -132,6 +135,7 @@ class Drill:
         self.rehearsals = 0
         self._limits: dict[tuple[int, ...], dict[int, int]] = {}
         self._lost: dict[bytes, Lost] = {}
+        self._unsure: dict[bytes, int] = {}
 
     def _know_failures(self, cluster: Cluster) -> None:
         """Find what may fail, and how much of it no placement survives."""
@@ -139,12 +143,17 @@ class Drill:
         every = failures(cluster, self.problem.policy)
         short = {} if self.whole else shortages(cluster, self.problem.policy, every)
         found = [(tuple(sorted(at[name] for name in one)), short.get(one)) for one in every]
+        more, self.unknown = further_failures(cluster, self.problem.policy)
+        none = shortages(cluster, self.problem.policy, more)
+        more = tuple(one for one in more if one not in none)
+        self.further = np.array([sorted(at[name] for name in one) for one in more], dtype=np.int64)
         self.beyond: dict[tuple[int, ...], Shortage] = {
             failed: one for failed, one in found if one is not None
         }
         self.every = tuple(failed for failed, _ in found)
         counted = [(failed, len(RANKS) if one is None else one.rank) for failed, one in found]
         counted = [(failed, ranks) for failed, ranks in counted if ranks]
+        self.on_the_way = frozenset(failed for failed, _ in counted[:SETS_MAX_ON_THE_WAY])
         by_width = [
             [one for one in counted if len(one[0]) == width]
             for width in sorted({len(failed) for failed, _ in counted})
@@ -235,6 +244,18 @@ class Drill:
             self._lost[key] = self.weigh(self.losses(place, takers))
         return self._lost[key]
 
+    def unsure(self, place: Ints, takers: Bools | None = None) -> int:
+        """Return how many of the further failures are not seen at a glance to be survived."""
+        if not len(self.further):
+            return 0
+        key = place.tobytes() + (b"" if takers is None else takers.tobytes())
+        if key not in self._unsure:
+            if len(self._unsure) >= REMEMBERED:
+                del self._unsure[next(iter(self._unsure))]
+            up = self.up if takers is None else self.up & takers
+            self._unsure[key] = self.screen.unsure(place, self.free(place, ()), up)
+        return self._unsure[key]
+
     def weigh(self, losses: Iterable[Loss]) -> Lost:
         """Return the bytes of losses, by priority."""
         total = [0] * len(RANKS)
@@ -269,7 +290,8 @@ class Drill:
             place: (N,) host of each VM at the start.
             moves: VMs and hosts that they go to, in whatever order.
         """
-        return list(self.screen.doubtful(place, self.free(place, moves), self.up, moves))
+        found = self.screen.doubtful(place, self.free(place, moves), self.up, moves)
+        return [failed for failed in found if failed in self.on_the_way]
 
     def free(self, place: Ints, flying: Pairs) -> Ints:
         """Return the (H,) bytes that are free."""
@@ -297,152 +319,3 @@ class Drill:
                     found[at] = band.crowd.when(names).limit
             self._limits[failed] = found
         return self._limits[failed]
-
-
-@dataclass(slots=True)
-class Rehearsal:
-    """One failure: what restarts where, and what of it depended on how much was free.
-
-    Attributes:
-        is_known: Whether it was gone through; else no more is known than that all is survived.
-        lost: The VMs that find no host.
-        takers: The hosts that took any.
-        reach: For each size that was looked for, the largest hole (bytes, host) that took it; a
-            smaller one on another host, had it been large enough, would have come before it.
-        may_be_bound: Whether rules or facts bind any of what restarts, as far as is known.
-    """
-
-    is_known: bool = True
-    lost: list[int] = field(default_factory=list)
-    takers: set[int] = field(default_factory=set)
-    reach: dict[int, tuple[int, int]] = field(default_factory=dict)
-    may_be_bound: bool = False
-
-    def would_differ(self, host: int, free: int) -> bool:
-        """Tell whether it might, had this host, and no other, another amount free: this much."""
-        if host in self.takers or not self.is_known:
-            return True
-        return any(size <= free and (free, host) < hole for size, hole in self.reach.items())
-
-
-class State:
-    """One placement, and what restarts on it after one failure or another."""
-
-    def __init__(self, drill: Drill, place: Ints, free: Ints, up: Bools, flying: Pairs) -> None:
-        self.drill, self.flying = drill, flying
-        hosts = len(free)
-        self.at = place[drill.ranked]
-        self.free, self.up = free.tolist(), np.flatnonzero(up).tolist()
-        self.kept = np.bincount(place, drill.reserve, minlength=hosts).astype(np.int64)
-        self.place = place
-        self._there: dict[int, Ints] = {}
-
-    def there(self, band: int) -> Ints:
-        """Return the (H,) members of a band on each host."""
-        if band not in self._there:
-            at = self.place[self.drill.bands[band].members]
-            self._there[band] = np.bincount(at, minlength=len(self.free)).astype(np.int64)
-        return self._there[band]
-
-    def rehearsed(self, failed: tuple[int, ...]) -> Rehearsal:
-        """Return what happens when `failed` fail."""
-        drill, restart, found = self.drill, _Restart(self, failed), Rehearsal()
-        free, reach = self.free, found.reach
-        if back := [(vm, host) for vm, host in self.flying if self.place[vm] in failed]:
-            free = free.copy()  # what was on its way has broken off
-            for vm, host in back:
-                free[host] += int(drill.memory[vm])
-        rooms = sorted((free[host], host) for host in self.up if host not in failed)
-        drill.rehearsals += len(failed)
-        ranks = drill.ranks(failed)
-        for rank, less, _, vms in self._pieces(drill.ranked[restart.gone[self.at]]):
-            if rank >= ranks:
-                break
-            size = -less
-            bound = bool(drill.bound[vms[0]])
-            at = bisect_left(rooms, (size, -1))
-            if bound:
-                found.may_be_bound = True
-                able = restart.able(vms)
-                while at < len(rooms) and not able[rooms[at][1]]:
-                    at += 1
-            if at == len(rooms):
-                found.lost += [vm for vm in vms if drill.rank[vm] < ranks]
-                reach[size] = (UNBOUND, 0)
-                continue
-            hole = rooms.pop(at)
-            room, host = hole
-            insort(rooms, (room - size, host))
-            found.takers.add(host)
-            if size not in reach or hole > reach[size]:
-                reach[size] = hole
-            if bound:
-                restart.begun(vms, host)
-        return found
-
-    def _pieces(self, ranked: Ints) -> Sequence[tuple[int, int, int, list[int]]]:
-        """Return (rank, bytes below zero, first, VMs) of what restarts as one, in that order."""
-        drill = self.drill
-        alone = ranked[~drill.joined[ranked]]
-        keys = drill.rank[alone].tolist(), (-drill.size[alone]).tolist(), alone.tolist()
-        pieces = [(rank, less, vm, [vm]) for rank, less, vm in zip(*keys, strict=True)]
-        if len(alone) == len(ranked):
-            return pieces
-        found: dict[int, list[int]] = {}
-        for vm in ranked[drill.joined[ranked]].tolist():
-            found.setdefault(int(drill.lead[vm]), []).append(vm)
-        pieces += [
-            (int(drill.rank[vms].min()), -int(drill.size[vms].sum()), min(vms), vms)
-            for vms in found.values()
-        ]
-        return sorted(pieces)
-
-
-class _Restart:
-    """What rules and reserves leave to the VMs that restart, one after another."""
-
-    def __init__(self, state: State, failed: tuple[int, ...]) -> None:
-        self.state, self.drill = state, state.drill
-        self.gone = np.zeros(len(state.free), dtype=bool)
-        self.gone[list(failed)] = True
-        self.kept = state.kept
-        self.counts: dict[int, Ints] = {}  # (D,) of bands, once asked for
-        self.limits = self.drill.limits(failed)
-
-    def able(self, vms: list[int]) -> Bools:
-        """Return the (H,) hosts on which rules and reserves let VMs start now, all of them."""
-        drill = self.drill
-        able: Bools = np.asarray(drill.permits[drill.kind[vms]].all(axis=0))
-        if reserve := int(drill.reserve[vms].sum()):
-            able = able & (self.kept + reserve <= drill.reservable)
-        for number, more in self._bands(vms).items():
-            band = drill.bands[number]
-            if number not in self.counts:
-                there = self.state.there(number)
-                self.counts[number] = band.domains[:, ~self.gone] @ there[~self.gone]
-            able = able & _open(band, self.counts[number], more, self.limits.get(number))
-        return able
-
-    def _bands(self, vms: list[int]) -> Mapping[int, int]:
-        """Return the bands of VMs, and how many of these each is about."""
-        return Counter(number for vm in vms for number in self.drill.bands_of.get(vm, ()))
-
-    def begun(self, vms: list[int], host: int) -> None:
-        """Count VMs that have restarted."""
-        if reserve := int(self.drill.reserve[vms].sum()):
-            self.kept = self.kept.copy()
-            self.kept[host] += reserve
-        for number, more in self._bands(vms).items():
-            domains = self.drill.bands[number].domains
-            self.counts[number] = self.counts[number] + more * domains[:, host]
-
-
-def _open(band: Band, counts: Ints, more: int, limit: int | None) -> Bools:
-    """Return the (H,) hosts on which a band lets so many more of its VMs start."""
-    if band.limit is None:
-        occupied = counts > 0
-        if not occupied.any():
-            return np.ones(band.domains.shape[1], dtype=bool)
-        return np.asarray(~band.domains[~occupied].any(axis=0))
-    full = counts + more > (band.limit if limit is None else limit)
-    return np.asarray(~band.domains[full].any(axis=0))

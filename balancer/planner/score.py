@@ -208,6 +208,14 @@ def lost(problem: Problem, place: Ints) -> Lost:
     return problem.drill.lost(place, takers=takers)
 
 
+def unsure(problem: Problem, place: Ints) -> int:
+    """Return how many failures are neither rehearsed nor seen at a glance to be survived."""
+    if not problem.policy.reserve.for_failures:
+        return 0
+    takers = problem.sleepers.awake(place) if problem.packs else None
+    return problem.drill.unsure(place, takers=takers)
+
+
 def comes_first(problem: Problem, place: Ints, start: Ints) -> bool:
     """Tell whether `place` serves better than `start` what comes before failures.
 
@@ -291,4 +299,5 @@ __all__ = [
     "phi",
     "tier_names",
     "told",
+    "unsure",
 ]

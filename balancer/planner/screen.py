@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from balancer.policy.survival import RANKS
+
 if TYPE_CHECKING:  # a drill has this as a part of it
     from balancer.planner.drill import Drill
 
@@ -99,6 +101,7 @@ class Screen:
         inside = [drill.bands[at].domains.any(axis=0) for at in self.alone.tolist()]
         self.inside = np.array(inside, dtype=bool).reshape(len(self.alone), len(drill.room))
         self.limits = [_limits(drill, sets) for sets in drill.sets]
+        self.further_limits = _limits(drill, drill.further)
         members = [drill.bands[at].members for at in self.alone.tolist()]
         self.members = np.concatenate([np.zeros(0, dtype=np.int64), *members])
         self.member_of = np.repeat(np.arange(len(members)), [len(one) for one in members])
@@ -117,27 +120,22 @@ class Screen:
         """
         if not len(self.rows):
             return
-        hosts, cast = len(free), self._cast(place, more)
-        at = cast.at[cast.ranked]
-        need = np.stack([np.bincount(at, takes, minlength=hosts) for takes in cast.takes])
-        need = need.astype(np.int64)[self.stage]
-        alike = np.bincount(cast.row * hosts + at, minlength=len(self.rows) * hosts)
-        there = alike.reshape(-1, hosts) > 0
-        torn = self._torn(place, more)
+        look, torn = _Look(self, self._cast(place, more), free, up), self._torn(place, more)
         groups = zip(self.drill.sets, self.drill.counted, self.limits, strict=True)
         for sets, counted, limits in groups:
-            places, closed = self._places(cast, free, up, sets.shape[1], limits)
-            total, cost = places.sum(axis=1) - _roomiest(places, closed), places + need
-            # What is left without the failed hosts has to cover what comes from them.
-            short = there[:, sets[:, 0]].copy()
-            gone = cost[:, sets[:, 0]].copy()
-            for column in sets.T[1:]:
-                short |= there[:, column]
-                gone += cost[:, column]
-            short &= (gone > total[:, None]) & (self.of_rank[:, None] < counted)
-            doubt = short.any(axis=0) | torn[sets].any(axis=1)
+            doubt = look.short(sets, counted, limits) | torn[sets].any(axis=1)
             for number in np.flatnonzero(doubt).tolist():
                 yield tuple(sets[number].tolist())
+
+    def unsure(self, place: Ints, free: Ints, up: Bools) -> int:
+        """Return how many failures of those too many to be rehearsed may not be survived."""
+        sets = self.drill.further
+        if not len(self.rows):
+            return 0
+        look = _Look(self, self._cast(place, ()), free, up)
+        all_count = np.full(len(sets), len(RANKS))
+        short = look.short(sets, all_count, self.further_limits)
+        return int((short | self._torn(place, ())[sets].any(axis=1)).sum())
 
     def _torn(self, place: Ints, more: Pairs) -> Bools:
         """Return the (H,) hosts of VMs that would restart as one, and are not on one host."""
@@ -177,7 +175,7 @@ class Screen:
                 others.setdefault(band, []).append(n)
         return _Cast(at, ranked, row, takes, members, member_of, vm, others)
 
-    def _places(
+    def places(
         self, cast: _Cast, free: Ints, up: Bools, width: int, limits: Ints
     ) -> tuple[Ints, Ints]:
         """Return the (rows, H) places that hosts have for VMs of each row.
@@ -243,6 +241,36 @@ class Screen:
         return np.asarray(kept + _largest(come.astype(np.int64), width) <= drill.reservable)
 
 
+class _Look:
+    """A glance at one placement: what each row has to find room for, by host."""
+
+    def __init__(self, screen: Screen, cast: _Cast, free: Ints, up: Bools) -> None:
+        self.screen, self.cast, self.free, self.up = screen, cast, free, up
+        hosts, at = len(free), cast.at[cast.ranked]
+        need = np.stack([np.bincount(at, takes, minlength=hosts) for takes in cast.takes])
+        self.need = need.astype(np.int64)[screen.stage]
+        alike = np.bincount(cast.row * hosts + at, minlength=len(screen.rows) * hosts)
+        self.there = alike.reshape(-1, hosts) > 0
+
+    def short(self, sets: Ints, counted: Ints, limits: Ints) -> Bools:
+        """Return (F,) at which failures what is left may not cover what comes from them.
+
+        Args:
+            sets: (F, width) the hosts that fail.
+            counted: (F,) priorities that count at each.
+            limits: (bands,) that hold at all of them.
+        """
+        places, closed = self.screen.places(self.cast, self.free, self.up, sets.shape[1], limits)
+        total, cost = places.sum(axis=1) - _roomiest(places, closed), places + self.need
+        short = self.there[:, sets[:, 0]].copy()
+        gone = cost[:, sets[:, 0]].copy()
+        for column in sets.T[1:]:
+            short |= self.there[:, column]
+            gone += cost[:, column]
+        short &= (gone > total[:, None]) & (self.screen.of_rank[:, None] < counted)
+        return np.asarray(short.any(axis=0))
+
+
 @dataclass(frozen=True)
 class _Cast:
     """Who may be where: the VMs, in order, and then some of them once more, elsewhere.
@@ -292,7 +320,7 @@ def _limits(drill: Drill, sets: Ints) -> Ints:
     """Return the (bands,) limits that hold at all of these failures; 0 for what is no cap."""
     found = [band.limit or 0 for band in drill.bands]
     for at, band in enumerate(drill.bands):
-        if band.crowd is not None:
+        if band.crowd is not None and len(sets):
             found[at] = min(drill.limits(tuple(failed))[at] for failed in sets.tolist())
     return np.array(found, dtype=np.int64)
 

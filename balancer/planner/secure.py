@@ -24,6 +24,7 @@ from balancer.planner.score import (
     lost,
     measure,
     overloaded,
+    unsure,
 )
 from balancer.planner.state import State
 from balancer.planner.work import Work
@@ -39,6 +40,8 @@ TRIAL_UNITS, TRIAL_UNITS_VM, TRIAL_UNITS_SET = 1000.0, 0.5, 10.0
 SUSPECTS, BACK, HOLES, TARGETS, THERE = 3, 40, 4, 4, 3
 
 Step = tuple[tuple[int, int], ...]  # (VM, host) each
+Risk = tuple[Lost, int]  # what is lost, and failures of which that is not known
+NO_RISK: Risk = (NOTHING_LOST, 0)
 
 
 def secured(problem: Problem, place: Ints, start: Ints, *, with_less: bool = False) -> Ints:
@@ -55,20 +58,20 @@ def secured(problem: Problem, place: Ints, start: Ints, *, with_less: bool = Fal
     """
     if not problem.policy.reserve.for_failures:
         return place
-    most = lost(problem, start)
-    if lost(problem, place) <= most:
+    most = _risk(problem, start)
+    if _risk(problem, place) <= most:
         return place
     state = State(problem, place)
     steps = partial(_back if with_less else _steps, state, start)
     _lower(state, most, steps, Work(DRILLS_MAX * _units(problem)))
-    if lost(problem, state.place) <= most:
+    if _risk(problem, state.place) <= most:
         return state.place
     if comes_first(problem, state.place, start):
         return _needed(problem, state.place, start, most)
     return _left_out(problem, state.place, start, most)
 
 
-def _needed(problem: Problem, place: Ints, start: Ints, most: Lost) -> Ints:
+def _needed(problem: Problem, place: Ints, start: Ints, most: Risk) -> Ints:
     """Return `place` without moves that take room and that nothing needs which comes first."""
     moved = np.flatnonzero(place != start)
     hot = np.asarray(overloaded(problem, utilisation(problem, start)).any(axis=0))
@@ -79,12 +82,12 @@ def _needed(problem: Problem, place: Ints, start: Ints, most: Lost) -> Ints:
 
     def without(base: Ints, some: Ints) -> Ints:
         """Return `base` with as many of `some` taken back as are not needed."""
-        now = lost(problem, base)
+        now = _risk(problem, base)
         if not len(some) or now <= most or not work.spend(_units(problem)):
             return base
         trial = base.copy()
         trial[some] = start[some]
-        less = _lost(problem, trial, work) < now and legal_end(problem, trial)
+        less = _tried(problem, trial, work) < now and legal_end(problem, trial)
         if less and _no_worse(measure(problem, trial).key(goal), served, goal):
             return trial
         if len(some) == 1:
@@ -101,7 +104,7 @@ def _no_worse(key: tuple[float, ...], other: tuple[float, ...], goal: Goal) -> b
     return all(a <= b + TIER_TOLERANCE for a, b in pairs)
 
 
-def _left_out(problem: Problem, place: Ints, start: Ints, most: Lost) -> Ints:
+def _left_out(problem: Problem, place: Ints, start: Ints, most: Risk) -> Ints:
     """Return `start` with as many of the moves to `place` as may be, small VMs first."""
     moved = np.flatnonzero(place != start)
     order = moved[np.lexsort([moved, problem.drill.size[moved]])]
@@ -113,7 +116,7 @@ def _left_out(problem: Problem, place: Ints, start: Ints, most: Lost) -> Ints:
             return base
         trial = base.copy()
         trial[more] = place[more]
-        if _lost(problem, trial, work) <= most and legal_end(problem, trial):
+        if _tried(problem, trial, work) <= most and legal_end(problem, trial):
             return trial
         if len(more) == 1:
             return base
@@ -130,7 +133,7 @@ def secure(state: State, work: Work) -> None:
     What is left may be lost whatever is tried: the rest of the search gets most of the work.
     """
     part = work.part(SECURING * work.units)
-    _lower(state, NOTHING_LOST, partial(_steps, state, state.problem.home), part)
+    _lower(state, NO_RISK, partial(_steps, state, state.problem.home), part)
     work.note(part)
 
 
@@ -139,15 +142,20 @@ def _units(problem: Problem) -> float:
     return TRIAL_UNITS + TRIAL_UNITS_VM * len(problem.vms) + TRIAL_UNITS_SET * sets
 
 
-def _lost(problem: Problem, place: Ints, work: Work) -> Lost:
+def _risk(problem: Problem, place: Ints) -> Risk:
+    """Return what is lost at a placement; what could not be told of it comes after all that is."""
+    return lost(problem, place), unsure(problem, place)
+
+
+def _tried(problem: Problem, place: Ints, work: Work) -> Risk:
     """Return what is lost at a placement, and take from the work what was rehearsed for it."""
     before = problem.drill.rehearsals
-    found = lost(problem, place)
+    found = _risk(problem, place)
     work.charge(REHEARSAL_UNITS * (problem.drill.rehearsals - before))
     return found
 
 
-def _lower(state: State, most: Lost, steps: Callable[[], Iterator[Step]], work: Work) -> None:
+def _lower(state: State, most: Risk, steps: Callable[[], Iterator[Step]], work: Work) -> None:
     """Make the steps that lower what is lost to `most`, each the best of those tried.
 
     None makes worse what comes first.
@@ -155,9 +163,9 @@ def _lower(state: State, most: Lost, steps: Callable[[], Iterator[Step]], work: 
     problem = state.problem
     goal = problem.policy.goal
     units = _units(problem)
-    while (now_lost := lost(problem, state.place)) > most:
+    while (now_lost := _risk(problem, state.place)) > most:
         now = measure(problem, state.place).key(goal)
-        best: tuple[Lost, tuple[float, ...], Step] | None = None
+        best: tuple[Risk, tuple[float, ...], Step] | None = None
         for number, step in enumerate(steps()):
             enough = number >= (TRIALS_MAX if best is None else ENOUGH)
             if enough or not work.spend(units):
@@ -165,7 +173,7 @@ def _lower(state: State, most: Lost, steps: Callable[[], Iterator[Step]], work: 
             trial = state.place.copy()
             for vm, host in step:
                 trial[vm] = host
-            found = _lost(problem, trial, work)
+            found = _tried(problem, trial, work)
             if found >= now_lost or (best is not None and found > best[0]):
                 continue
             moves = int((trial != problem.home).sum())

@@ -9,7 +9,7 @@ import numpy as np
 from balancer.model.plan import Survival, Unresolved
 from balancer.planner.drill import Loss
 from balancer.planner.problem import GIB, Bools, Ints, Problem
-from balancer.planner.score import NOTHING_LOST, lost
+from balancer.planner.score import NOTHING_LOST, lost, unsure
 from balancer.planner.words import cite, counted, listed
 from balancer.policy.policy import Reserve
 from balancer.policy.said import what_is_said
@@ -46,6 +46,7 @@ def survival_of(problem: Problem, place: Ints, during: Sequence[Loss] | None) ->
         None if during is None else weigh(during),
         weigh(after),
         beyond_help(problem),
+        drill.unknown + unsure(problem, place),
     )
 
 

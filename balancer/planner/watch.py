@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from balancer.model.plan import Lost
-from balancer.planner.drill import REHEARSAL_UNITS, Loss, Rehearsal, State
+from balancer.planner.drill import REHEARSAL_UNITS, Loss
 from balancer.planner.problem import Ints, Problem
+from balancer.planner.rehearsal import Rehearsal, State
 from balancer.planner.score import lost
 from balancer.planner.work import Work
 

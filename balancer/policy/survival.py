@@ -7,6 +7,7 @@ judge each carry that out for themselves.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import combinations
@@ -23,31 +24,71 @@ from balancer.policy.select import select_hosts, select_vms
 
 Bound = AllowedHosts | Cap | Unit
 RANKS = (Priority.HIGH, Priority.MEDIUM, Priority.LOW)  # in the order in which VMs restart
+# Sets of hosts that are rehearsed, at most: at the ends of a plan, and of these, the first so many,
+# at every instant of it; and those beyond that a planner glances at.
+SETS_MAX, SETS_MAX_ON_THE_WAY, GLANCES_MAX = 256, 96, 2000
 
 
 def failures(cluster: Cluster, policy: Policy) -> tuple[frozenset[str], ...]:
-    """Return the sets of hosts that the policy wants to be able to lose, each at once.
+    """Return the sets of hosts that are rehearsed: those that the policy wants able to fail.
 
     Every set of as many hosts as `reserve.host_failures` says (all of them where there are no
     more), and every fault domain of the level `reserve.domain_failure`. Losing fewer takes away
-    less room and restarts fewer VMs, so smaller sets are not listed. A policy that is firm, of a
-    drain that keeps the room for failures, leaves out those that no drain of a single host could
-    keep it for, as on two nodes: nothing would be left to restart on.
+    less room and restarts fewer VMs, so smaller sets are not listed. Where there are more than
+    SETS_MAX, these are every single host, the fault domains, and of the sets those on which the
+    most is to restart at present, these first. On the way of a plan only SETS_MAX_ON_THE_WAY are
+    looked at, from the first on. A policy that is firm, of a drain that keeps the room for
+    failures, leaves out those that no drain of a single host could keep it for, as on two nodes:
+    nothing would be left to restart on.
     """
+    return _failures(cluster, policy)[0]
+
+
+def further_failures(cluster: Cluster, policy: Policy) -> tuple[tuple[frozenset[str], ...], int]:
+    """Return the sets to glance at that are too many to be rehearsed, and how many more there are.
+
+    Those on which the most is to restart at present come first.
+    """
+    rest = _failures(cluster, policy)[1]
+    return rest[:GLANCES_MAX], max(0, len(rest) - GLANCES_MAX)
+
+
+def _failures(
+    cluster: Cluster, policy: Policy
+) -> tuple[tuple[frozenset[str], ...], tuple[frozenset[str], ...]]:
+    """Return the sets that are rehearsed, and those that are not."""
     reserve = policy.reserve
     alive = sorted(host.name for host in cluster.hosts if may_fail(host))
     count = min(reserve.host_failures, len(alive))
     found = [frozenset(names) for names in combinations(alive, count)] if count else []
+    domains: list[frozenset[str]] = []
     if reserve.domain_failure:
         there = frozenset(alive)
-        found += [hosts & there for hosts in of_level(cluster, reserve.domain_failure)]
+        domains = [hosts & there for hosts in of_level(cluster, reserve.domain_failure)]
+    rest: list[frozenset[str]] = []
+    if len(found) > SETS_MAX_ON_THE_WAY:
+        found = _most_first(cluster, found)
+    if len(found) > SETS_MAX:
+        first = [frozenset({name}) for name in alive]
+        most = max(0, SETS_MAX - len(first) - len(domains))
+        found, rest = [*first, *found[:most]], found[most:]
+    found += domains
     if policy.firm:
         up, drained = (
             {host.name for host in cluster.hosts if host.state is state}
             for state in (HostState.UP, HostState.DRAINING)
         )
         found = [hosts for hosts in found if up - hosts or len(drained - hosts) > 1]
-    return tuple(dict.fromkeys(hosts for hosts in found if hosts))
+    known = dict.fromkeys(hosts for hosts in found if hosts)
+    return tuple(known), tuple(hosts for hosts in rest if hosts not in known)
+
+
+def _most_first(cluster: Cluster, sets: Iterable[frozenset[str]]) -> list[frozenset[str]]:
+    """Return the sets in the order of the memory that is to restart, the most first."""
+    size: Counter[str] = Counter()
+    for vm in filter(restarts, cluster.vms):
+        size[vm.host] += restart_bytes(vm)
+    return sorted(sets, key=lambda hosts: (-sum(size[name] for name in hosts), sorted(hosts)))
 
 
 def may_fail(host: Host) -> bool:

@@ -14,8 +14,11 @@ from balancer.model.cluster import Cluster, Priority
 from balancer.model.plan import Plan, Status
 from balancer.model.rule import SelectBy, Selector
 from balancer.planner import drain, plan
+from balancer.planner.problem import build
+from balancer.planner.score import NOTHING_LOST, lost, unsure
+from balancer.planner.secure import secured
 from balancer.policy.beyond import crowds, shortages, stuck
-from balancer.policy.policy import Goal, Policy, Reserve
+from balancer.policy.policy import Goal, Limits, Policy, Reserve
 from balancer.policy.rules import Apart, AsOne, Pin
 from balancer.policy.survival import failures, restart_rules
 from tests.notation import GIB, cluster
@@ -169,3 +172,38 @@ def test_nothing_is_beyond_help_where_a_paused_host_has_the_room() -> None:
     seen = cluster("h1 20G: a 12G\nh2 20G paused: b 12G\nh3 20G: c 4G")
     found = shortages(seen, POLICY, failures(seen, POLICY))
     assert found == {}
+
+
+# 23 hosts with most to restart, in small VMs, so that of the pairs only theirs are rehearsed; c0 to
+# c2 have a large VM each, and there are two holes for these.
+MANY = "\n".join(
+    (
+        *(f"b{at:02} 40G: " + ", ".join(f"v{at}-{n} 5G" for n in range(5)) for at in range(23)),
+        *(f"c{at} 40G: s{at} 21G" for at in range(3)),
+        *(f"e{at} 40G:" for at in range(2)),
+    )
+)
+
+
+def test_what_is_not_rehearsed_is_not_put_in_doubt_either() -> None:
+    problem = build(cluster(MANY), Policy(reserve=Reserve(host_failures=2)))
+    place = problem.home.copy()
+    assert unsure(problem, place) == 0
+    small = [at for at, vm in enumerate(problem.vms) if vm.name in ("v0-0", "v1-0", "v2-0", "v3-0")]
+    place[small] = len(problem.hosts) - 1
+    assert lost(problem, place) == NOTHING_LOST
+    assert unsure(problem, place) == 6  # two of c0 to c2, or one of them and e0
+    kept = secured(problem, place, problem.home)
+    assert unsure(problem, kept) == 0
+    assert (kept != problem.home).sum() > 0
+
+
+def test_what_nobody_has_looked_into_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    full = MANY.replace("e1 40G:", "e1 40G: x 20G")
+    policy = Policy(reserve=Reserve(host_failures=2), limits=Limits(migrations_per_run=0))
+    found = made(cluster(full), policy)
+    assert found.survival is not None
+    assert (found.survival.after, found.survival.unseen) == (0, 10)
+    assert json.loads(plan_to_json(found))["survival"]["unseen"] == 10
+    show_plan(found)
+    assert "not looked into: 10 sets of hosts" in capsys.readouterr().out
