@@ -92,6 +92,31 @@ def test_only_the_default_writes_settings() -> None:
     assert [p.stem for p in PATHS if load_policy(p).transport.write_settings] == ["default"]
 
 
+def test_all_but_those_about_rules_keep_room_for_one_host_to_fail() -> None:
+    asking = {path.stem for path in PATHS if load_policy(path).reserve.host_failures == 1}
+    assert asking == {"default", "conservative", "two-node-branch", "consolidate"}
+    assert Policy().reserve.host_failures == 0
+
+
+def test_a_branch_office_of_which_either_host_may_fail_is_left_alone() -> None:
+    """But for one sentence: the domain controllers would share the host that is left."""
+    made = planned(
+        "HV01 64G 16c: a 8G 1c, dc1 4G 0.2c\nHV02 64G 16c: dc2 4G 0.2c", "two-node-branch"
+    )
+    assert (made.status, made.unresolved) == (Status.NOTHING_TO_DO, ())
+    assert made.survival is not None
+    (left,) = made.survival.beyond_help
+    assert left.problem.startswith("apart [domain controllers]")
+    assert left.problem.endswith("cannot be kept by any placement once any 1 host has failed")
+
+
+def test_the_default_on_a_single_host_says_one_sentence() -> None:
+    made = planned("HV01 64G 16c: a 8G 1c, b 4G 0.2c", "default")
+    assert (made.status, made.unresolved) == (Status.NOTHING_TO_DO, ())
+    assert made.survival is not None
+    assert [one.reason for one in made.survival.beyond_help] == ["12.0 GiB of memory are missing"]
+
+
 def test_the_default_evens_out_and_the_conservative_does_not() -> None:
     assert planned(UNEVEN, "default").migrations
     assert planned(UNEVEN, "conservative").status is Status.NOTHING_TO_DO
