@@ -197,7 +197,7 @@ def _show_survival(plan: Plan) -> None:
     failures = f"{one.failures[:1].upper()}{one.failures[1:]}"
     failures += ", that aside," if one.beyond_help or one.unseen else ""
     if not one.after:
-        now = f"; {one.before} restarts would find no host now" if one.before else ""
+        now = f"; {counted(one.before, 'restart')} would find no host now" if one.before else ""
         when = "" if one.during else ", now, at the end and at every instant of the plan"
         when = when if plan.migrations and one.during is not None and not one.before else ""
         out.say(

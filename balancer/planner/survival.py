@@ -86,9 +86,10 @@ def _priorities(problem: Problem, rank: int) -> str:
 
 def _crowded(problem: Problem) -> list[str]:
     """Return the rules that no placement keeps after some failure, in words."""
-    crowded = [band.crowd for band in problem.drill.bands if band.crowd is not None]
-    names = [host.name for host in problem.hosts]
-    sets = [frozenset(names[at] for at in one) for one in problem.drill.every]
+    drill, names = problem.drill, [host.name for host in problem.hosts]
+    crowded = [band.crowd for band in drill.bands if band.crowd is not None]
+    # Of what is not survived at all nothing more is said.
+    sets = [frozenset(names[at] for at in one) for one in drill.every if drill.ranks(one)]
     broken = {one.cap for one in crowded if any(one.when(failed) != one.cap for failed in sets)}
     said = what_is_said(problem.cluster, problem.policy)
     return list(dict.fromkeys(cite(one.rule) for one in said if one.hard and one.form in broken))
