@@ -33,17 +33,23 @@ from balancer.planner.tiers import PROVEN_RELATIVE
 from balancer.planner.work import Work
 
 EACH = 20  # choices of a host that are taken at each evaluation
-# Evaluations before hosts are asked to agree, at first and later.
-LOOKS_FIRST, LOOKS = 5, 2
+# Before hosts are asked to agree, at first and later.
+EVALUATIONS_FIRST, EVALUATIONS = 5, 2
 # Then prices go back to the best so far, but for a share that goes by the model of choices.
 SHARES = (0.95, 0.8)
 ROUNDS = 4  # of that, after which it is seen what they have proven
-# Choices that the solver is given: so many at first, for each host, or less with little work left.
-PROMISING, PROMISING_HOST, PROMISING_UNITS = 400, 10, 1000.0
+# Choices that the solver is given: so many at first, for each host, or less with little work left;
+# of what trials have shown, for each host. Of that so many are weighed for each host at all.
+PROMISING, PROMISING_HOST, PROMISING_UNITS, HEARD_HOST = 400, 12, 500.0, 8
+HEARD_EACH = 60
 NODES, CHOSEN = 5, 0.5
 NEWS = 0.1  # of what choices may still gain, below which the solver is not asked again
+FORGOTTEN = 3.0  # times what there is to gain: choices with a worse price are forgotten
 DEEPEN = 0.1  # of what is left to prove: prices that prove less call for more sets
-ROOT_UNITS, COLUMN_UNITS, PIVOT_UNITS, ITERATION_UNITS = 10_000.0, 10.0, 50.0, 180.0
+# Of a relaxation, for each choice, and for each pivot and choice or row.
+ROOT_UNITS, COLUMN_UNITS, PIVOT_UNITS = 10_000.0, 10.0, 0.033
+# Of a model, for each choice and iteration, and what may pass until the solver looks up; how often.
+ITERATION_UNITS, LOOK_UNITS, LOOKS_MAX = 0.3, 8.0, 100
 
 
 class Agreement:
@@ -64,9 +70,11 @@ class Agreement:
                 for one in np.unique(sets).tolist():
                     self.counted.setdefault(one, []).append((number, float(sizes[one])))
         self.rounds, self.bound = 0, dual.bound  # rounds of prices, and what some had proven
-        self.most = max(PROMISING, PROMISING_HOST * len(problem.hosts))
-        self.asked = INF  # what choices might have come to when the solver was last asked
+        # J, and what choices might have come to, when the solver was last asked about all of them.
+        self.asked = INF, INF
         self.cost: dict[Choice, float] = {}  # infinite where a host would be too full
+        self.heard: dict[Choice, None] = {}  # of trials, not among those yet
+        self.shown: dict[Choice, None] = {}  # of trials, among those
 
     def improve(self, place: Ints, work: Work, solver: Solver) -> Ints:
         """Return a better place as soon as there is one; `place` after some rounds without.
@@ -80,7 +88,7 @@ class Agreement:
         for _ in range(ROUNDS):
             if self.is_settled(value) or not work.spend(0):
                 break
-            for _ in range(LOOKS if self.cost else LOOKS_FIRST):
+            for _ in range(EVALUATIONS if self.rounds else EVALUATIONS_FIRST):
                 found = self.dual.evaluate(work, EACH)
                 if found is None:
                     break
@@ -89,10 +97,30 @@ class Agreement:
             if work.cut_short():
                 break
             self._deepen(value)
-            tried = self._agreed(place, work, solver)
+            tried = self._agreed(place, work, solver, shown=False)
             if not np.array_equal(tried, place):
                 return tried
         return place
+
+    def note(self, place: Ints, vms: Ints, targets: Ints) -> None:
+        """Keep what hosts would do in a trial that puts `vms` (k,) on `targets` (k,)."""
+        changed = sorted({*place[vms].tolist(), *targets.tolist()})
+        at = place.copy()
+        at[vms] = targets
+        choices = self._choices_at(at)
+        self.heard.update((choices[host], None) for host in changed)
+
+    def combine(self, place: Ints, work: Work, solver: Solver) -> Ints:
+        """Return the best plan of what trials have shown so far, or `place`.
+
+        What hosts would choose at prices is left out: it seldom fits with that, and crowds it out.
+        """
+        hosts = len(self.problem.hosts)
+        heard, self.heard = list(self.heard)[-HEARD_EACH * hosts :], {}
+        if not heard or not work.spend(0):
+            return place
+        self.shown.update(dict.fromkeys(self._take(heard, place)))
+        return self._agreed(place, work, solver, shown=True)
 
     def is_settled(self, value: float) -> bool:
         """Tell whether a plan with this J is proven, or prices prove no more."""
@@ -110,14 +138,15 @@ class Agreement:
                 self.dual.sets_max *= DEEPER
             self.bound = self.dual.bound
 
-    def _take(self, choices: list[Choice], place: Ints) -> None:
-        """Keep choices, with what is stuck as it is at `place`."""
+    def _take(self, choices: list[Choice], place: Ints) -> list[Choice]:
+        """Keep and return choices, with what is stuck as it is at `place`."""
         if self.stuck.any():
             own = self._choices_at(place)
             choices = [self._with_stuck(one, own[one.host]) for one in choices]
         for one in choices:
             if one not in self.cost:
                 self.cost[one] = self._cost(one)
+        return choices
 
     def _with_stuck(self, one: Choice, own: Choice) -> Choice:
         stuck = self.stuck
@@ -159,34 +188,57 @@ class Agreement:
             cost += OVERLOAD_WEIGHT * float(over.sum())
         return cost
 
-    def _agreed(self, place: Ints, work: Work, solver: Solver) -> Ints:
-        """Return the best plan of the choices so far, or `place`; take over their prices."""
+    def _agreed(self, place: Ints, work: Work, solver: Solver, *, shown: bool) -> Ints:
+        """Return the best plan of the choices so far, or `place`.
+
+        Args:
+            place: The best so far.
+            work: The budget.
+            solver: Which solver.
+            shown: Of those that trials have shown. Else of all, if there is news of what they may
+                come to, and their prices are taken over.
+        """
+        value, own = measure(self.problem, place).balance, self._choices_at(place)
+        always = self._take([*own, *(Choice(one.host, (), ()) for one in own)], place)
+        pool = dict.fromkeys([*(self.shown if shown else self.cost), *always])
+        choices = [one for one in pool if self.cost[one] < INF and self._fits(one, own)]
+        least, choices = self._promising(choices, place, value, work, lean=not shown)
+        better_since = shown or value < self.asked[0] - GAIN_MIN
+        known = value if better_since else min(value, self.asked[1])
+        if work.cut_short() or least >= known - NEWS * (value - least):
+            return place
+        if not shown:
+            self.asked = value, least
+        most = max(PROMISING, (HEARD_HOST if shown else PROMISING_HOST) * len(own))
+        while (most := min(most, int(work.left() / PROMISING_UNITS))) >= PROMISING:
+            given = list(dict.fromkeys([*own, *choices[:most]]))
+            found, ended = self._solved(given, own, place, work, solver)
+            if not ended or most >= len(choices) or not np.array_equal(found, place):
+                return found
+            most *= 2
+        return place
+
+    def _solved(
+        self, choices: list[Choice], own: list[Choice], place: Ints, work: Work, solver: Solver
+    ) -> tuple[Ints, bool]:
+        """Return the best plan of a few choices, or `place`, and whether the solver was done."""
         problem, goal = self.problem, self.problem.policy.goal
-        value, own = measure(problem, place).balance, self._choices_at(place)
-        self._take([*own, *(Choice(one.host, (), ()) for one in own)], place)
-        choices = [one for one, cost in self.cost.items() if cost < INF and self._fits(one, own)]
-        least, choices = self._promising(choices, own, place, value, work)
-        old = least >= min(value, self.asked) - NEWS * (value - least)
-        if old or work.cut_short() or self._most(work) < PROMISING:
-            return place
-        self.asked = least
         linear, cost = self._model(choices, place)[:2]
-        at_own = {one: at for at, one in enumerate(choices)}
-        start = [(at_own[one], 1.0) for one in own if one in at_own]
-        effort = Effort(NODES, work.seconds_left(), work.interrupted)
+        start = [(at, 1.0) for at in range(len(own))]
+        looks = min(LOOKS_MAX, int(work.left() / (LOOK_UNITS * len(choices))))
+        effort = Effort(NODES, work.seconds_left(), work.interrupted, looks)
         solution = solve(linear, cost, 0.0, start, effort, solver)
-        work.charge(ITERATION_UNITS * solution.iterations)
+        work.charge(ITERATION_UNITS * len(choices) * solution.iterations)
         if solution.x is None:
-            return place
+            return place, False
         at = self.sets.home.copy()
         for number in np.flatnonzero(solution.x > CHOSEN).tolist():
             at[list(choices[number].come)] = choices[number].host
         found = secured(problem, at[self.sets.of_vm], place)
         before, after = measure(problem, place), measure(problem, found)
         if better(after.key(goal), before.key(goal)) and legal_end(problem, found):
-            return found
-        self.most *= 2
-        return place
+            return found, True
+        return place, solution.looks <= looks
 
     def _fits(self, one: Choice, own: list[Choice]) -> bool:
         """Tell whether a choice leaves what is stuck where the plan so far has it."""
@@ -195,9 +247,12 @@ class Agreement:
         return self._with_stuck(one, own[one.host]) == one
 
     def _promising(
-        self, choices: list[Choice], own: list[Choice], place: Ints, value: float, work: Work
+        self, choices: list[Choice], place: Ints, value: float, work: Work, *, lean: bool
     ) -> tuple[float, list[Choice]]:
-        """Return what fractions of choices come to, and those that a better plan could have."""
+        """Return what fractions of choices come to, and those that a better plan could have.
+
+        The best come first. Prices lean to those of the fractions, if they are to.
+        """
         linear, cost, flow = self._model(choices, place)
         engine = quiet_highs()
         engine.passModel(arrays(linear, cost))
@@ -206,22 +261,22 @@ class Agreement:
         engine.run()
         info, solution = engine.getInfo(), engine.getSolution()
         work.charge(ROOT_UNITS + COLUMN_UNITS * len(choices))
-        work.charge(PIVOT_UNITS * max(0, int(info.simplex_iteration_count)))
+        pivots = max(0, int(info.simplex_iteration_count))
+        work.charge(PIVOT_UNITS * (len(choices) + len(linear.row_lower)) * pivots)
         price, dual = np.array(solution.col_dual), np.array(solution.row_dual)
         if engine.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return value, choices
         least, hosts = float(info.objective_function_value), len(self.problem.hosts)
-        share = SHARES[self.rounds % len(SHARES)]
-        caps = hosts + len(flow)
-        self.dual.lean(flow, dual[hosts:caps], -dual[caps : caps + len(self.dual.caps)], share)
-        best = np.argsort(price, kind="stable")[: self._most(work)]
-        chosen = np.array([one == own[one.host] for one in choices])  # to start from
-        chosen[best[price[best] <= value - least + GAIN_MIN]] = True
-        return least, [choices[at] for at in np.flatnonzero(chosen).tolist()]
-
-    def _most(self, work: Work) -> int:
-        """Return how many choices the solver may be given."""
-        return min(self.most, max(0, int(work.left() / PROMISING_UNITS)))
+        for at in np.flatnonzero(price > FORGOTTEN * (value - least) + GAIN_MIN).tolist():
+            del self.cost[choices[at]]
+            self.shown.pop(choices[at], None)
+        if lean:
+            share, caps = SHARES[self.rounds % len(SHARES)], hosts + len(flow)
+            ends = caps + len(self.dual.caps)
+            self.dual.lean(flow, dual[hosts:caps], -dual[caps:ends], share)
+        best = np.argsort(price, kind="stable")
+        best = best[price[best] <= value - least + GAIN_MIN]
+        return least, [choices[at] for at in best.tolist()]
 
     def _model(self, choices: list[Choice], place: Ints) -> tuple[Linear, Floats, Ints]:
         """Write: one choice a host, who leaves comes, the cap, and rules that count VMs.

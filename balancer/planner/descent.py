@@ -2,21 +2,17 @@
 
 A move changes two hosts only, so of the N x H matrix of gains two columns and the rows whose
 best target they were are computed anew: a step costs about as much as looking at each VM twice.
-Several hosts are computed in one go, and a trial that fails is taken back by putting back what
-was kept: at these sizes the number of calls counts, not that of the numbers.
+Both hosts are computed in one go: at these sizes calls count, not numbers.
 Means are held for one pass; who calls measures the outcome and repeats where means moved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 
 from balancer.planner.problem import CPU, MEMORY, Bools, Floats, Ints, Problem
 from balancer.planner.score import OVERLOAD_WEIGHT, ROUNDING, means, phi
-from balancer.planner.state import Kept, State
+from balancer.planner.state import State
 from balancer.planner.work import Work
 
 # In the tier of overload J only breaks ties: it stays far below this weight times the least
@@ -28,26 +24,12 @@ BALANCE_GAIN = 1e-9
 PAIR_UNITS, STEP_UNITS, ROW_UNITS = 0.1, 100.0, 0.15
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What a `Descent` was at some moment, to go back to."""
-
-    state: Kept
-    into: Floats
-    out: Floats
-    blocked: Bools
-    place: Ints
-    best_host: Ints
-    best: Floats
-
-
 class Descent:
     """Gains of all single moves from a `State`, kept up to date as it moves.
 
     Attributes:
         into: (n, H) change of J at the target (and the refunded cost of a move home), infinite
             where illegal; n counts movable VMs.
-        last: The VM moved last and where it was, to take a trial back.
         out: (n,) change of J at the source, and the cost of a first move.
         rows: (n,) the VMs looked at; all that are movable unless some are given.
         place: (n,) host of each of them now.
@@ -71,6 +53,8 @@ class Descent:
         self.row_of = {vm: row for row, vm in enumerate(self.rows.tolist())}
         self.mean = means(problem, state.place)
         self.ceiling = state.ceiling() * (1 + ROUNDING)
+        self.home_ceiling = problem.limit * (1 + ROUNDING) + 1e-12
+        self.home_ceiling[MEMORY] = np.minimum(self.home_ceiling[MEMORY], 1.0 + ROUNDING)
         self.home = problem.home[self.rows]
         self.place = state.place[self.rows]
         self.natives = [np.flatnonzero(self.home == at) for at in range(len(problem.hosts))]
@@ -83,12 +67,11 @@ class Descent:
         self.into = np.full(self.blocked.shape, np.inf)
         self.out = np.zeros(len(self.rows))
         for row in np.flatnonzero(self.ruled).tolist():
-            self._block(row)
+            self.blocked[row] = self.forbidden(row)
         for host in range(len(problem.hosts)):  # one by one: what is computed stays in the cache
             self._columns(np.array([host]))
         self.best_host = self.into.argmin(axis=1)
         self.best = self.into[np.arange(len(self.rows)), self.best_host]
-        self.last: tuple[int, int] | None = None
 
     def step(self) -> float | None:
         """Make the best move there is; return its gain (negative), or None if none pays."""
@@ -110,7 +93,6 @@ class Descent:
         """Move `vm` to `target` and refresh what that changes; return the change of J."""
         source = int(self.state.place[vm])
         row = self.row_of[vm]
-        self.last = (vm, source)
         gain = float(self.into[row, target] + self.out[row])
         self.state.move(vm, target)
         self.place[row] = target
@@ -123,28 +105,6 @@ class Descent:
         gains[self.place == self.home] = np.inf
         return gains
 
-    def send_home(self, vms: Ints) -> list[tuple[int, int]]:
-        """Take back the moves of VMs that no rule counts, as far as homes have room, all at once.
-
-        Returns each VM that went, with where it was.
-        """
-        state, problem = self.state, self.state.problem
-        log: list[tuple[int, int]] = []
-        touched: set[int] = set()
-        for vm in vms.tolist():
-            home, at = int(problem.home[vm]), int(state.place[vm])
-            after = (state.load[:, home] + problem.weight[:, vm]) * problem.scale[:, home]
-            if home == at or (after > state.home_ceilings(home)).any() or not state.vacancies(home):
-                continue
-            state.move(vm, home)
-            self.place[self.row_of[vm]] = home
-            log.append((vm, at))
-            touched.update((home, at))
-        if log:
-            rows = np.array([self.row_of[vm] for vm, _ in log], dtype=np.int64)
-            self._update(np.array(sorted(touched), dtype=np.int64), rows)
-        return log
-
     def value(self) -> float:
         """Return J of the present state, with the mean held."""
         state, problem = self.state, self.state.problem
@@ -152,25 +112,8 @@ class Descent:
         hosts = np.arange(len(problem.hosts))
         return float(self.cost_of(state.used(), hosts).sum() + problem.move_cost[moved].sum())
 
-    def snapshot(self) -> Snapshot:
-        """Return what is needed to come back to this moment."""
-        return Snapshot(
-            self.state.kept(),
-            self.into.copy(),
-            self.out.copy(),
-            self.blocked.copy(),
-            self.place.copy(),
-            self.best_host.copy(),
-            self.best.copy(),
-        )
-
-    def restore(self, kept: Snapshot) -> None:
-        """Go back to a moment; its snapshot stays good."""
-        self.state.restore(kept.state)
-        for name in ("into", "out", "blocked", "place", "best_host", "best"):
-            getattr(self, name)[...] = getattr(kept, name)
-
     def _refresh(self, vm: int, source: int, target: int) -> None:
+        """Compute two hosts anew, the rows that rules tie to the move, and all best targets."""
         problem = self.state.problem
         mates = {vm} if problem.ruled[vm] else set()
         for index in problem.groups_of_vm.get(vm, ()):
@@ -179,19 +122,15 @@ class Descent:
                 mates.update(group.members.tolist())
         touched = sorted(self.row_of[mate] for mate in mates if mate in self.row_of)
         for row in touched:
-            self._block(row)
+            self.blocked[row] = self.forbidden(row)
         hosts = np.array(sorted((source, target)), dtype=np.int64)
-        self._update(hosts, np.array([*touched, self.row_of[vm]], dtype=np.int64), touched)
-
-    def _update(self, hosts: Ints, stale_rows: Ints, anew: Sequence[int] = ()) -> None:
-        """Compute `hosts` anew, whole rows `anew`, and the best target of all that this changes."""
         self._columns(hosts)
-        for row in anew:
+        for row in touched:
             self._row(row)
         changed = np.zeros(len(self.state.problem.hosts), dtype=bool)
         changed[hosts] = True
         stale = changed[self.best_host]
-        stale[stale_rows] = True
+        stale[[*touched, self.row_of[vm]]] = True
         rows = np.flatnonzero(stale)
         into = self.into[rows]
         best = into.argmin(axis=1)
@@ -204,8 +143,18 @@ class Descent:
                 self.best_host[closer] = host
                 self.best[closer] = column[closer]
 
-    def _block(self, row: int) -> None:
-        """Recompute where a VM under rules may go without harm to the tiers above this one."""
+    def block_mates(self, vms: Ints) -> None:
+        """Look again where those may go that rules tie to VMs that have moved."""
+        problem = self.state.problem
+        tied = {vm for vm in vms.tolist() if problem.ruled[vm]}
+        for vm in vms.tolist():
+            for index in problem.groups_of_vm.get(vm, ()):
+                tied.update(problem.groups[index].members.tolist())
+        for row in sorted(self.row_of[vm] for vm in tied if vm in self.row_of):
+            self.blocked[row] = self.forbidden(row)
+
+    def forbidden(self, row: int) -> Bools:
+        """Return the (H,) hosts where a VM under rules may not go for the tiers above this one."""
         vm = int(self.rows[row])
         change = self.state.rule_change(vm, crowds=False)
         bad = ~change.legal | (change.hard > 0)
@@ -215,21 +164,22 @@ class Descent:
             bad |= change.soft > BALANCE_GAIN
         if self.state.problem.from_drain[vm]:
             bad[self.home[row]] = True
-        self.blocked[row] = bad
+        return bad
 
     def cost_of(self, used: Floats, hosts: Ints) -> Floats:
-        """Return what `hosts` (k,) contribute to J at utilisations `used` (2, k, ...)."""
-        problem = self.state.problem
-        flat = (2, *(1,) * (used.ndim - 1))
-        each = (-1, *(1,) * (used.ndim - 2))
-        each_resource = phi(used - self.mean.reshape(flat))
-        cost: Floats = each_resource[CPU] + each_resource[MEMORY]
+        """Return what hosts contribute to J at utilisations `used` (2, ...).
+
+        `hosts` has the shape of what follows the first axis, or one that is broadcast to it.
+        """
+        problem, flat = self.state.problem, (2, *(1,) * (used.ndim - 1))
+        each = phi(used - self.mean.reshape(flat))
+        cost: Floats = each[CPU] + each[MEMORY]
         if not problem.up.all():
-            cost *= problem.up[hosts].reshape(each)
+            cost *= problem.up[hosts]
         over = used - problem.threshold.reshape(flat)
         if over.max(initial=0.0) > 0.0:
             np.maximum(over, 0.0, out=over)
-            cost += (over[CPU] + over[MEMORY]) * (self.weight * problem.play[hosts]).reshape(each)
+            cost += (over[CPU] + over[MEMORY]) * (self.weight * problem.play[hosts])
         return cost
 
     def _columns(self, hosts: Ints) -> None:
@@ -238,7 +188,7 @@ class Descent:
         scale, load = problem.scale[:, hosts], state.load[:, hosts]
         base = self.cost_of(load * scale, hosts)
         after = (load[:, :, None] + self.size[:, None, :]) * scale[:, :, None]
-        change = self.cost_of(after, hosts) - base[:, None]
+        change = self.cost_of(after, hosts[:, None]) - base[:, None]
         full = after > self.ceiling[:, hosts, None]
         bad = full[CPU] | full[MEMORY]
         native = [self.natives[host] for host in hosts.tolist()]

@@ -41,20 +41,24 @@ class Effort:
         nodes: Of branch and bound.
         seconds: Left on the clock, where there is a time limit.
         interrupted: Asked whether to stop with what there is; HiGHS only.
+        looks: How often HiGHS may look whether it is to stop, before it does. It tells nobody how
+            many iterations it has made so far, but looks after so many of them.
     """
 
     nodes: int
     seconds: float | None = None
     interrupted: Callable[[], bool] | None = None
+    looks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """An answer: values where a solution was found, and a proven lower bound where known."""
+    """An answer: values where a solution was found, a proven lower bound where known, the work."""
 
     x: Floats | None
     bound: float
     iterations: int
+    looks: int = 0
 
 
 def highs_is_there() -> bool:
@@ -111,7 +115,7 @@ def solve(
         engine = _WarmHighs(linear, cost, constant, start, effort)
         # The arrays go over as they are; to write them out for PuLP takes longer than many a solve.
         pulp.LpProblem("plan", pulp.LpMinimize).solve(engine)
-        return Solution(engine.values(), engine.bound, engine.iterations)
+        return Solution(engine.values(), engine.bound, engine.iterations, engine.looks)
     model, variables = _pulp_model(linear, cost, constant)
     return _solve_with_cbc(model, variables, start, effort)
 
@@ -199,7 +203,7 @@ class _WarmHighs(pulp.HiGHS):  # type: ignore[misc]  # PuLP is untyped
         self.start = start
         self.effort = effort
         self.bound = -INF
-        self.iterations = 0
+        self.iterations = self.looks = 0
         self.found: Floats | None = None
 
     def values(self) -> Floats | None:
@@ -228,13 +232,15 @@ class _WarmHighs(pulp.HiGHS):  # type: ignore[misc]  # PuLP is untyped
             options["time_limit"] = max(0.0, float(self.effort.seconds))
         for name, value in options.items():
             lp.solverModel.setOptionValue(name, value)
-        if self.effort.interrupted is not None:
+        if self.effort.interrupted is not None or self.effort.looks is not None:
             lp.solverModel.setCallback(self._ask, None)
             lp.solverModel.startCallback(highspy.cb.HighsCallbackType.kCallbackMipInterrupt)
 
     def _ask(self, _kind: Any, _message: str, _out: Any, answer: Any, _data: Any) -> None:
-        """Tell the solver to stop with what there is once the user wants the plan."""
-        if self.effort.interrupted is not None and self.effort.interrupted():
+        """Tell the solver to stop with what there is: the user wants the plan, or it was enough."""
+        self.looks += 1
+        enough = self.effort.looks is not None and self.looks > self.effort.looks
+        if enough or (self.effort.interrupted is not None and self.effort.interrupted()):
             answer.user_interrupt = True
 
     def buildSolverModel(self, lp: Any) -> None:  # noqa: N802 -- PuLP's name

@@ -44,12 +44,15 @@ ROUNDS_MAX = 6
 # Shares of the work: of proving a bound; then of the first round where a second has to follow; of
 # the relaxation; and of the search where what is left goes into the model as a whole.
 PROVING, FIRST_ROUND, RELAXATION, SEARCH_BEFORE_WHOLE = 0.08, 0.8, 0.6, 0.2
-SLICES = 8  # that the search is given out in
-# Of one: to means that need no time to cool down, and to the one that looks at all hosts first.
-SMALL_SLICE, LARGE_SLICE = 0.3, 3.0
-FEW_EACH = 3  # migrations a host, up to which what hosts choose for themselves gains most
+SLICES = 5  # that the search is given out in
+# Of one: to means that need no time to cool down, and to what hosts choose for themselves, first of
+# all where there are few migrations a host; else it takes its time, and not more of a slice.
+SMALL_SLICE, LARGE_SLICE, FEW_EACH, AGREEING_UNITS, AGREEING_MOST = 0.3, 3.0, 1, 25_000.0, 1.7
+HOPED = 1e-7  # of the gap, what means are expected to gain with a unit before they are tried
 IDLE_MAX = 12  # slices in a row without a gain before it is over
 TURN_UNITS, TINY_GAIN = 200.0, 1e-12  # a turn costs and gains at least
+
+Means = tuple[float, Callable[[Ints, Work, int], Ints]]
 
 
 @dataclass(frozen=True)
@@ -161,30 +164,11 @@ def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: So
 
 
 def _searched(problem: Problem, found: Found, work: Work, seed: int, solver: Solver) -> Ints:
-    """Give out the work in slices, each to the means that lately gained most with one.
-
-    The means are what hosts choose for themselves, ruining and recreating, neighbourhood ILPs,
-    and chains of moves.
-    """
-    relaxed, place, goal = found.relaxed, found.place, problem.policy.goal
-    bound, prices = (0.0, None) if relaxed is None else (relaxed.bound, relaxed.reduced_cost)
-
-    def rows(place: Ints) -> Ints | None:
-        return None if relaxed is None else focus(problem, place, relaxed)
-
-    means: list[tuple[float, Callable[[Ints, Work, int], Ints]]] = [
-        (SMALL_SLICE, lambda at, part, by: neighbours(problem, at, part, by, solver, prices)),
-        (SMALL_SLICE, lambda at, part, _: polish(problem, at, part, rows(at))),
-    ]
-    if problem.mean_is_constant:
-        means.insert(0, (1.0, lambda at, part, by: shake(problem, at, bound, part, by, rows(at))))
-    if (agreement := found.agreement) is not None:
-        few = problem.cap <= FEW_EACH * len(problem.hosts)
-        share = LARGE_SLICE if few else SMALL_SLICE
-        means.insert(
-            0 if few else 1, (share, lambda at, part, _: agreement.improve(at, part, solver))
-        )
-    gained = [float("inf")] * len(means)
+    """Give out the work in slices, each to the means that lately gained most with one."""
+    place, goal, agreement = found.place, problem.policy.goal, found.agreement
+    means = _means(problem, found, work, solver)
+    # The first is tried first, the others once it gains less than they may be expected to.
+    gained = [float("inf"), *(_hoped(problem, found, place) for _ in means[1:])]
     units, chosen, idle = work.units / SLICES, -1, 0
     for turn in count(seed):
         if idle >= IDLE_MAX or not work.spend(TURN_UNITS):
@@ -194,19 +178,66 @@ def _searched(problem: Problem, found: Found, work: Work, seed: int, solver: Sol
         lazy = not any(gained)
         chosen = (chosen + 1) % len(means) if lazy else gained.index(max(gained))
         share, search = means[chosen]
-        part = work.part(share * units)
-        begun = part.units
+        begun, part = work.units, work.part(share * units)
         tried = search(place, part, turn)
         work.note(part)
         before, after = measure(problem, place), measure(problem, tried)
-        spent = max(TURN_UNITS, begun - part.units)
         gained[chosen] = 0.0
         if better(after.key(goal), before.key(goal)):
             place, idle = tried, 0
+            spent = max(TURN_UNITS, begun - work.units)
             gained[chosen] = max(TINY_GAIN, before.balance - after.balance) / spent
         else:
             idle += 1
     return trim(problem, place, work)
+
+
+def _means(problem: Problem, found: Found, work: Work, solver: Solver) -> list[Means]:
+    """Return what to search with, and the share of a slice that each takes.
+
+    They are what hosts choose for themselves, ruining and recreating and what of that goes
+    together, neighbourhood ILPs, and chains of moves.
+    """
+    relaxed, agreement = found.relaxed, found.agreement
+    bound, prices = (0.0, None) if relaxed is None else (relaxed.bound, relaxed.reduced_cost)
+
+    def rows(place: Ints) -> Ints | None:
+        return None if relaxed is None else focus(problem, place, relaxed)
+
+    def shaken(place: Ints, part: Work, seed: int) -> Ints:
+        if agreement is None:
+            return shake(problem, place, bound, part, seed, rows(place))
+        begun, before = work.units, measure(problem, place).balance
+        place = shake(problem, place, bound, part, seed, rows(place), agreement.note)
+        gained = before - measure(problem, place).balance
+        if gained > _hoped(problem, found, place) * (begun - work.units):
+            return place
+        return agreement.combine(place, work, solver)
+
+    means: list[Means] = [
+        (SMALL_SLICE, lambda at, part, by: neighbours(problem, at, part, by, solver, prices)),
+        (SMALL_SLICE, lambda at, part, _: polish(problem, at, part, rows(at))),
+    ]
+    if problem.mean_is_constant:
+        means.insert(0, (1.0, shaken))
+    if agreement is not None:
+        few = problem.cap <= FEW_EACH * len(problem.hosts)
+        share = max(1.0, AGREEING_UNITS * len(problem.hosts) * SLICES / work.units)
+        if few or share <= AGREEING_MOST:
+            means.insert(
+                0 if few else 1,
+                (
+                    LARGE_SLICE if few else share,
+                    lambda at, part, _: agreement.improve(at, part, solver),
+                ),
+            )
+    return means
+
+
+def _hoped(problem: Problem, found: Found, place: Ints) -> float:
+    """Return what means that have not been tried may be expected to gain with a unit of work."""
+    bound = 0.0 if found.relaxed is None else found.relaxed.bound
+    return HOPED * max(0.0, measure(problem, place).balance - bound)
 
 
 def _best_start(

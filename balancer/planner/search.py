@@ -16,7 +16,7 @@ from balancer.planner.construct import best_target, evacuate, mend
 from balancer.planner.descent import Descent, descend
 from balancer.planner.empty import empty_hosts
 from balancer.planner.problem import Ints, Problem
-from balancer.planner.ruin import ruin_and_recreate
+from balancer.planner.ruin import Note, ruin_and_recreate
 from balancer.planner.score import better, legal_end, means, measure
 from balancer.planner.secure import secure, secured
 from balancer.planner.state import State
@@ -66,13 +66,19 @@ def polish(problem: Problem, place: Ints, work: Work, rows: Ints | None = None) 
 
 
 def shake(
-    problem: Problem, place: Ints, bound: float, work: Work, seed: int, rows: Ints | None = None
+    problem: Problem,
+    place: Ints,
+    bound: float,
+    work: Work,
+    seed: int,
+    rows: Ints | None = None,
+    note: Note | None = None,
 ) -> Ints:
     """Return `place` or what ruining and recreating parts of it found; for constant means."""
 
     def stage(state: State, budget: Work) -> None:
         engine = Descent(state, rows=rows)
-        best = ruin_and_recreate(engine, bound, budget, seed)
+        best = ruin_and_recreate(engine, bound, budget, seed, note)
         for vm in np.flatnonzero(state.place != best).tolist():
             state.move(vm, int(best[vm]))
 

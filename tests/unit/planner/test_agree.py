@@ -7,13 +7,15 @@ import pytest
 
 from balancer.model.plan import StoppedBy
 from balancer.planner.agree import Agreement
+from balancer.planner.formulate import all_columns, formulate
+from balancer.planner.ilp import Effort, solve
 from balancer.planner.lagrange import Choice, Dual, least_few
 from balancer.planner.neighbour import exact
 from balancer.planner.optimise import optimise
 from balancer.planner.problem import Problem, build
 from balancer.planner.relax import relax
 from balancer.planner.score import legal_end, measure
-from balancer.planner.search import construct
+from balancer.planner.search import construct, shake
 from balancer.planner.work import Work
 from balancer.policy.policy import Policy
 from benchmarks.instances import generate
@@ -102,3 +104,57 @@ def test_what_was_proven_before_the_user_stopped_the_search_is_told(
     assert proven.kind == "Lagrangian"
     assert proven.value > relaxed.value
     assert type(proven.value) is float  # as numpy's own it would be written in another way
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_what_two_trials_show_is_put_together_though_neither_could_be_made_alone(
+    seed: int,
+) -> None:
+    problem = build(generate(16, 240, seed), Policy(), 12)
+    agreement = agreement_for(problem)
+    place = construct(problem, Work(PLENTY))
+    value = measure(problem, place).balance
+    for vm in np.flatnonzero(place != problem.home).tolist():
+        agreement.note(place, np.array([vm]), problem.home[[vm]])
+    best = agreement.combine(place, Work(PLENTY), "auto")
+    assert (best == place).all(), "moves taken back gain nothing by themselves"
+    # What each host does in a better plan, told of as one trial each, of which none keeps the cap.
+    better = shake(problem, place, 0.0, Work(1e6), seed)
+    assert measure(problem, better).balance < value - 1e-6
+    told = agreement_for(problem)
+    for host in range(len(problem.hosts)):
+        vms = np.flatnonzero(((better == host) | (problem.home == host)) & (better != problem.home))
+        told.note(problem.home, vms, better[vms])
+    assert (told.combine(place, Work(PLENTY), "auto") == better).all()
+    assert not told.heard
+
+
+def test_trials_of_a_search_give_plans_that_it_did_not_find_itself() -> None:
+    gained = []
+    for seed in (1, 2, 3):
+        problem = build(generate(24, 500, seed), Policy(), 40)
+        agreement = agreement_for(problem)
+        place = construct(problem, Work(PLENTY))
+        place = shake(problem, place, agreement.dual.bound, Work(1e6), seed, note=agreement.note)
+        assert agreement.heard
+        best = agreement.combine(place, Work(PLENTY), "auto")
+        assert legal_end(problem, best)
+        gained.append(measure(problem, place).balance - measure(problem, best).balance)
+    assert min(gained) >= 0.0
+    assert max(gained) > 1e-5
+
+
+def test_a_model_is_left_after_some_looks_with_the_same_answer_each_time() -> None:
+    problem = build(generate(16, 400, 1), Policy(), 20)
+    place = construct(problem, Work(PLENTY))
+    vm, host = all_columns(problem)
+    formulation = formulate(problem, vm, host, place)
+    start = list(enumerate(formulation.columns_at(place).tolist()))
+    cost = formulation.linear.cost(formulation.tiers[-1])
+    answers = [
+        solve(formulation.linear, cost, 0.0, start, Effort(50, looks=looks))
+        for looks in (20, 20, None)
+    ]
+    assert answers[0].looks == answers[1].looks == 21
+    assert answers[0].iterations == answers[1].iterations < answers[2].iterations
+    assert answers[0].bound == answers[1].bound
