@@ -102,7 +102,7 @@ ROWS = (
     Row("real", 64, 1000, 100, 3.5),
     Row("real", 64, 8000, 400, 3.5),
 )
-FABRIC_ROW = Row("fabric", 1000, 25_000, 16 * 78, 3.0, 60, closed=99.8)
+FABRIC_ROW = Row("fabric", 1000, 25_000, 16 * 78, 2.8, 60, closed=99.8)
 
 
 @dataclass(frozen=True)

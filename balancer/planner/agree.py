@@ -39,7 +39,7 @@ EVALUATIONS_FIRST, EVALUATIONS = 5, 2
 SHARES = (0.95, 0.8)
 ROUNDS = 4  # of that, after which it is seen what they have proven
 # Choices that the solver is given: so many at first, for each host, or less with little work left;
-# of what trials have shown, for each host. Of that so many are weighed for each host at all.
+# of what trials have shown, for each host. Of that so many times the hosts are weighed at all.
 PROMISING, PROMISING_HOST, PROMISING_UNITS, HEARD_HOST = 400, 12, 500.0, 8
 HEARD_EACH = 60
 NODES, CHOSEN = 5, 0.5
@@ -48,8 +48,10 @@ FORGOTTEN = 3.0  # times what there is to gain: choices with a worse price are f
 DEEPEN = 0.1  # of what is left to prove: prices that prove less call for more sets
 # Of a relaxation, for each choice, and for each pivot and choice or row.
 ROOT_UNITS, COLUMN_UNITS, PIVOT_UNITS = 10_000.0, 10.0, 0.033
-# Of a model, for each choice and iteration, and what may pass until the solver looks up; how often.
-ITERATION_UNITS, LOOK_UNITS, LOOKS_MAX = 0.3, 8.0, 100
+# Of a model, for each choice and iteration, and, for each move of one, until the solver looks up.
+ITERATION_UNITS, LOOK_UNITS, LOOKS_MAX = 0.3, 5.0, 100
+# Of the work left: what a model may take, and up to which one in vain is followed by a larger one.
+MODEL_SHARE, DOUBLED_SHARE = 0.5, 0.1
 
 
 class Agreement:
@@ -109,14 +111,15 @@ class Agreement:
         at[vms] = targets
         choices = self._choices_at(at)
         self.heard.update((choices[host], None) for host in changed)
+        while len(self.heard) > HEARD_EACH * len(self.problem.hosts):  # the latest are kept
+            del self.heard[next(iter(self.heard))]
 
     def combine(self, place: Ints, work: Work, solver: Solver) -> Ints:
         """Return the best plan of what trials have shown so far, or `place`.
 
         What hosts would choose at prices is left out: it seldom fits with that, and crowds it out.
         """
-        hosts = len(self.problem.hosts)
-        heard, self.heard = list(self.heard)[-HEARD_EACH * hosts :], {}
+        heard, self.heard = list(self.heard), {}
         if not heard or not work.spend(0):
             return place
         self.shown.update(dict.fromkeys(self._take(heard, place)))
@@ -203,29 +206,41 @@ class Agreement:
         pool = dict.fromkeys([*(self.shown if shown else self.cost), *always])
         choices = [one for one in pool if self.cost[one] < INF and self._fits(one, own)]
         least, choices = self._promising(choices, place, value, work, lean=not shown)
+        self._take(always, place)  # they may have been forgotten
         better_since = shown or value < self.asked[0] - GAIN_MIN
         known = value if better_since else min(value, self.asked[1])
-        if work.cut_short() or least >= known - NEWS * (value - least):
+        if value - least < GAIN_MIN or least >= known - NEWS * (value - least):
             return place
         if not shown:
             self.asked = value, least
         most = max(PROMISING, (HEARD_HOST if shown else PROMISING_HOST) * len(own))
-        while (most := min(most, int(work.left() / PROMISING_UNITS))) >= PROMISING:
+        own = [one for one in own if self.cost[one] < INF]
+        while not work.cut_short():
+            most = min(most, int(work.left() / PROMISING_UNITS))
+            if most < PROMISING:
+                break
+            begun = work.left()
             given = list(dict.fromkeys([*own, *choices[:most]]))
             found, ended = self._solved(given, own, place, work, solver)
-            if not ended or most >= len(choices) or not np.array_equal(found, place):
+            if not np.array_equal(found, place):
                 return found
+            if not ended or most >= len(choices) or work.left() < (1 - DOUBLED_SHARE) * begun:
+                break
             most *= 2
         return place
 
     def _solved(
         self, choices: list[Choice], own: list[Choice], place: Ints, work: Work, solver: Solver
     ) -> tuple[Ints, bool]:
-        """Return the best plan of a few choices, or `place`, and whether the solver was done."""
+        """Return the best plan of a few choices, or `place`; and whether the solver came to an end.
+
+        `own` are those of `place`, and the first of the choices.
+        """
         problem, goal = self.problem, self.problem.policy.goal
         linear, cost = self._model(choices, place)[:2]
         start = [(at, 1.0) for at in range(len(own))]
-        looks = min(LOOKS_MAX, int(work.left() / (LOOK_UNITS * len(choices))))
+        moves = sum(len(one.leave) + len(one.come) for one in choices)
+        looks = min(LOOKS_MAX, int(MODEL_SHARE * work.left() / (LOOK_UNITS * (moves + 1))))
         effort = Effort(NODES, work.seconds_left(), work.interrupted, looks)
         solution = solve(linear, cost, 0.0, start, effort, solver)
         work.charge(ITERATION_UNITS * len(choices) * solution.iterations)
@@ -251,7 +266,8 @@ class Agreement:
     ) -> tuple[float, list[Choice]]:
         """Return what fractions of choices come to, and those that a better plan could have.
 
-        The best come first. Prices lean to those of the fractions, if they are to.
+        The best come first. Choices with a price far beyond what there is to gain are forgotten.
+        Prices lean to those of the fractions, if they are to.
         """
         linear, cost, flow = self._model(choices, place)
         engine = quiet_highs()

@@ -212,7 +212,7 @@ def _means(problem: Problem, found: Found, work: Work, solver: Solver) -> list[M
         gained = before - measure(problem, place).balance
         if gained > _hoped(problem, found, place) * (begun - work.units):
             return place
-        return agreement.combine(place, work, solver)
+        return agreement.combine(place, work, solver)  # the part has been used up
 
     means: list[Means] = [
         (SMALL_SLICE, lambda at, part, by: neighbours(problem, at, part, by, solver, prices)),

@@ -26,8 +26,8 @@ SHARE_LEAST, SHARE_MOST, UNDONE_MAX = 0.3, 0.9, 24  # of those moves
 WORSE_SHARE = 0.1
 NEAR_SHARE = 8.0  # how much worse is still told of, likewise
 Note = Callable[[Ints, Ints, Ints], None]
-# Units of all trials, and for each VM and host of one.
-TRIALS_UNITS, PAIR_UNITS = 3000.0, 0.1
+# Units of all trials, for each VM that is looked at, and for each VM and host of one.
+TRIALS_UNITS, ROW_UNITS, PAIR_UNITS = 3000.0, 1.0, 0.1
 
 
 def ruin_and_recreate(
@@ -47,7 +47,7 @@ def ruin_and_recreate(
     state, hosts = engine.state, len(engine.state.problem.hosts)
     value, total = engine.value(), work.units
     best, lowest = state.place.copy(), value
-    while work.spend(TRIALS_UNITS):
+    while work.spend(TRIALS_UNITS + ROW_UNITS * len(engine.rows)):
         trials = _ruined(engine, rng)
         if trials is None:
             break
@@ -72,7 +72,8 @@ def ruin_and_recreate(
 def _take(engine: Descent, rows: Ints, target: Ints, taken: Bools) -> bool:
     """Make the moves of a trial and mark their hosts as taken; return whether that was possible.
 
-    It is not where a trial before it has taken one of them, or the moves break a rule together.
+    It is not where a trial before it has taken one of them, or the moves break a rule together. Of
+    the engine only where VMs are and may go is kept up to date: its gains are not asked for here.
     """
     state, problem = engine.state, engine.state.problem
     vms, source = engine.rows[rows], engine.place[rows]

@@ -30,7 +30,7 @@ class Trials:
         out: (T, w) change of J when it leaves.
         moves: (T,) VMs that are not at home, of all there are.
         spent: (B, T) what they take of budgets.
-        room: (T, m) how many more VMs a host takes by the rules that count all VMs.
+        room: (T, m) how many more VMs a host takes by the rules that count all VMs; 0 if too full.
     """
 
     def __init__(self, engine: Descent, hosts: Ints) -> None:
@@ -87,13 +87,13 @@ class Trials:
         go = np.flatnonzero(self.sound)
         for _ in range(STEPS_MAX):
             work.charge(STEP_UNITS + ROW_UNITS * len(go) * self.rows.shape[1])
+            if not len(go) or work.cut_short():
+                break
             change = self.into[go] + self._leaving(go)[:, None, :]
             total = change.reshape(len(go), -1)
             best = total.argmin(axis=1)
             pays = total[np.arange(len(go)), best] < -BALANCE_GAIN
             go, best = go[pays], best[pays]
-            if not len(go):
-                break
             target, row = np.divmod(best, self.rows.shape[1])
             self._move(go, row, target)
         moved = (self.at != self.begun).any(axis=1)

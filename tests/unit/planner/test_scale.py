@@ -21,7 +21,7 @@ from balancer.planner.ilp import Solver
 from balancer.planner.pool import whole_units
 from balancer.planner.problem import Problem, build
 from balancer.planner.relax import focus, relax, rounded
-from balancer.planner.ruin import ruin_and_recreate
+from balancer.planner.ruin import _take, ruin_and_recreate
 from balancer.planner.score import legal_end, measure
 from balancer.planner.search import construct, polish, shake
 from balancer.planner.state import State
@@ -147,6 +147,42 @@ def test_trials_fill_no_host_beyond_a_cap_on_all_vms() -> None:
             counts.append(int(np.bincount(place).max()))
         fullest.append(max(counts))
     assert fullest[0] <= most < fullest[1]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_where_no_move_can_be_taken_back_there_is_still_a_plan(seed: int) -> None:
+    cluster = generate(8, 160, seed)
+    rule = MaxVms(hosts=(Selector(SelectBy.GLOB, "*"),), limit=22)
+    policy = dataclasses.replace(CAPPED, rules=(rule,))
+    made = plan(cluster, policy, now=NOW, effort=1e6)
+    assert made.migrations
+    assert judge(cluster, policy, made) == ()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_trial_that_breaks_a_rule_together_or_meets_another_is_not_made(seed: int) -> None:
+    """Two domain controllers that a rule keeps apart, each allowed on a host by itself."""
+    problem = build(medium(seed), Policy())
+    engine = descended(problem)
+    apart = next(group for group in problem.groups if group.limit == 1 and len(group.members) > 1)
+    free = np.flatnonzero(np.bincount(engine.state.place[apart.members], minlength=12) == 0)
+    one, other = apart.members[:2].tolist()
+    host = next(
+        host
+        for host in free.tolist()
+        if not engine.forbidden(engine.row_of[one])[host]
+        and not engine.forbidden(engine.row_of[other])[host]
+    )
+    rows, target = np.array([engine.row_of[one], engine.row_of[other]]), np.array([host, host])
+    kept, taken = engine.state.place.copy(), np.zeros(12, dtype=bool)
+    assert not _take(engine, rows, target, taken)
+    assert (engine.state.place == kept).all()
+    assert not taken.any()
+    assert _take(engine, rows[:1], target[:1], taken)
+    assert engine.state.place[one] == host
+    assert np.flatnonzero(taken).tolist() == sorted({host, int(kept[one])})
+    assert not _take(engine, rows[:1], np.array([kept[one]]), taken), "its hosts are taken"
+    assert engine.state.place[one] == host
 
 
 @pytest.mark.parametrize("seed", SEEDS)
