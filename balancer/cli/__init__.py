@@ -17,7 +17,7 @@ import click
 
 from balancer import __version__
 from balancer.cli.terminal import discard_output, harmless, prepare_streams
-from balancer.clock import process_age_s
+from balancer.clock import SystemClock, process_age_s
 from balancer.errors import BalancerError, ExitCode
 
 VERBS = {
@@ -105,9 +105,11 @@ def run(arguments: list[str], age_s: float = 0.0) -> int:
 
     `age_s` is how long the process has been starting up: it counts against time limits.
     """
+    # Told as a moment: by the time that a command asks, it has imported and read for a while.
+    began_s = SystemClock().monotonic_s() - age_s
     try:
         result = balancer.main(
-            args=arguments, prog_name="balancer", standalone_mode=False, obj=age_s
+            args=arguments, prog_name="balancer", standalone_mode=False, obj=began_s
         )
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 -- the outermost edge
         return int(_report(error))

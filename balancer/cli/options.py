@@ -103,8 +103,8 @@ def seconds_since_start() -> Callable[[], float]:
     """Return what tells how long the command has been running, its start-up included."""
     clock = SystemClock()
     context = click.get_current_context(silent=True)
-    age_s = context.obj if context is not None and isinstance(context.obj, float) else 0.0
-    origin_s = clock.monotonic_s() - age_s
+    began_s = None if context is None else context.obj
+    origin_s = began_s if isinstance(began_s, float) else clock.monotonic_s()
     return lambda: clock.monotonic_s() - origin_s
 
 

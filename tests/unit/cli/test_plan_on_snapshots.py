@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from balancer.cli import VERBS, run
+from balancer.cli import VERBS, Verbs, run
+from balancer.cli.options import seconds_since_start
 from balancer.formats.schema import schema
 from balancer.formats.snapshot import snapshot_to_json
 from tests.notation import cluster
@@ -128,6 +129,20 @@ def test_a_time_limit_bounds_the_whole_command(tmp_path: Path, limit_s: float) -
     assert json.loads(done.stdout)["stopped_by"] == "time"
     # The contract says 10 % and 1 s; the rest is for a machine that others work on as well.
     assert took_s <= limit_s * 1.1 + 1.0 + 2.0
+
+
+def test_what_a_command_does_before_it_asks_for_the_time_counts_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[float] = []
+
+    def slow_to_ask(*_: object, **__: object) -> None:
+        time.sleep(0.2)
+        told.append(seconds_since_start()())
+
+    monkeypatch.setattr(Verbs, "invoke", slow_to_ask)
+    assert run(["plan"], age_s=5.0) == 0
+    assert told[0] >= 5.2
 
 
 def wrong(**changes: object) -> str:
