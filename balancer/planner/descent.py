@@ -53,8 +53,6 @@ class Descent:
         self.row_of = {vm: row for row, vm in enumerate(self.rows.tolist())}
         self.mean = means(problem, state.place)
         self.ceiling = state.ceiling() * (1 + ROUNDING)
-        self.home_ceiling = problem.limit * (1 + ROUNDING) + 1e-12
-        self.home_ceiling[MEMORY] = np.minimum(self.home_ceiling[MEMORY], 1.0 + ROUNDING)
         self.home = problem.home[self.rows]
         self.place = state.place[self.rows]
         self.natives = [np.flatnonzero(self.home == at) for at in range(len(problem.hosts))]

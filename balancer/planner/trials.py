@@ -11,6 +11,7 @@ import numpy as np
 
 from balancer.planner.descent import BALANCE_GAIN, Descent
 from balancer.planner.problem import CPU, MEMORY, Bools, Floats, Ints
+from balancer.planner.score import ROUNDING
 from balancer.planner.work import Work
 
 STEPS_MAX = 60
@@ -50,6 +51,9 @@ class Trials:
         self.moves = np.full(len(hosts), state.moves)
         self.spent = np.repeat(state.spent[:, None], len(hosts), axis=1)
         self.used = state.load[:, hosts] * problem.scale[:, hosts]
+        # Up to where VMs come home, whether or not others have come as well.
+        self.home_ceiling = state.home_ceilings(np.arange(len(problem.hosts)))
+        self.home_ceiling[MEMORY] = np.minimum(self.home_ceiling[MEMORY], 1.0 + ROUNDING)
         vacancies = [state.vacancies(host) for host in range(len(problem.hosts))]
         self.room = np.array(vacancies)[hosts]
         self.value = self._value()
@@ -72,7 +76,7 @@ class Trials:
         self.at[each, row] = home
         self.moves -= undone.sum(axis=1)
         self.spent -= (self.taking * undone).sum(axis=2)
-        top = self.engine.home_ceiling[:, self.hosts]
+        top = self.home_ceiling[:, self.hosts]
         full = (self.used[CPU] > top[CPU]) | (self.used[MEMORY] > top[MEMORY]) | (self.room < 0)
         self.sound[each[full[each, home]]] = False
         every = np.arange(self.hosts.shape[1])
@@ -150,7 +154,7 @@ class Trials:
         bad = over[CPU] | over[MEMORY] | self.blocked[each, columns]
         homing = np.nonzero(home[:, None, :] == columns[:, :, None])
         one, column, row = homing
-        top = engine.home_ceiling[:, hosts[one, column]]
+        top = self.home_ceiling[:, hosts[one, column]]
         over = after[:, one, column, row] > top
         bad[homing] = (
             over[CPU] | over[MEMORY] | engine.blocked[self.rows[go[one], row], hosts[one, column]]
