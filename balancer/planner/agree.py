@@ -44,12 +44,14 @@ PROMISING, PROMISING_HOST, PROMISING_UNITS, HEARD_HOST = 400, 12, 500.0, 8
 HEARD_EACH = 60
 NODES, CHOSEN = 5, 0.5
 NEWS = 0.1  # of what choices may still gain, below which the solver is not asked again
-FORGOTTEN = 3.0  # times what there is to gain: choices with a worse price are forgotten
+# Times what there is to gain: choices with a worse price are forgotten; of those at prices only
+# where there are more than so many a host, since prices go by all that were ever tried.
+FORGOTTEN, KEPT_HOST = 3.0, 100
 DEEPEN = 0.1  # of what is left to prove: prices that prove less call for more sets
 # Of a relaxation, for each choice, and for each pivot and choice or row.
-ROOT_UNITS, COLUMN_UNITS, PIVOT_UNITS = 10_000.0, 10.0, 0.033
-# Of a model, for each choice and iteration, and, for each move of one, until the solver looks up.
-ITERATION_UNITS, LOOK_UNITS, LOOKS_MAX = 0.3, 5.0, 100
+ROOT_UNITS, COLUMN_UNITS, PIVOT_UNITS = 10_000.0, 10.0, 0.016
+# Of a model, for each iteration and each time the solver looks up; and how many looks it may take.
+ITERATION_UNITS, LOOK_UNITS, LOOKS_MAX = 60.0, 5000.0, 100
 # Of the work left: what a model may take, and up to which one in vain is followed by a larger one.
 MODEL_SHARE, DOUBLED_SHARE = 0.5, 0.1
 
@@ -239,11 +241,10 @@ class Agreement:
         problem, goal = self.problem, self.problem.policy.goal
         linear, cost = self._model(choices, place)[:2]
         start = [(at, 1.0) for at in range(len(own))]
-        moves = sum(len(one.leave) + len(one.come) for one in choices)
-        looks = min(LOOKS_MAX, int(MODEL_SHARE * work.left() / (LOOK_UNITS * (moves + 1))))
+        looks = min(LOOKS_MAX, int(MODEL_SHARE * work.left() / (2 * LOOK_UNITS)))
         effort = Effort(NODES, work.seconds_left(), work.interrupted, looks)
         solution = solve(linear, cost, 0.0, start, effort, solver)
-        work.charge(ITERATION_UNITS * len(choices) * solution.iterations)
+        work.charge(ITERATION_UNITS * solution.iterations + LOOK_UNITS * solution.looks)
         if solution.x is None:
             return place, False
         at = self.sets.home.copy()
@@ -283,9 +284,10 @@ class Agreement:
         if engine.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return value, choices
         least, hosts = float(info.objective_function_value), len(self.problem.hosts)
-        for at in np.flatnonzero(price > FORGOTTEN * (value - least) + GAIN_MIN).tolist():
-            del self.cost[choices[at]]
-            self.shown.pop(choices[at], None)
+        if not lean or len(choices) > KEPT_HOST * hosts:
+            for at in np.flatnonzero(price > FORGOTTEN * (value - least) + GAIN_MIN).tolist():
+                del self.cost[choices[at]]
+                self.shown.pop(choices[at], None)
         if lean:
             share, caps = SHARES[self.rounds % len(SHARES)], hosts + len(flow)
             ends = caps + len(self.dual.caps)

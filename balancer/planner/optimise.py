@@ -41,9 +41,11 @@ from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
 ROUNDS_MAX = 6
-# Shares of the work: of proving a bound; then of the first round where a second has to follow; of
-# the relaxation; and of the search where what is left goes into the model as a whole.
-PROVING, FIRST_ROUND, RELAXATION, SEARCH_BEFORE_WHOLE = 0.08, 0.8, 0.6, 0.2
+# Shares of the work: of proving a bound, and of what a long search has more; then of the first
+# round where a second has to follow; of the relaxation; and of the search where what is left
+# goes into the model as a whole.
+PROVING, PROVING_MORE, LONG = 0.08, 0.3, 4e6
+FIRST_ROUND, RELAXATION, SEARCH_BEFORE_WHOLE = 0.8, 0.6, 0.2
 SLICES = 5  # that the search is given out in
 # Of one: to means that need no time to cool down, and to what hosts choose for themselves, first of
 # all where there are few migrations a host; else it takes its time, and not more of a slice.
@@ -71,11 +73,13 @@ class Found:
 
 def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     """Return a placement from which planning again finds nothing, as far as the cap allows."""
-    units = work.units
-    search = work.part((1 - PROVING) * units)
+    proving = PROVING * work.units
+    if problem.policy.goal is Goal.BALANCE and not has_room_for_whole(problem, work):
+        proving += (PROVING_MORE - PROVING) * max(0.0, work.units - LONG)
+    search = work.part(work.units - proving)
     found = _settled(problem, search, seed, solver)
     work.note(search)
-    return _bounded(problem, found, work.part(PROVING * units), solver)
+    return _bounded(problem, found, work.part(proving), solver)
 
 
 def _settled(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:

@@ -19,7 +19,7 @@ from balancer.planner.ilp import Solver
 from balancer.planner.leftover import not_moved, unresolved
 from balancer.planner.optimise import Found, balance_bound, optimise
 from balancer.planner.problem import Ints, Problem, build, utilisation
-from balancer.planner.refit import FINISH_UNITS, fitted
+from balancer.planner.refit import FINISH_UNITS, fitted, may_be_needed
 from balancer.planner.restrain import restrain
 from balancer.planner.score import (
     LOST,
@@ -100,7 +100,7 @@ def plan(
     """
     problem = content(restrain(build(cluster, policy, max_migrations, now=now), past))
     work = Work(effort, elapsed_s, time_limit_s, interrupted)
-    more = policy.reserve.for_failures or problem.budgets
+    more = policy.reserve.for_failures or may_be_needed(problem)
     share = RESERVE_SHARE_MORE if more else RESERVE_SHARE
     work.reserve_s = share * (time_limit_s or 0.0) + RESERVE_S * len(problem.vms)
     found = optimise(problem, work, seed, solver)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from balancer.migration.forecast import dirty_rate
 from balancer.model.plan import StoppedBy
 from balancer.planner.awake_payback import without_unpaid_hosts
 from balancer.planner.carry import Carried, carry
@@ -34,6 +35,14 @@ def finish(problem: Problem, place: Ints, work: Work, solver: Solver) -> Carried
     place, awake = without_unpaid_hosts(problem, place)
     carried = carry(problem, place, work.apart(FINISH_UNITS), solver)
     return replace(carried, dropped=unpaid | awake | carried.dropped)
+
+
+def may_be_needed(problem: Problem) -> bool:
+    """Tell whether a schedule may copy more than the least: whether what moves is written to."""
+    if not any(problem.budgets.in_gib):
+        return False
+    vms = (problem.vms[vm] for vm in problem.movable.tolist())
+    return any(dirty_rate(vm.memory_assigned_bytes, vm.dirty_bytes_per_s) > 0 for vm in vms)
 
 
 def fitted(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from balancer.model.plan import StoppedBy
-from balancer.planner.agree import Agreement
+from balancer.planner.agree import KEPT_HOST, Agreement
 from balancer.planner.formulate import all_columns, formulate
 from balancer.planner.ilp import Effort, solve
 from balancer.planner.lagrange import Choice, Dual, least_few
@@ -51,6 +51,18 @@ def test_hosts_come_to_the_optimum_and_prove_nearly_that(seed: int) -> None:
     assert relaxed <= agreement.dual.bound <= optimum + 1e-9
     # Of what the relaxation leaves open, most is closed.
     assert optimum - agreement.dual.bound <= 0.5 * (optimum - relaxed)
+
+
+def test_what_hosts_chose_at_prices_is_kept_so_that_prices_settle() -> None:
+    """With what looks bad forgotten at once, prices went in circles and proved no more."""
+    problem = task(3, hosts=12, vms=150, cap=8)
+    agreement = agreement_for(problem)
+    place, known = construct(problem, Work(PLENTY)), set[Choice]()
+    for _ in range(4):
+        place = agreement.improve(place, Work(PLENTY), "auto")
+        assert known <= set(agreement.cost)
+        known = set(agreement.cost)
+    assert len(known) <= KEPT_HOST * len(problem.hosts), "more, and the worst may be forgotten"
 
 
 def test_the_same_seed_and_work_give_the_same_plan() -> None:

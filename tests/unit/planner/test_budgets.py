@@ -15,6 +15,7 @@ from balancer.model.rule import SelectBy, Selector
 from balancer.planner import move, plan
 from balancer.planner.conflict import conflicts
 from balancer.planner.problem import build
+from balancer.planner.refit import may_be_needed
 from balancer.planner.restrain import restrain
 from balancer.planner.whynot import Inquiry, place_of
 from balancer.policy.policy import Limits, Policy
@@ -45,6 +46,14 @@ def test_a_cap_on_bytes_is_searched_under_and_not_trimmed_to(*, writes: bool, gi
     assert judge(seen, policy, made) == ()
     assert made.score.after <= 1.2 * made.score.bound
     assert made.score.after < 0.14
+
+
+def test_time_is_kept_for_another_search_only_where_a_schedule_may_copy_more() -> None:
+    seen = generate(4, 60, 1)
+    policy = capped(20, migrations_per_run=6)
+    assert may_be_needed(build(seen, policy))
+    assert not may_be_needed(build(idle(seen), policy)), "memory is copied once"
+    assert not may_be_needed(build(seen, capped(4000))), "the cap cannot bind"
 
 
 def test_what_is_broken_or_too_full_has_the_bytes_first() -> None:
