@@ -49,7 +49,7 @@ NEWS = 0.1  # of what choices may still gain, below which the solver is not aske
 FORGOTTEN, KEPT_HOST = 3.0, 100
 DEEPEN = 0.1  # of what is left to prove: prices that prove less call for more sets
 # Of a relaxation, for each choice, and for each pivot and choice or row.
-ROOT_UNITS, COLUMN_UNITS, PIVOT_UNITS = 10_000.0, 10.0, 0.016
+ROOT_UNITS, COLUMN_UNITS, PIVOT_UNITS, PIVOTS_MAX = 10_000.0, 10.0, 0.016, 1_000_000
 # Of a model, for each iteration and each time the solver looks up; and how many looks it may take.
 ITERATION_UNITS, LOOK_UNITS, LOOKS_MAX = 60.0, 5000.0, 100
 # Of the work left: what a model may take, and up to which one in vain is followed by a larger one.
@@ -273,13 +273,16 @@ class Agreement:
         linear, cost, flow = self._model(choices, place)
         engine = quiet_highs()
         engine.passModel(arrays(linear, cost))
+        pivot_units = PIVOT_UNITS * (len(choices) + len(linear.row_lower))
+        pivots_max = min(PIVOTS_MAX, int(max(0.0, work.left()) / pivot_units))
+        engine.setOptionValue("simplex_iteration_limit", pivots_max)
         if (left := work.seconds_left()) is not None:
             engine.setOptionValue("time_limit", max(0.0, left))
         engine.run()
         info, solution = engine.getInfo(), engine.getSolution()
         work.charge(ROOT_UNITS + COLUMN_UNITS * len(choices))
         pivots = max(0, int(info.simplex_iteration_count))
-        work.charge(PIVOT_UNITS * (len(choices) + len(linear.row_lower)) * pivots)
+        work.charge(pivot_units * pivots)
         price, dual = np.array(solution.col_dual), np.array(solution.row_dual)
         if engine.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return value, choices

@@ -16,6 +16,7 @@ import numpy as np
 
 from balancer.planner.descent import BALANCE_GAIN, Descent
 from balancer.planner.problem import Bools, Ints
+from balancer.planner.score import TIER_TOLERANCE
 from balancer.planner.trials import Trials
 from balancer.planner.work import Work
 
@@ -46,7 +47,7 @@ def ruin_and_recreate(
     rng = np.random.default_rng(seed)
     state, hosts = engine.state, len(engine.state.problem.hosts)
     value, total = engine.value(), work.units
-    best, lowest = state.place.copy(), value
+    best, lowest, allowed = state.place.copy(), value, state.overload() + TIER_TOLERANCE
     while work.spend(TRIALS_UNITS + ROW_UNITS * len(engine.rows)):
         trials = _ruined(engine, rng)
         if trials is None:
@@ -64,7 +65,8 @@ def ruin_and_recreate(
         for trial in np.flatnonzero(accepted).tolist():
             if _take(engine, *trials.moves_of(trial), taken):
                 value += float(change[trial])
-                if value < lowest - BALANCE_GAIN:
+                # J would trade overload for an even load.
+                if value < lowest - BALANCE_GAIN and state.overload() <= allowed:
                     best, lowest = state.place.copy(), value
     return best
 

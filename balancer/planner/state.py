@@ -136,6 +136,11 @@ class State:
         scaled: Floats = self.load * self.problem.scale
         return scaled
 
+    def overload(self) -> float:
+        """Return by how much hosts in play are above their thresholds, summed up."""
+        over = np.maximum(0.0, self.used() - self.problem.threshold)
+        return float((over * self.problem.play).sum())
+
     def rule_change(self, vm: int, *, crowds: bool = True) -> RuleChange:
         """Return what moving `vm` to each host would do to the counts of broken rules.
 

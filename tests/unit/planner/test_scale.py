@@ -269,6 +269,16 @@ def test_no_effort_gives_a_legal_plan_and_more_a_better_one() -> None:
     assert values[0] > values[-1]
 
 
+def test_ruin_and_recreate_takes_no_overload_for_an_even_load() -> None:
+    """Its best by J alone was overloaded here, and all that it had found was lost with that."""
+    problem = build(real(6, 60, 93), Policy(), 6)
+    place = construct(problem, Work(1e9))
+    found = shake(problem, place, 0.0, Work(1e5), 93)
+    before, after = measure(problem, place), measure(problem, found)
+    assert after.overload == before.overload == 0.0
+    assert after.balance < before.balance - 1e-4
+
+
 @pytest.mark.parametrize("after", [0, 1, 5, 40, 300, 2000])
 def test_interrupted_at_any_time_a_larger_plan_is_legal_too(after: int) -> None:
     asked = count()
