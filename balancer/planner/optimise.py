@@ -74,12 +74,18 @@ class Found:
 def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     """Return a placement from which planning again finds nothing, as far as the cap allows."""
     proving = PROVING * work.units
-    if problem.policy.goal is Goal.BALANCE and not has_room_for_whole(problem, work):
+    if _chooses(problem, solver) and not has_room_for_whole(problem, work):
         proving += (PROVING_MORE - PROVING) * max(0.0, work.units - LONG)
     search = work.part(work.units - proving)
     found = _settled(problem, search, seed, solver)
     work.note(search)
     return _bounded(problem, found, work.part(proving), solver)
+
+
+def _chooses(problem: Problem, solver: Solver) -> bool:
+    """Tell whether hosts can choose for themselves, so that there is a proof to work for."""
+    asked = problem.policy.goal is Goal.BALANCE and not is_small(problem)
+    return asked and problem.mean_is_constant and solver != "cbc" and highs_is_there()
 
 
 def _settled(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
