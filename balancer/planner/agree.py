@@ -287,10 +287,13 @@ class Agreement:
         if engine.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return value, choices
         least, hosts = float(info.objective_function_value), len(self.problem.hosts)
-        if not lean or len(choices) > KEPT_HOST * hosts:
-            for at in np.flatnonzero(price > FORGOTTEN * (value - least) + GAIN_MIN).tolist():
-                del self.cost[choices[at]]
-                self.shown.pop(choices[at], None)
+        bad = np.flatnonzero(price > FORGOTTEN * (value - least) + GAIN_MIN)
+        if lean:  # the worst, and no more than have to go
+            excess = max(0, len(choices) - int(KEPT_HOST * hosts))
+            bad = bad[np.argsort(-price[bad], kind="stable")[:excess]]
+        for at in bad.tolist():
+            del self.cost[choices[at]]
+            self.shown.pop(choices[at], None)
         if lean:
             share, caps = SHARES[self.rounds % len(SHARES)], hosts + len(flow)
             ends = caps + len(self.dual.caps)
