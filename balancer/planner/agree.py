@@ -23,6 +23,7 @@ from balancer.planner.score import (
     GAIN_MIN,
     OVERLOAD_WEIGHT,
     ROUNDING,
+    TIER_TOLERANCE,
     better,
     legal_end,
     measure,
@@ -77,6 +78,7 @@ class Agreement:
         # J, and what choices might have come to, when the solver was last asked about all of them.
         self.asked = INF, INF
         self.cost: dict[Choice, float] = {}  # infinite where a host would be too full
+        self.over: dict[Choice, float] = {}  # of those that overload their host, by how much
         self.heard: dict[Choice, None] = {}  # of trials, not among those yet
         self.shown: dict[Choice, None] = {}  # of trials, among those
 
@@ -189,8 +191,10 @@ class Agreement:
         if problem.up[host]:
             cost += float(phi(used - self.dual.mean[:, 0]).sum())
         if problem.play[host]:
-            over = np.maximum(0.0, used - problem.threshold[:, 0])
-            cost += OVERLOAD_WEIGHT * float(over.sum())
+            over = float(np.maximum(0.0, used - problem.threshold[:, 0]).sum())
+            cost += OVERLOAD_WEIGHT * over
+            if over > 0.0:
+                self.over[one] = over
         return cost
 
     def _agreed(self, place: Ints, work: Work, solver: Solver, *, shown: bool) -> Ints:
@@ -274,7 +278,7 @@ class Agreement:
         engine = quiet_highs()
         engine.passModel(arrays(linear, cost))
         pivot_units = PIVOT_UNITS * (len(choices) + len(linear.row_lower))
-        pivots_max = min(PIVOTS_MAX, int(max(0.0, work.left()) / pivot_units))
+        pivots_max = min(PIVOTS_MAX, int(MODEL_SHARE * max(0.0, work.left()) / pivot_units))
         engine.setOptionValue("simplex_iteration_limit", pivots_max)
         if (left := work.seconds_left()) is not None:
             engine.setOptionValue("time_limit", max(0.0, left))
@@ -287,12 +291,13 @@ class Agreement:
         if engine.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return value, choices
         least, hosts = float(info.objective_function_value), len(self.problem.hosts)
-        bad = np.flatnonzero(price > FORGOTTEN * (value - least) + GAIN_MIN)
+        bad = np.flatnonzero(price > FORGOTTEN * max(0.0, value - least) + GAIN_MIN)
         if lean:  # the worst, and no more than have to go
             excess = max(0, len(choices) - int(KEPT_HOST * hosts))
             bad = bad[np.argsort(-price[bad], kind="stable")[:excess]]
         for at in bad.tolist():
             del self.cost[choices[at]]
+            self.over.pop(choices[at], None)
             self.shown.pop(choices[at], None)
         if lean:
             share, caps = SHARES[self.rounds % len(SHARES)], hosts + len(flow)
@@ -303,7 +308,7 @@ class Agreement:
         return least, [choices[at] for at in best.tolist()]
 
     def _model(self, choices: list[Choice], place: Ints) -> tuple[Linear, Floats, Ints]:
-        """Write: one choice a host, who leaves comes, the cap, and rules that count VMs.
+        """Write: one choice a host, who leaves comes, caps, rules that count VMs, overload.
 
         Returns the model, its costs, and the sets that its rows after the hosts' are about.
         """
@@ -332,6 +337,10 @@ class Agreement:
             taken = [float(size[list(choices[at].come)].sum()) for at in cap[0]]
             linear.row(-INF, most, cap[0], taken)
         self._count(linear, choices, place)
+        over = {at: self.over[one] for at, one in enumerate(choices) if one in self.over}
+        if over:  # J would trade it for an even load
+            most = measure(problem, place).overload + TIER_TOLERANCE
+            linear.row(-INF, most, list(over), list(over.values()))
         cost = np.array([self.cost[one] for one in choices])
         return linear, cost, np.array(sorted(flow), dtype=np.int64)
 

@@ -24,6 +24,9 @@ EXACT_NODES = 4000
 WHOLE_COLUMNS = 7000  # 16 x 400 has 5,900
 WHOLE_UNITS = 2e6  # its root relaxation with cuts
 NODE_UNITS = 2.5e4  # of one of its nodes
+POOL_UNITS = 1.5e6  # of a model of the columns with the best prices
+# How many they are, and what their model takes between two looks.
+POOL_COLUMNS, POOL_NODES, POOL_LOOK_UNITS = 800, 4000, 2000.0
 NEIGHBOUR_COLUMNS = 240  # beyond, three hosts instead of four, then VMs are left out
 PRICED_COLUMNS, PRICED_HOSTS = 400, 4  # where prices tell which columns are worth a place
 NEIGHBOUR_NODES = 8
@@ -43,8 +46,17 @@ def exact(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolu
 
 def has_room_for_whole(problem: Problem, work: Work) -> bool:
     """Tell whether a medium task can be solved as a whole within the work, root and some nodes."""
+    return _has_room(problem, work, 2 * WHOLE_UNITS)
+
+
+def has_room_for_pool(problem: Problem, work: Work) -> bool:
+    """Tell whether the best columns of a medium task can go into one model within the work."""
+    return _has_room(problem, work, POOL_UNITS)
+
+
+def _has_room(problem: Problem, work: Work, units: float) -> bool:
     left = work.seconds_left()
-    if work.units < 2 * WHOLE_UNITS or (left is not None and left * 1e6 < 2 * WHOLE_UNITS):
+    if work.units < units or (left is not None and left * 1e6 < units):
         return False
     return 0 < len(all_columns(problem)[0]) <= WHOLE_COLUMNS
 
@@ -58,13 +70,37 @@ def whole(
     that say a host's load) and its branching are what closes part of the gap. Columns whose price
     is more than what is left to gain are in no better plan, and are left out.
     """
-    vm, host = all_columns(problem)
-    if relaxed is not None:
-        left = measure(problem, place).balance - relaxed.prices.bound
-        keep = (relaxed.reduced_cost[vm, host] <= left) | (place[vm] == host)
-        vm, host = vm[keep], host[keep]
+    vm, host = _worthwhile(problem, place, relaxed)
     nodes = 1 + int(max(0.0, work.units - WHOLE_UNITS) / NODE_UNITS)
     return solve_tiers(formulate(problem, vm, host, place), place, work, nodes, solver)
+
+
+def pooled(
+    problem: Problem, place: Ints, relaxed: Relaxed | None, work: Work, solver: Solver
+) -> Ints:
+    """Return the best plan over the columns with the best prices, or `place`.
+
+    Unlike moves and hosts' choices this knows all tiers: which of several VMs had better leave for
+    a rule's sake, or what brings a host below its threshold. With so few columns it mostly ends.
+    """
+    vm, host = _worthwhile(problem, place, relaxed, POOL_COLUMNS)
+    looks = int(work.units / POOL_LOOK_UNITS)
+    model = formulate(problem, vm, host, place)
+    return solve_tiers(model, place, work, POOL_NODES, solver, looks).place
+
+
+def _worthwhile(
+    problem: Problem, place: Ints, relaxed: Relaxed | None, most: int | None = None
+) -> tuple[Ints, Ints]:
+    """Return the columns of `place` and those that a better plan could have; the `most` best."""
+    vm, host = all_columns(problem)
+    if relaxed is None:
+        return vm, host
+    price = np.where(place[vm] == host, -np.inf, relaxed.reduced_cost[vm, host])
+    left = measure(problem, place).balance - relaxed.prices.bound
+    keep = np.argsort(price, kind="stable")[:most]
+    keep = np.sort(keep[price[keep] <= left])
+    return vm[keep], host[keep]
 
 
 def neighbours(

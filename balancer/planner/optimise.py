@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
 
+import numpy as np
+
 from balancer.planner.agree import Agreement
 from balancer.planner.bound import ASSIGNMENT_COLUMNS, Bound, assignment_bound, decoupled_bound
 from balancer.planner.dive import dive
@@ -20,7 +22,15 @@ from balancer.planner.emptier import more_asleep
 from balancer.planner.formulate import all_columns, formulate
 from balancer.planner.ilp import Solver, highs_is_there
 from balancer.planner.lagrange import Dual
-from balancer.planner.neighbour import exact, has_room_for_whole, is_small, neighbours, whole
+from balancer.planner.neighbour import (
+    exact,
+    has_room_for_pool,
+    has_room_for_whole,
+    is_small,
+    neighbours,
+    pooled,
+    whole,
+)
 from balancer.planner.problem import Ints, Problem
 from balancer.planner.relax import ROUND_UP, Relaxed, focus, relax, rounded
 from balancer.planner.restrain import restrain
@@ -46,6 +56,8 @@ ROUNDS_MAX = 6
 # goes into the model as a whole.
 PROVING, PROVING_MORE, LONG = 0.08, 0.3, 4e6
 FIRST_ROUND, RELAXATION, SEARCH_BEFORE_WHOLE = 0.8, 0.6, 0.2
+# Of the relaxation, from which on the best columns go into one model; and shares of the work.
+FAR, SEARCH_BEFORE_POOL, POOL = 1.5, 0.2, 0.85
 SLICES = 5  # that the search is given out in
 # Of one: to means that need no time to cool down, and to what hosts choose for themselves, first of
 # all where there are few migrations a host; else it takes its time, and not more of a slice.
@@ -68,7 +80,8 @@ class Found:
     kept: Measure | None = None  # the tiers that a plan has to keep for `balance` to hold
     relaxed: Relaxed | None = None
     agreement: Agreement | None = None
-    branched: bool = False  # the whole task has been in one model
+    pooled: bool = False  # it was seen whether its best columns should go into one model
+    branched: bool = False  # the whole task has
 
 
 def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
@@ -79,7 +92,7 @@ def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     search = work.part(work.units - proving)
     found = _settled(problem, search, seed, solver)
     work.note(search)
-    return _bounded(problem, found, work.part(proving), solver)
+    return _bounded(problem, found, work.part(proving), seed, solver)
 
 
 def _chooses(problem: Problem, solver: Solver) -> bool:
@@ -90,7 +103,6 @@ def _chooses(problem: Problem, solver: Solver) -> bool:
 
 def _settled(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     """Search, and go on from the end as a second plan would."""
-    goal = problem.policy.goal
     first = work.part(FIRST_ROUND * work.units)
     found = once(problem, first, seed, solver)
     work.note(first)
@@ -103,16 +115,25 @@ def _settled(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
             # There is no second plan to fear: the rest of the work goes into this one.
             found = _continued(problem, found, work, seed + 1, solver)
             break
-        again = restrain(problem.at(place), problem.calm.past)
-        after = once(again, work, seed, solver).place
-        key = measure(problem, after).key(goal)
-        if not legal_end(problem, after) or not better(key, measure(problem, place).key(goal)):
+        after = _again(problem, place, work, seed, solver)
+        if after is None:
             break
         found = replace(found, place=after, proven=False)
     return found
 
 
-def _bounded(problem: Problem, found: Found, work: Work, solver: Solver) -> Found:
+def _again(problem: Problem, place: Ints, work: Work, seed: int, solver: Solver) -> Ints | None:
+    """Return where a second plan would end that begins where this one does, if it is better."""
+    goal = problem.policy.goal
+    again = restrain(problem.at(place), problem.calm.past)
+    after = once(again, work, seed, solver).place
+    key = measure(problem, after).key(goal)
+    if legal_end(problem, after) and better(key, measure(problem, place).key(goal)):
+        return after
+    return None
+
+
+def _bounded(problem: Problem, found: Found, work: Work, seed: int, solver: Solver) -> Found:
     """Add the bound that knows VMs are whole, after some more looking for one."""
     agreement = found.agreement
     if found.proven or agreement is None:
@@ -120,10 +141,15 @@ def _bounded(problem: Problem, found: Found, work: Work, solver: Solver) -> Foun
     value = measure(problem, found.place).balance
     while not found.branched and not agreement.is_settled(value) and work.spend(0):
         place = agreement.improve(found.place, work, solver)
-        # Below the cap another plan would begin where this one ends, and nobody has looked there.
-        if caps_bind(problem, place):
-            found = replace(found, place=place)
-            value = measure(problem, place).balance
+        if np.array_equal(place, found.place):
+            continue
+        if not caps_bind(problem, place):  # another plan would begin where this one ends
+            part = work.part(0.5 * work.units)
+            after = _again(problem, place, part, seed, solver)
+            work.note(part)
+            place = place if after is None else after
+        found = replace(found, place=place)
+        value = measure(problem, place).balance
     bound = Bound(agreement.dual.bound, "Lagrangian")
     found = replace(found, balance=(*found.balance, bound))
     *upper, value = measure(problem, found.place).key(problem.policy.goal)
@@ -162,6 +188,15 @@ def once(
 def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: Solver) -> Found:
     """Search on from what was found, by all means there are."""
     bounds = found.balance
+    if not found.pooled and has_room_for_pool(problem, work):
+        part = work.part(SEARCH_BEFORE_POOL * work.units)
+        found = replace(found, place=_searched(problem, found, part, seed, solver), pooled=True)
+        work.note(part)
+        if _is_far(problem, found):
+            part = work.part(POOL * work.units)
+            place = pooled(problem, found.place, found.relaxed, part, solver)
+            work.note(part)
+            found = replace(found, place=place)
     if not has_room_for_whole(problem, work):
         return replace(found, place=_searched(problem, found, work, seed, solver))
     part = work.part(SEARCH_BEFORE_WHOLE * work.units)
@@ -171,6 +206,16 @@ def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: So
     if solved is not None:
         place, bounds = solved.place, (*bounds, Bound(solved.bounds[-1], "branch and bound"))
     return replace(found, place=trim(problem, place, work), balance=bounds, branched=True)
+
+
+def _is_far(problem: Problem, found: Found) -> bool:
+    """Tell whether the relaxation is far below: VMs are few and large, or rules decide much.
+
+    Single moves are coarse then, and what they have decided for tiers above balance, they keep.
+    """
+    if found.relaxed is None:
+        return False
+    return measure(problem, found.place).balance > FAR * found.relaxed.bound
 
 
 def _searched(problem: Problem, found: Found, work: Work, seed: int, solver: Solver) -> Ints:

@@ -38,7 +38,10 @@ def finish(problem: Problem, place: Ints, work: Work, solver: Solver) -> Carried
 
 
 def may_be_needed(problem: Problem) -> bool:
-    """Tell whether a schedule may copy more than the least: whether what moves is written to."""
+    """Tell whether schedules copy more than the least: whether what moves is written to.
+
+    That a stop-over copies a VM twice is rare, and not reckoned with here.
+    """
     if not any(problem.budgets.in_gib):
         return False
     vms = (problem.vms[vm] for vm in problem.movable.tolist())

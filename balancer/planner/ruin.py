@@ -47,7 +47,7 @@ def ruin_and_recreate(
     rng = np.random.default_rng(seed)
     state, hosts = engine.state, len(engine.state.problem.hosts)
     value, total = engine.value(), work.units
-    best, lowest, allowed = state.place.copy(), value, state.overload() + TIER_TOLERANCE
+    best, lowest, overload = state.place.copy(), value, state.overload()
     while work.spend(TRIALS_UNITS + ROW_UNITS * len(engine.rows)):
         trials = _ruined(engine, rng)
         if trials is None:
@@ -63,19 +63,20 @@ def ruin_and_recreate(
         accepted = change < worse * rng.random(len(change)) - BALANCE_GAIN
         taken = np.zeros(hosts, dtype=bool)
         for trial in np.flatnonzero(accepted).tolist():
-            if _take(engine, *trials.moves_of(trial), taken):
+            if _take(engine, *trials.moves_of(trial), taken, overload):
                 value += float(change[trial])
-                # J would trade overload for an even load.
-                if value < lowest - BALANCE_GAIN and state.overload() <= allowed:
+                overload = min(overload, state.overload())
+                if value < lowest - BALANCE_GAIN:
                     best, lowest = state.place.copy(), value
     return best
 
 
-def _take(engine: Descent, rows: Ints, target: Ints, taken: Bools) -> bool:
+def _take(engine: Descent, rows: Ints, target: Ints, taken: Bools, overload: float) -> bool:
     """Make the moves of a trial and mark their hosts as taken; return whether that was possible.
 
-    It is not where a trial before it has taken one of them, or the moves break a rule together. Of
-    the engine only where VMs are and may go is kept up to date: its gains are not asked for here.
+    It is not where a trial before it has taken one of them, or the moves break a rule together or
+    leave more than `overload`, which J would trade for an even load. Of the engine only where VMs
+    are and may go is kept up to date: its gains are not asked for here.
     """
     state, problem = engine.state, engine.state.problem
     vms, source = engine.rows[rows], engine.place[rows]
@@ -88,7 +89,7 @@ def _take(engine: Descent, rows: Ints, target: Ints, taken: Bools) -> bool:
             break
         state.move(vm, host)
         made += 1
-    legal = made == len(rows) and state.within()
+    legal = made == len(rows) and state.within() and state.overload() <= overload + TIER_TOLERANCE
     if not legal or not all(problem.groups[at].legal(state.counts[at]) for at in problem.crowds):
         for vm, host in zip(vms[:made].tolist(), source[:made].tolist(), strict=True):
             state.move(vm, host)

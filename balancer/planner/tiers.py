@@ -21,7 +21,7 @@ from balancer.policy.policy import Goal
 PROVEN_RELATIVE = 1e-6  # the gap within which a plan is called optimal
 # Units of work (about microseconds) of a simplex iteration, for each column and at least, of
 # handing over one column, and of a model.
-ITERATION_UNITS, ITERATION_UNITS_MIN = 0.05, 60.0
+ITERATION_UNITS, ITERATION_UNITS_MIN = 0.085, 60.0
 COLUMN_UNITS, MODEL_UNITS = 25.0, 12_000.0
 
 
@@ -35,9 +35,23 @@ class TierSolution:
 
 
 def solve_tiers(
-    formulation: Formulation, place: Ints, work: Work, nodes: int, solver: Solver
+    formulation: Formulation,
+    place: Ints,
+    work: Work,
+    nodes: int,
+    solver: Solver,
+    looks: int | None = None,
 ) -> TierSolution:
-    """Improve `place`, tier by tier. `place` must be reachable with the model's columns."""
+    """Improve `place`, tier by tier. `place` must be reachable with the model's columns.
+
+    Args:
+        formulation: The model.
+        place: A legal end.
+        work: The budget.
+        nodes: Of branch and bound, for each tier.
+        solver: Which solver.
+        looks: Of the solver's to see whether to stop, for each tier; None: as many as it takes.
+    """
     problem = formulation.problem
     goal = problem.policy.goal
     key = measure(problem, place).key(goal)
@@ -61,7 +75,7 @@ def solve_tiers(
                 linear.cost(tier),
                 tier.constant,
                 start,
-                Effort(nodes, work.seconds_left(), work.interrupted),
+                Effort(nodes, work.seconds_left(), work.interrupted, looks),
                 solver,
             )
             work.spend(each * solution.iterations)

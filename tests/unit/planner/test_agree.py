@@ -19,7 +19,7 @@ from balancer.planner.score import legal_end, measure
 from balancer.planner.search import construct, shake
 from balancer.planner.work import Work
 from balancer.policy.policy import Policy
-from benchmarks.instances import generate
+from benchmarks.instances import generate, real
 
 PLENTY = 1e9
 
@@ -171,6 +171,18 @@ def test_a_model_is_left_after_some_looks_with_the_same_answer_each_time() -> No
     assert answers[0].looks == answers[1].looks == 21
     assert answers[0].iterations == answers[1].iterations < answers[2].iterations
     assert answers[0].bound == answers[1].bound
+
+
+def test_a_model_of_choices_takes_no_overload_for_an_even_load() -> None:
+    """Its best by J alone was overloaded here, was refused, and nothing else was looked for."""
+    problem = build(real(6, 60, 93), Policy(), 6)
+    agreement, start = agreement_for(problem), construct(problem, Work(PLENTY))
+    place = start
+    for _ in range(6):
+        place = agreement.improve(place, Work(PLENTY), "auto")
+    before, after = measure(problem, start), measure(problem, place)
+    assert after.overload == before.overload == 0.0
+    assert after.balance < before.balance - 1e-4
 
 
 def test_of_very_many_choices_at_prices_only_the_worst_are_forgotten(

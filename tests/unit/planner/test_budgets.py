@@ -52,7 +52,7 @@ def test_time_is_kept_for_another_search_only_where_a_schedule_may_copy_more() -
     seen = generate(4, 60, 1)
     policy = capped(20, migrations_per_run=6)
     assert may_be_needed(build(seen, policy))
-    assert not may_be_needed(build(idle(seen), policy)), "memory is copied once"
+    assert not may_be_needed(build(idle(seen), policy)), "but for stop-overs memory is copied once"
     assert not may_be_needed(build(seen, capped(4000))), "the cap cannot bind"
 
 

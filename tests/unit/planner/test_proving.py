@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from balancer.model.cluster import Cluster
 from balancer.planner import optimise as searched
+from balancer.planner.ilp import Solver
 from balancer.planner.optimise import Found, optimise
 from balancer.planner.problem import Problem, build
 from balancer.planner.work import Work
@@ -24,7 +26,9 @@ MIXED = replace(
     ("cluster", "solver", "share"),
     [(EVEN, "auto", 0.7), (EVEN, "cbc", 0.92), (MIXED, "auto", 0.92)],
 )
-def test_work_is_left_to_proofs_where_something_proves(monkeypatch, cluster, solver, share) -> None:
+def test_work_is_left_to_proofs_where_something_proves(
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster, solver: Solver, share: float
+) -> None:
     given: list[float] = []
 
     def settled(problem: Problem, work: Work, *_: object) -> Found:
