@@ -175,7 +175,8 @@ def contests(
     elif same.cap != task.cap:
         ours = report.add(_run(Ours(), same))
     found = compare(task.cluster, ours, peer)
-    bounds = bounds_of(task.cluster, ours, peer)
+    unlike = peer.verdict.broken > ours.verdict.broken
+    bounds = None if unlike else bounds_of(task.cluster, ours, peer)
     yield replace(found, settled=bounds is not None)
     if bounds is not None:
         within = report.add(_run(Ours(limit_s, bounds), same))
@@ -195,7 +196,8 @@ def quicker(quick: Entry, peer: Entry) -> Contest:
 def told(contest: Contest) -> str:
     """Return what a comparison came to, in words."""
     missed = "; ".join(contest.missed)
-    said = f"MISSED: {missed}" if missed else "better in all"
+    unlike = contest.peer.verdict.broken > contest.ours.verdict.broken
+    said = f"MISSED: {missed}" if missed else "no comparison" if unlike else "better in all"
     if contest.settled:
         said = f"without the peer's bounds: {missed}"
     return "; ".join((said, *contest.remarks))
