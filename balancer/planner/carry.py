@@ -49,6 +49,8 @@ class Carried:
     dropped: dict[int, str] = field(default_factory=dict)
     lost: list[Loss] | None = None  # at the worst instant on the way; None: not asked about
     overran: Schedule | None = None  # the first that copied more than the caps on bytes allow
+    # Of those dropped, whom no order of moves (or none within the cap) brings to a target: there.
+    stuck: dict[int, int] = field(default_factory=dict)
 
 
 def carry(
@@ -62,6 +64,7 @@ def carry(
     goal = problem.policy.goal
     nothing = measure(problem, problem.home).key(goal)
     dropped: dict[int, str] = {}
+    stuck: dict[int, int] = {}
     overran: Schedule | None = None
     place = place.copy()
     # Not cut short by the user: what the search has found is seen through, but in less time.
@@ -76,7 +79,7 @@ def carry(
             lost, victims = worst_instant(problem, place, found.timed, part)
             text, count, unseen = UNSAFE, 1, part.stopped_by is not None
         if not victims and not unseen:
-            return Carried(place, found, settings, timing, dropped, lost, overran)
+            return Carried(place, found, settings, timing, dropped, lost, overran, stuck)
         if overran is None and _copies_too_much(problem, found):
             overran = found
         before = place
@@ -92,6 +95,8 @@ def carry(
             place = problem.home.copy()
         for vm in np.flatnonzero(place != before).tolist():
             dropped[vm] = text
+            if text in (STUCK, _no_stopover(problem)):
+                stuck[vm] = int(before[vm])
 
 
 def moves_of(problem: Problem, place: Ints) -> list[tuple[int, int, int]]:
@@ -161,13 +166,16 @@ def _too_much(problem: Problem, found: Schedule) -> tuple[str, list[int], int]:
         victims = list(found.stuck[:WEIGHED])
         return (UNSAFE, victims, max(1, len(victims) // 2)) if found.unsafe else (STUCK, victims, 1)
     if len(timed) > problem.cap:
-        text = f"the cap of {problem.cap} migrations leaves no stop-over"
-        return text, sorted(set(timed)), 1
+        return _no_stopover(problem), sorted(set(timed)), 1
     if caps.bytes is not None and found.bytes > caps.bytes:
         text = f"the cap of {caps.bytes / GIB:.1f} GiB a run is used up"
         excess = (found.bytes - caps.bytes) / found.bytes
         return text, sorted(set(timed)), max(1, int(excess * len(timed) / 2))
     return _over_budget(problem, found) or _too_late(problem, found)
+
+
+def _no_stopover(problem: Problem) -> str:
+    return f"the cap of {problem.cap} migrations leaves no stop-over"
 
 
 def _copies_too_much(problem: Problem, found: Schedule) -> bool:

@@ -25,8 +25,8 @@ WHOLE_COLUMNS = 7000  # 16 x 400 has 5,900
 WHOLE_UNITS = 2e6  # its root relaxation with cuts
 NODE_UNITS = 2.5e4  # of one of its nodes
 POOL_UNITS = 1.5e6  # of a model of the columns with the best prices
-# How many they are, and what their model takes between two looks.
-POOL_COLUMNS, POOL_NODES, POOL_LOOK_UNITS = 800, 4000, 2000.0
+# How many they are; what their model takes between two looks, and may take of all that is left.
+POOL_COLUMNS, POOL_NODES, POOL_LOOK_UNITS, POOL_SHARE = 800, 4000, 2000.0, 0.65
 NEIGHBOUR_COLUMNS = 240  # beyond, three hosts instead of four, then VMs are left out
 PRICED_COLUMNS, PRICED_HOSTS = 400, 4  # where prices tell which columns are worth a place
 NEIGHBOUR_NODES = 8
@@ -84,7 +84,7 @@ def pooled(
     a rule's sake, or what brings a host below its threshold. With so few columns it mostly ends.
     """
     vm, host = _worthwhile(problem, place, relaxed, POOL_COLUMNS)
-    looks = int(work.units / POOL_LOOK_UNITS)
+    looks = int(POOL_SHARE * work.left() / POOL_LOOK_UNITS)
     model = formulate(problem, vm, host, place)
     return solve_tiers(model, place, work, POOL_NODES, solver, looks).place
 

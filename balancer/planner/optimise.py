@@ -56,8 +56,8 @@ ROUNDS_MAX = 6
 # goes into the model as a whole.
 PROVING, PROVING_MORE, LONG = 0.08, 0.3, 4e6
 FIRST_ROUND, RELAXATION, SEARCH_BEFORE_WHOLE = 0.8, 0.6, 0.2
-# Of the relaxation, from which on the best columns go into one model; and shares of the work.
-FAR, SEARCH_BEFORE_POOL, POOL = 1.5, 0.2, 0.85
+# Times the relaxation, from which on the best columns go into one model, and the search before.
+FAR, SEARCH_BEFORE_POOL = 1.5, 0.2
 SLICES = 5  # that the search is given out in
 # Of one: to means that need no time to cool down, and to what hosts choose for themselves, first of
 # all where there are few migrations a host; else it takes its time, and not more of a slice.
@@ -193,9 +193,7 @@ def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: So
         found = replace(found, place=_searched(problem, found, part, seed, solver), pooled=True)
         work.note(part)
         if _is_far(problem, found):
-            part = work.part(POOL * work.units)
-            place = pooled(problem, found.place, found.relaxed, part, solver)
-            work.note(part)
+            place = pooled(problem, found.place, found.relaxed, work, solver)
             found = replace(found, place=place)
     if not has_room_for_whole(problem, work):
         return replace(found, place=_searched(problem, found, work, seed, solver))

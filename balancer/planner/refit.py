@@ -1,12 +1,14 @@
-"""Searching again where a schedule copies more than the search had reckoned with.
+"""Searching again where a schedule shows what the search could not reckon with.
 
 Sizes begin as the least that each VM copies, which proofs need. Where a schedule then does not fit
-the caps on bytes, `carry` gives moves up until it does; here the search is made anew with sizes as
-that schedule had them, and the better of both is taken.
+the caps on bytes, or no order of moves brings a VM to its target, `carry` gives moves up; here the
+search is made anew with sizes as that schedule had them, or without those targets of those VMs,
+and the better of both is taken.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +20,7 @@ from balancer.planner.carry import Carried, carry
 from balancer.planner.ilp import Solver
 from balancer.planner.optimise import Found, once
 from balancer.planner.payback import without_unpaid
-from balancer.planner.problem import GIB, Floats, Ints, Problem
+from balancer.planner.problem import GIB, Bools, Floats, Ints, Problem
 from balancer.planner.schedule import Schedule
 from balancer.planner.score import better, legal_end, measure
 from balancer.planner.search import settle_ties
@@ -51,7 +53,7 @@ def may_be_needed(problem: Problem) -> bool:
 def fitted(
     problem: Problem, found: Found, work: Work, effort: float, seed: int, solver: Solver
 ) -> tuple[Found, Carried]:
-    """Return what was found and how it is carried out, searched again where bytes call for it.
+    """Return what was found and how it is carried out, searched again where that calls for it.
 
     Args:
         problem: The task.
@@ -68,9 +70,14 @@ def fitted(
         part = work.apart(SHARE * effort)
         if part.stopped_by is StoppedBy.TIME:  # some of it was kept for this
             part.stopped_by = None
-        if carried.overran is None or part.cut_short():
+        if part.cut_short():
             break
-        tight = replace(problem, copied_gib=_as_scheduled(tight, carried.overran))
+        if carried.overran is not None:
+            tight = replace(tight, copied_gib=_as_scheduled(tight, carried.overran))
+        elif carried.stuck:
+            tight = replace(tight, allowed=_without_targets(tight, carried.stuck))
+        else:
+            break
         start = best.place if legal_end(tight, best.place) else None
         place = settle_ties(tight, once(tight, part, seed + number, solver, start).place)
         carried = finish(tight, place, work, solver)
@@ -91,6 +98,15 @@ def _as_scheduled(problem: Problem, over: Schedule) -> Floats:
         copied *= max(1.0, float(seen.sum() / least))
     copied[moved] = seen[moved]
     return copied
+
+
+def _without_targets(problem: Problem, stuck: Mapping[int, int]) -> Bools:
+    """Return the (N, H) allowed moves without those that no order of moves could make."""
+    allowed = problem.allowed.copy()
+    for vm, host in stuck.items():
+        if host != problem.home[vm]:
+            allowed[vm, host] = False
+    return allowed
 
 
 def _replaced(problem: Problem, before: Carried, after: Carried) -> Carried:

@@ -8,7 +8,9 @@ from balancer.model.cluster import Cluster, ManagedBy, MigrationNetwork, Transpo
 from balancer.model.rule import Rule, SelectBy, Selector
 from balancer.planner import plan
 from balancer.planner.carry import carry, legalise
+from balancer.planner.optimise import Found
 from balancer.planner.problem import Problem, build
+from balancer.planner.refit import finish, fitted
 from balancer.planner.schedule import Schedule, schedule
 from balancer.planner.score import legal_end
 from balancer.planner.timing import Leg, Timing, makespan_bound
@@ -212,3 +214,21 @@ def test_no_settings_without_moves() -> None:
     assert plan(cluster("h1: a\nh2: b"), policy, now=NOW).settings == ()
     problem = build(cluster("h1: a\nh2: b"), policy)
     assert changes(problem, as_set(problem)) == ()
+
+
+def test_where_no_order_of_moves_reaches_the_end_another_is_searched_for() -> None:
+    """a and b fit nowhere while the other is there; that x or y may go instead was not looked for."""
+    seen = cluster(
+        "h1 64G 16c: a 40G 1c, x 4G 6c, y 4G 6.5c\nh2 64G 16c: b 40G 0.1c, c 8G 1c\nh3 64G 16c: d 40G 0.1c"
+    )
+    problem = build(seen, Policy())
+    a, b, x, y = (at for name in "abxy" for at, vm in enumerate(problem.vms) if vm.name == name)
+    place = problem.home.copy()
+    place[[a, b]] = problem.home[[b, a]]
+    assert legal_end(problem, place)
+    work = Work(3e6)
+    assert finish(problem, place, work, "auto").stuck.keys() >= {a, b}
+    found, carried = fitted(problem, Found(place), work, 3e6, 0, "auto")
+    assert (carried.place[[x, y]] != problem.home[[x, y]]).any()
+    assert (found.place == carried.place).all()
+    assert not carried.stuck
