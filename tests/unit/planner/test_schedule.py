@@ -217,9 +217,10 @@ def test_no_settings_without_moves() -> None:
 
 
 def test_where_no_order_of_moves_reaches_the_end_another_is_searched_for() -> None:
-    """a and b fit nowhere while the other is there; that x or y may go instead was not looked for."""
+    """a and b fit nowhere while the other is there; that x or y may go was not looked for."""
     seen = cluster(
-        "h1 64G 16c: a 40G 1c, x 4G 6c, y 4G 6.5c\nh2 64G 16c: b 40G 0.1c, c 8G 1c\nh3 64G 16c: d 40G 0.1c"
+        "h1 64G 16c: a 40G 1c, x 4G 6c, y 4G 6.5c\n"
+        "h2 64G 16c: b 40G 0.1c, c 8G 1c\nh3 64G 16c: d 40G 0.1c"
     )
     problem = build(seen, Policy())
     a, b, x, y = (at for name in "abxy" for at, vm in enumerate(problem.vms) if vm.name == name)
