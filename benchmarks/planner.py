@@ -96,7 +96,7 @@ ROWS = (
     Row("generated", 64, 8000, 80, 18, 30, gap=0.04),
     Row("generated", 64, 8000, 80, 38, 60, gap=0.035),
     Row("generated", 64, 8000, 400, 2.2, 5, gap=0.04),
-    Row("generated", 64, 8000, 400, 18, 30, gap=0.028),
+    Row("generated", 64, 8000, 400, 12, 30, gap=0.028),
     Row("generated", 64, 8000, 400, 38, 60, gap=0.025),
     Row("real", 16, 400, 20, 3.5),
     Row("real", 64, 1000, 100, 3.5),
