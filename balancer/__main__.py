@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line; interrupted while it is still being imported, leave as quietly."""
+    # Looking for plugins takes long, and would run what others have installed.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         from balancer.cli import main as run_command_line  # noqa: PLC0415 -- that takes a while
     except KeyboardInterrupt:

@@ -80,7 +80,7 @@ class Found:
     kept: Measure | None = None  # the tiers that a plan has to keep for `balance` to hold
     relaxed: Relaxed | None = None
     agreement: Agreement | None = None
-    pooled: bool = False  # it was seen whether its best columns should go into one model
+    weighed: bool = False  # it was seen whether its best columns should go into one model
     branched: bool = False  # the whole task has
 
 
@@ -188,9 +188,9 @@ def once(
 def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: Solver) -> Found:
     """Search on from what was found, by all means there are."""
     bounds = found.balance
-    if not found.pooled and has_room_for_pool(problem, work):
+    if not found.weighed and has_room_for_pool(problem, work):
         part = work.part(SEARCH_BEFORE_POOL * work.units)
-        found = replace(found, place=_searched(problem, found, part, seed, solver), pooled=True)
+        found = replace(found, place=_searched(problem, found, part, seed, solver), weighed=True)
         work.note(part)
         if _is_far(problem, found):
             place = pooled(problem, found.place, found.relaxed, work, solver)
