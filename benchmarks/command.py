@@ -17,6 +17,7 @@ from pathlib import Path
 from balancer.formats.snapshot import snapshot_to_json
 from benchmarks.instances import generate
 from benchmarks.planner import machine
+from benchmarks.timed_command import SAID
 
 HOSTS, VMS, CAP, MOST, RUNS = 64, 8000, 400, 1.3, 3
 
@@ -30,7 +31,8 @@ def measured(file: Path) -> tuple[float, float]:
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return whole, float(ran.stderr.splitlines()[-1])
+    (said,) = (line for line in ran.stderr.splitlines() if line.startswith(SAID))
+    return whole, float(said.removeprefix(SAID))
 
 
 def main(arguments: list[str]) -> int:

@@ -1,6 +1,6 @@
 """The command line as it is, and how long its search took: `python -m benchmarks.timed_command`.
 
-Takes the arguments of `balancer`; the CPU seconds of search and solver are the last line of stderr.
+Takes the arguments of `balancer`; a line of stderr says the CPU seconds of search and solver.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 from balancer.__main__ import main
 
+SAID = "search, CPU s: "
+
 
 def timed(search: Callable[..., Any]) -> Callable[..., Any]:
     """Return `search` so that it says how long it took."""
@@ -20,7 +22,7 @@ def timed(search: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **named: Any) -> Any:
         started = time.process_time()
         found = search(*args, **named)
-        print(time.process_time() - started, file=sys.stderr, flush=True)
+        print(f"{SAID}{time.process_time() - started}", file=sys.stderr, flush=True)
         return found
 
     return run

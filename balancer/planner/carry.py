@@ -49,7 +49,7 @@ class Carried:
     dropped: dict[int, str] = field(default_factory=dict)
     lost: list[Loss] | None = None  # at the worst instant on the way; None: not asked about
     overran: Schedule | None = None  # the first that copied more than the caps on bytes allow
-    # Of those dropped, whom no order of moves (or none within the cap) brings to a target: there.
+    # Of those dropped, whom no order of moves brings to a target within the cap: there.
     stuck: dict[int, int] = field(default_factory=dict)
 
 
@@ -88,6 +88,9 @@ def carry(
         else:
             fewer = _without(problem, place, victims, count)
         place = legalise(problem, fewer)
+        if text == STUCK:
+            gone = np.flatnonzero(place != before).tolist()
+            stuck |= {vm: int(before[vm]) for vm in gone}
         place = secured(problem, place, problem.home, with_less=True)
         if goal is Goal.CONSOLIDATE:
             place = only_whole(problem, place)
@@ -95,8 +98,6 @@ def carry(
             place = problem.home.copy()
         for vm in np.flatnonzero(place != before).tolist():
             dropped[vm] = text
-            if text in (STUCK, _no_stopover(problem)):
-                stuck[vm] = int(before[vm])
 
 
 def moves_of(problem: Problem, place: Ints) -> list[tuple[int, int, int]]:
@@ -166,16 +167,13 @@ def _too_much(problem: Problem, found: Schedule) -> tuple[str, list[int], int]:
         victims = list(found.stuck[:WEIGHED])
         return (UNSAFE, victims, max(1, len(victims) // 2)) if found.unsafe else (STUCK, victims, 1)
     if len(timed) > problem.cap:
-        return _no_stopover(problem), sorted(set(timed)), 1
+        text = f"the cap of {problem.cap} migrations leaves no stop-over"
+        return text, sorted(set(timed)), 1
     if caps.bytes is not None and found.bytes > caps.bytes:
         text = f"the cap of {caps.bytes / GIB:.1f} GiB a run is used up"
         excess = (found.bytes - caps.bytes) / found.bytes
         return text, sorted(set(timed)), max(1, int(excess * len(timed) / 2))
     return _over_budget(problem, found) or _too_late(problem, found)
-
-
-def _no_stopover(problem: Problem) -> str:
-    return f"the cap of {problem.cap} migrations leaves no stop-over"
 
 
 def _copies_too_much(problem: Problem, found: Schedule) -> bool:

@@ -203,6 +203,7 @@ def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: So
     solved = whole(problem, place, found.relaxed, work, solver)
     if solved is not None:
         place, bounds = solved.place, (*bounds, Bound(solved.bounds[-1], "branch and bound"))
+        found = replace(found, kept=measure(problem, place))
     return replace(found, place=trim(problem, place, work), balance=bounds, branched=True)
 
 

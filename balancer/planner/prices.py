@@ -197,8 +197,8 @@ def _base(
     work = tools.work(effort, len(problem.vms), PLAN_SHARE)
     found = optimise(problem, work, tools.seed, tools.solver)
     found = replace(found, place=settle_ties(problem, found.place))
-    start = found.place
     found, carried = fitted(problem, found, work, effort, tools.seed, tools.solver)
+    start = found.place
     if found.proven:
         return _Base(problem, start, start, carried), ()
     wished, more, _ = _searched(problem, start, tools, effort_each)
@@ -240,9 +240,8 @@ def _searched(
     work = tools.work(effort, len(problem.vms))
     found = once(problem, work, tools.seed + 1, tools.solver, start=start)
     found = replace(found, place=settle_ties(problem, found.place))
-    place = found.place
     found, carried = fitted(problem, found, work, effort, tools.seed + 1, tools.solver)
-    return place, carried, found
+    return found.place, carried, found
 
 
 def _price(base: _Base, one: Relaxation, relaxed: Problem, tools: _Tools, effort: float) -> Price:

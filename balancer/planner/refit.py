@@ -2,8 +2,8 @@
 
 Sizes begin as the least that each VM copies, which proofs need. Where a schedule then does not fit
 the caps on bytes, or no order of moves brings a VM to its target, `carry` gives moves up; here the
-search is made anew with sizes as that schedule had them, or without those targets of those VMs,
-and the better of both is taken.
+search is made anew: with sizes as that schedule had them, with a migration left for a stop-over,
+or without those targets of those VMs. The better end is taken.
 """
 
 from __future__ import annotations
@@ -63,24 +63,28 @@ def fitted(
         seed: Of the choices of the first search.
         solver: Which solver.
     """
-    best = finish(problem, found.place, work, solver)
-    goal = problem.policy.goal
-    tight, carried = problem, best
+    place, goal = found.place, problem.policy.goal
+    best = finish(problem, place, work, solver)
+    tight, carried, spared = problem, best, False
     for number in range(1, ROUNDS + 1):
         part = work.apart(SHARE * effort)
-        if part.stopped_by is StoppedBy.TIME:  # some of it was kept for this
-            part.stopped_by = None
+        if part.stopped_by is StoppedBy.TIME and carried.overran is not None:
+            part.stopped_by = None  # some of it was kept for this
         if part.cut_short():
             break
         if carried.overran is not None:
-            tight = replace(tight, copied_gib=_as_scheduled(tight, carried.overran))
+            task = tight = replace(tight, copied_gib=_as_scheduled(tight, carried.overran))
+        elif carried.stuck and not spared and 1 < problem.cap <= (place != problem.home).sum():
+            spared = True  # a stop-over takes a migration, too
+            task = replace(tight, caps=replace(tight.caps, migrations=problem.cap - 1))
         elif carried.stuck:
-            tight = replace(tight, allowed=_without_targets(tight, carried.stuck))
+            task = tight = replace(tight, allowed=_without_targets(tight, carried.stuck))
         else:
             break
-        start = best.place if legal_end(tight, best.place) else None
-        place = settle_ties(tight, once(tight, part, seed + number, solver, start).place)
-        carried = finish(tight, place, work, solver)
+        start = best.place if legal_end(task, best.place) else None
+        place = settle_ties(task, once(task, part, seed + number, solver, start).place)
+        work.note(part)
+        carried = finish(problem, place, work, solver)
         if better(*(measure(problem, one.place).key(goal) for one in (carried, best))):
             best = _replaced(problem, best, carried)
             found = replace(found, place=place, proven=False)
@@ -110,6 +114,6 @@ def _without_targets(problem: Problem, stuck: Mapping[int, int]) -> Bools:
 
 
 def _replaced(problem: Problem, before: Carried, after: Carried) -> Carried:
-    """Return `after`, with why VMs stay that only caps on bytes kept `before` from moving."""
+    """Return `after`, with why VMs stay that `before` had given up."""
     stay = {vm: why for vm, why in before.dropped.items() if after.place[vm] == problem.home[vm]}
     return replace(after, dropped=stay | after.dropped)

@@ -65,8 +65,9 @@ def ruin_and_recreate(
         for trial in np.flatnonzero(accepted).tolist():
             if _take(engine, *trials.moves_of(trial), taken, overload):
                 value += float(change[trial])
+                relieved = state.overload() < overload - TIER_TOLERANCE
                 overload = min(overload, state.overload())
-                if value < lowest - BALANCE_GAIN:
+                if relieved or value < lowest - BALANCE_GAIN:
                     best, lowest = state.place.copy(), value
     return best
 

@@ -50,7 +50,7 @@ def solve_tiers(
         work: The budget.
         nodes: Of branch and bound, for each tier.
         solver: Which solver.
-        looks: Of the solver's to see whether to stop, for each tier; None: as many as it takes.
+        looks: Of the solver's to see whether to stop, for all tiers; None: as many as it takes.
     """
     problem = formulation.problem
     goal = problem.policy.goal
@@ -79,6 +79,7 @@ def solve_tiers(
                 solver,
             )
             work.spend(each * solution.iterations)
+            looks = None if looks is None else max(0, looks - solution.looks)
             bound = max(0.0, solution.bound)
             if solution.x is not None:
                 found = formulation.placement(solution.x)

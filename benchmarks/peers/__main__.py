@@ -152,7 +152,8 @@ def _run_all(task: Task, peers: Sequence[Peer], report: Report) -> None:
             report.leave_out(f"{peer.name} on {task.cluster.name}: {error}")
             continue
         family = peer.name.split(" (", maxsplit=1)[0]
-        if family not in best or found.verdict.score < best[family].verdict.score:
+        rank = found.verdict.broken, found.verdict.score
+        if family not in best or rank < (best[family].verdict.broken, best[family].verdict.score):
             best[family] = found
     for family, found in best.items():
         for contest in contests(task, family, found, ours, report):
@@ -181,7 +182,7 @@ def contests(
     if bounds is not None:
         within = report.add(_run(Ours(limit_s, bounds), same))
         yield compare(task.cluster, within, peer)
-    if family == "Rebalancer":
+    if family == "Rebalancer" and not unlike:
         quick = report.add(_run(Ours(time_limit_s=5.0), task))
         yield quicker(quick, peer)
 

@@ -103,9 +103,10 @@ def compare(cluster: Cluster, ours: Entry, peer: Entry) -> Contest:
     elif one.score > other.score - ROUNDING:
         remarks.append("the same J")
     if other.broken > one.broken:  # rules cost moves and J, which this peer has not paid
-        remarks += [f"not held against ours: {text}" for text in missed]
+        own = [f"{one.broken} rules broken"] if one.broken else []
+        remarks += [f"not held against ours: {text}" for text in missed if text not in own]
         remarks.append(f"the peer breaks {other.broken} rules, ours {one.broken}")
-        missed.clear()
+        missed = own
     if peer.who == "hbal" and len(cluster.vms) >= FROM_VMS:
         faster = peer.answer.cpu_s / max(ours.answer.cpu_s, 1e-9)
         said = f"{'' if peer.answer.finished else 'more than '}{faster:.0f} times as fast"

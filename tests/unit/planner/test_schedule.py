@@ -6,7 +6,7 @@ import pytest
 
 from balancer.model.cluster import Cluster, ManagedBy, MigrationNetwork, Transport
 from balancer.model.rule import Rule, SelectBy, Selector
-from balancer.planner import plan
+from balancer.planner import plan, refit
 from balancer.planner.carry import carry, legalise
 from balancer.planner.optimise import Found
 from balancer.planner.problem import Problem, build
@@ -233,3 +233,23 @@ def test_where_no_order_of_moves_reaches_the_end_another_is_searched_for() -> No
     assert (carried.place[[x, y]] != problem.home[[x, y]]).any()
     assert (found.place == carried.place).all()
     assert not carried.stuck
+
+
+def test_a_migration_is_left_for_a_stop_over_before_targets_are_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stop-over takes a migration, too: with all of them used for moves there can be none."""
+    seen = cluster("h1 64G 16c: a 40G 1c, x 2G 1c\nh2 64G 16c: b 40G 0.1c\nh3 64G 16c: d 40G 0.1c")
+    problem = build(seen, Policy(limits=Limits(migrations_per_run=3)))
+    a, b, x = (at for name in "abx" for at, vm in enumerate(problem.vms) if vm.name == name)
+    place = problem.home.copy()
+    place[[a, b, x]] = [1, 0, 2]
+    asked: list[tuple[int, bool]] = []
+
+    def once(task: Problem, *_: object) -> Found:
+        asked.append((task.cap, bool(task.allowed[a, 1] and task.allowed[b, 0])))
+        return Found(place)
+
+    monkeypatch.setattr(refit, "once", once)
+    fitted(problem, Found(place), Work(3e6), 3e6, 0, "auto")
+    assert asked == [(2, True), (3, False), (3, False)]
