@@ -170,7 +170,7 @@ def measure(problem: Problem, place: Ints) -> Measure:
     """Measure a placement from scratch."""
     used = utilisation(problem, place)
     moved = place != problem.home
-    over = float((np.maximum(0.0, used - problem.threshold) * problem.play).sum())
+    over = overload(problem, used)
     rules = int(problem.astray[~moved].sum())
     soft = float(problem.soft[problem.soft_row, place].sum())
     for group in problem.groups:
@@ -271,6 +271,11 @@ def caps_bind(problem: Problem, place: Ints) -> bool:
     return bool((budgets.size[:, stay] > left[:, None]).any())
 
 
+def overload(problem: Problem, used: Floats) -> float:
+    """Return by how much hosts in play are above their thresholds, summed up."""
+    return float((np.maximum(0.0, used - problem.threshold) * problem.play).sum())
+
+
 def overloaded(problem: Problem, used: Floats) -> Bools:
     """Return the (2, H) hosts in play above their thresholds."""
     over: Bools = (used > problem.threshold + 1e-12) & problem.play
@@ -295,6 +300,7 @@ __all__ = [
     "means",
     "measure",
     "over_limit",
+    "overload",
     "overloaded",
     "phi",
     "tier_names",

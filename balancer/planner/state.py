@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from balancer.planner.problem import MEMORY, Bools, Floats, Ints, Problem
-from balancer.planner.score import ROUNDING
+from balancer.planner.score import ROUNDING, overload
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +138,7 @@ class State:
 
     def overload(self) -> float:
         """Return by how much hosts in play are above their thresholds, summed up."""
-        over = np.maximum(0.0, self.used() - self.problem.threshold)
-        return float((over * self.problem.play).sum())
+        return overload(self.problem, self.used())
 
     def rule_change(self, vm: int, *, crowds: bool = True) -> RuleChange:
         """Return what moving `vm` to each host would do to the counts of broken rules.

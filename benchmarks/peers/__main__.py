@@ -152,8 +152,7 @@ def _run_all(task: Task, peers: Sequence[Peer], report: Report) -> None:
             report.leave_out(f"{peer.name} on {task.cluster.name}: {error}")
             continue
         family = peer.name.split(" (", maxsplit=1)[0]
-        rank = found.verdict.broken, found.verdict.score
-        if family not in best or rank < (best[family].verdict.broken, best[family].verdict.score):
+        if family not in best or found.verdict.score < best[family].verdict.score:
             best[family] = found
     for family, found in best.items():
         for contest in contests(task, family, found, ours, report):
@@ -176,13 +175,12 @@ def contests(
     elif same.cap != task.cap:
         ours = report.add(_run(Ours(), same))
     found = compare(task.cluster, ours, peer)
-    unlike = peer.verdict.broken > ours.verdict.broken
-    bounds = None if unlike else bounds_of(task.cluster, ours, peer)
+    bounds = bounds_of(task.cluster, ours, peer)
     yield replace(found, settled=bounds is not None)
     if bounds is not None:
         within = report.add(_run(Ours(limit_s, bounds), same))
         yield compare(task.cluster, within, peer)
-    if family == "Rebalancer" and not unlike:
+    if family == "Rebalancer":
         quick = report.add(_run(Ours(time_limit_s=5.0), task))
         yield quicker(quick, peer)
 
@@ -197,8 +195,7 @@ def quicker(quick: Entry, peer: Entry) -> Contest:
 def told(contest: Contest) -> str:
     """Return what a comparison came to, in words."""
     missed = "; ".join(contest.missed)
-    unlike = contest.peer.verdict.broken > contest.ours.verdict.broken
-    said = f"MISSED: {missed}" if missed else "no comparison" if unlike else "better in all"
+    said = f"MISSED: {missed}" if missed else "better in all"
     if contest.settled:
         said = f"without the peer's bounds: {missed}"
     return "; ".join((said, *contest.remarks))

@@ -78,11 +78,7 @@ class Contest:
 
 
 def compare(cluster: Cluster, ours: Entry, peer: Entry) -> Contest:
-    """Compare at the same number of moves: ours was given the peer's as its cap.
-
-    Beside a peer that leaves more rules broken nothing is missed: it shows what it can do on the
-    cluster without rules.
-    """
+    """Compare at the same number of moves: ours was given the peer's as its cap."""
     missed: list[str] = []
     remarks: list[str] = []
     one, other = ours.verdict, peer.verdict
@@ -102,11 +98,8 @@ def compare(cluster: Cluster, ours: Entry, peer: Entry) -> Contest:
         missed.append(f"J {one.score:.5f}, not {other.score:.5f}")
     elif one.score > other.score - ROUNDING:
         remarks.append("the same J")
-    if other.broken > one.broken:  # rules cost moves and J, which this peer has not paid
-        own = [f"{one.broken} rules broken"] if one.broken else []
-        remarks += [f"not held against ours: {text}" for text in missed if text not in own]
-        remarks.append(f"the peer breaks {other.broken} rules, ours {one.broken}")
-        missed = own
+    if other.broken:
+        remarks.append(f"the peer breaks {other.broken} rules")
     if peer.who == "hbal" and len(cluster.vms) >= FROM_VMS:
         faster = peer.answer.cpu_s / max(ours.answer.cpu_s, 1e-9)
         said = f"{'' if peer.answer.finished else 'more than '}{faster:.0f} times as fast"

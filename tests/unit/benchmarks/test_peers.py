@@ -105,11 +105,6 @@ def test_a_comparison_names_each_aim_that_is_missed() -> None:
     )
     lost = compare(task.cluster, bad, good)
     assert any(text.startswith("J ") for text in lost.missed)
-    cheat = replace(good, verdict=replace(good.verdict, broken=2))
-    beside = compare(task.cluster, bad, cheat)
-    assert beside.missed == ()
-    assert any("not held against ours: J " in text for text in beside.remarks)
-    assert "the peer breaks 2 rules, ours 0" in beside.remarks
     many = generate(4, 1000, 1)
     here = Task(many, 1, 1.0).home
     one, other = entry(many, here, "ours", 9.0), entry(many, here, "hbal", 100.0)
