@@ -49,10 +49,13 @@ NEWS = 0.1  # of what choices may still gain, below which the solver is not aske
 # where there are more than so many a host, since prices go by all that were ever tried.
 FORGOTTEN, KEPT_HOST = 3.0, 100
 DEEPEN = 0.1  # of what is left to prove: prices that prove less call for more sets
-# Of a relaxation, for each choice, and for each pivot and choice or row.
-ROOT_UNITS, COLUMN_UNITS, PIVOT_UNITS, PIVOTS_MAX = 10_000.0, 10.0, 0.016, 1_000_000
-# Of a model, for each iteration and each time the solver looks up; and how many looks it may take.
-ITERATION_UNITS, LOOK_UNITS, LOOKS_MAX = 60.0, 5000.0, 100
+# Of a relaxation, for each choice, and for each pivot and coefficient.
+ROOT_UNITS, COLUMN_UNITS, PIVOT_UNITS, PIVOTS_MAX = 10_000.0, 10.0, 0.003, 1_000_000
+DEVEX = 1  # HiGHS's name of the weights of edges with which large relaxations take half the time
+# Of a model, for each iteration at least, and for each of its coefficients; and each time the solver
+# looks up, after so many iterations at most; and how many looks it may take.
+ITERATION_UNITS_MIN, ITERATION_UNITS = 60.0, 0.012
+LOOK_UNITS, LOOK_ITERATIONS, LOOKS_MAX = 10_000.0, 250, 100
 # Of the work left: what a model may take, and up to which one in vain is followed by a larger one.
 MODEL_SHARE, DOUBLED_SHARE = 0.5, 0.1
 
@@ -245,10 +248,12 @@ class Agreement:
         problem, goal = self.problem, self.problem.policy.goal
         linear, cost = self._model(choices, place)[:2]
         start = [(at, 1.0) for at in range(len(own))]
-        looks = min(LOOKS_MAX, int(MODEL_SHARE * work.left() / (2 * LOOK_UNITS)))
-        effort = Effort(NODES, work.seconds_left(), work.interrupted, looks)
+        each = max(ITERATION_UNITS_MIN, ITERATION_UNITS * linear.entries)
+        between = LOOK_UNITS + LOOK_ITERATIONS * each
+        looks = min(LOOKS_MAX, int(MODEL_SHARE * work.left() / between))
+        effort = Effort(NODES, work.seconds_left(), work.interrupted, looks, of_sets=True)
         solution = solve(linear, cost, 0.0, start, effort, solver)
-        work.charge(ITERATION_UNITS * solution.iterations + LOOK_UNITS * solution.looks)
+        work.charge(each * solution.iterations + LOOK_UNITS * solution.looks)
         if solution.x is None:
             return place, False
         at = self.sets.home.copy()
@@ -276,8 +281,9 @@ class Agreement:
         """
         linear, cost, flow = self._model(choices, place)
         engine = quiet_highs()
+        engine.setOptionValue("simplex_dual_edge_weight_strategy", DEVEX)
         engine.passModel(arrays(linear, cost))
-        pivot_units = PIVOT_UNITS * (len(choices) + len(linear.row_lower))
+        pivot_units = PIVOT_UNITS * linear.entries
         pivots_max = min(PIVOTS_MAX, int(MODEL_SHARE * max(0.0, work.left()) / pivot_units))
         engine.setOptionValue("simplex_iteration_limit", pivots_max)
         if (left := work.seconds_left()) is not None:

@@ -42,6 +42,11 @@ class Linear:
     row_index: list[Ints] = field(default_factory=list)
     row_value: list[Floats] = field(default_factory=list)
 
+    @property
+    def entries(self) -> int:
+        """How many coefficients its rows have: what an iteration of a solver goes by."""
+        return sum(len(index) for index in self.row_index)
+
     def variables(self, count: int, lower: float, upper: float, *, integer: bool) -> Ints:
         """Add `count` alike variables and return their indices."""
         first = len(self.lower)
