@@ -26,7 +26,7 @@ WHOLE_UNITS = 2e6  # its root relaxation with cuts
 NODE_UNITS = 2.5e4  # of one of its nodes
 POOL_UNITS = 1.5e6  # of a model of the columns with the best prices
 # How many they are; what their model takes between two looks, and may take of all that is left.
-POOL_COLUMNS, POOL_NODES, POOL_LOOK_UNITS, POOL_SHARE = 800, 4000, 2000.0, 0.65
+POOL_COLUMNS, POOL_NODES, POOL_LOOK_UNITS, POOL_SHARE = 800, 4000, 2000.0, 0.9
 NEIGHBOUR_COLUMNS = 240  # beyond, three hosts instead of four, then VMs are left out
 PRICED_COLUMNS, PRICED_HOSTS = 400, 4  # where prices tell which columns are worth a place
 NEIGHBOUR_NODES = 8

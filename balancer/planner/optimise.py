@@ -57,7 +57,7 @@ ROUNDS_MAX = 6
 PROVING, PROVING_MORE, LONG = 0.08, 0.3, 4e6
 FIRST_ROUND, RELAXATION, SEARCH_BEFORE_WHOLE = 0.8, 0.6, 0.2
 # Times the relaxation, from which on the best columns go into one model, and the search before.
-FAR, SEARCH_BEFORE_POOL = 1.5, 0.2
+FAR, SEARCH_BEFORE_POOL = 1.5, 0.5
 SLICES = 5  # that the search is given out in
 # Of one: to means that need no time to cool down, and to what hosts choose for themselves, first of
 # all where there are few migrations a host; else it takes its time, and not more of a slice.
