@@ -17,7 +17,7 @@ from balancer.judge import Finding, goal_faults, judge, unseen_on_the_way
 from balancer.model.cluster import Cluster
 from balancer.model.past import Past
 from balancer.model.plan import Plan
-from balancer.planner import EFFORT, plan
+from balancer.planner import plan
 from balancer.policy.consistency import rule_warnings
 from balancer.policy.policy import Policy
 
@@ -54,7 +54,7 @@ def plan_and_judge(
     elapsed_s: Callable[[], float] | None = None,
     interrupted: Callable[[], bool] | None = None,
     sha256: str = "",
-    effort: float = EFFORT,
+    effort: float | None = None,
 ) -> Judged:
     """Plan, and let nothing out that the independent judge objects to.
 

@@ -39,7 +39,8 @@ from balancer.policy.heed import heeding
     "--time-limit",
     type=SECONDS,
     metavar="S",
-    help="End the whole command within S seconds, with the best plan by then.",
+    help="End the whole command within S seconds, with the best plan by then; beyond six, more is "
+    "searched for than by default.",
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, metavar="N", help="Of the search's choices."

@@ -52,7 +52,7 @@ DEEPEN = 0.1  # of what is left to prove: prices that prove less call for more s
 # Of a relaxation, for each choice, and for each pivot and coefficient.
 ROOT_UNITS, COLUMN_UNITS, PIVOT_UNITS, PIVOTS_MAX = 10_000.0, 10.0, 0.003, 1_000_000
 DEVEX = 1  # HiGHS's name of the weights of edges with which large relaxations take half the time
-# Of a model, for each iteration at least, and for each of its coefficients; and each time the solver
+# Of a model, for each iteration at least, and for each of its coefficients; each time the solver
 # looks up, after so many iterations at most; and how many looks it may take.
 ITERATION_UNITS_MIN, ITERATION_UNITS = 60.0, 0.012
 LOOK_UNITS, LOOK_ITERATIONS, LOOKS_MAX = 10_000.0, 250, 100

@@ -44,9 +44,9 @@ class Effort:
         interrupted: Asked whether to stop with what there is; HiGHS only.
         looks: How often HiGHS may look whether it is to stop, before it does. It tells nobody how
             many iterations it has made so far, but looks after so many of them.
-        of_sets: Whether hosts choose among sets of VMs; HiGHS only. Much follows from little there:
-            made smaller first, what takes ten seconds takes a tenth, and few cuts are worth keeping.
-            Where VMs choose hosts, both cost more than they bring.
+        of_sets: Whether hosts choose among sets of VMs; HiGHS only. Much follows from little
+            there: made smaller first, what takes ten seconds takes a tenth, and few cuts are worth
+            keeping. Where VMs choose hosts, both cost more than they bring.
     """
 
     nodes: int

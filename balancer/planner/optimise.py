@@ -56,7 +56,8 @@ ROUNDS_MAX = 6
 # goes into the model as a whole.
 PROVING, PROVING_MORE, LONG = 0.08, 0.3, 4e6
 FIRST_ROUND, RELAXATION, SEARCH_BEFORE_WHOLE = 0.8, 0.6, 0.2
-# Times the relaxation, from which on the best columns go into one model, and the search before.
+# Times the relaxation, from which on the best columns go into one model; and the search before,
+# where no model of the whole is to follow.
 FAR, SEARCH_BEFORE_POOL = 1.5, 0.5
 SLICES = 5  # that the search is given out in
 # Of one: to means that need no time to cool down, and to what hosts choose for themselves, first of
@@ -189,7 +190,8 @@ def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: So
     """Search on from what was found, by all means there are."""
     bounds = found.balance
     if not found.weighed and has_room_for_pool(problem, work):
-        part = work.part(SEARCH_BEFORE_POOL * work.units)
+        share = SEARCH_BEFORE_WHOLE if has_room_for_whole(problem, work) else SEARCH_BEFORE_POOL
+        part = work.part(share * work.units)
         found = replace(found, place=_searched(problem, found, part, seed, solver), weighed=True)
         work.note(part)
         if _is_far(problem, found):

@@ -47,6 +47,9 @@ PROOF_GAP = 1e-6  # of J, the solver's own
 # About five seconds on one core of 2026: enough for 64 hosts and 8,000 VMs to within a few
 # percent of the bound; small clusters are proven optimal in a fraction of it.
 EFFORT = 3.5e6
+# Of a longer time limit: less than most machines do, since what is set aside for proofs would be
+# lost if the seconds ended first.
+EFFORT_A_SECOND = 6e5
 BOUND_UNITS = 5e6  # of a bound, where the search has none
 # Seconds of a time limit that are kept for what follows the search: a share, also where failures
 # are to be rehearsed on the way or bytes may call for another search, and for each VM.
@@ -73,7 +76,7 @@ def plan(
     elapsed_s: Callable[[], float] | None = None,
     time_limit_s: float | None = None,
     interrupted: Callable[[], bool] | None = None,
-    effort: float = EFFORT,
+    effort: float | None = None,
     solver: Solver = "auto",
 ) -> Plan:
     """Plan the migrations that bring `cluster` within `policy`, and prove how good they are.
@@ -91,14 +94,16 @@ def plan(
         elapsed_s: Seconds since the command started; needed for a time limit.
         time_limit_s: Seconds for the whole command.
         interrupted: Asked now and then; the best plan so far is returned once it says yes.
-        effort: Counted work of the search, in units of about a microsecond; the search ends
-            earlier where it has a proof or finds nothing more.
+        effort: Counted work of the search, in units of about a microsecond. By default three and
+            a half million, or what a longer time limit allows. The search ends earlier where it
+            has a proof or finds nothing more.
         solver: HiGHS, CBC, or whichever is installed.
 
     Raises:
         InputError: Rules contradict each other.
     """
     problem = content(restrain(build(cluster, policy, max_migrations, now=now), past))
+    effort = max(EFFORT, EFFORT_A_SECOND * (time_limit_s or 0.0)) if effort is None else effort
     work = Work(effort, elapsed_s, time_limit_s, interrupted)
     more = policy.reserve.for_failures or may_be_needed(problem)
     share = RESERVE_SHARE_MORE if more else RESERVE_SHARE

@@ -9,7 +9,7 @@ import pytest
 
 from balancer.errors import InputError, RefusedError
 from balancer.model.cluster import Cluster, HostState
-from balancer.model.plan import Status, StoppedBy
+from balancer.model.plan import Plan, Status, StoppedBy
 from balancer.model.rule import Rule, SelectBy, Selector
 from balancer.planner import move, place, plan, why_not
 from balancer.planner.bound import assignment_bound, decoupled_bound
@@ -253,6 +253,32 @@ def test_the_time_limit_and_the_interrupt_return_a_legal_plan() -> None:
     stopped = plan(many(), Policy(), now=NOW, interrupted=lambda: True)
     assert stopped.stopped_by is StoppedBy.INTERRUPT
     assert faults(many(), Policy(), stopped) == []
+
+
+def test_a_longer_time_limit_lets_the_search_do_more_and_a_shorter_one_no_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = sys.modules["balancer.planner.plan"]  # the package has a function of that name
+    monkeypatch.setattr(module, "EFFORT", 1e4)
+    monkeypatch.setattr(module, "EFFORT_A_SECOND", 1e5)
+
+    def made(time_limit_s: float | None, effort: float | None = None) -> Plan:
+        return plan(
+            many(),
+            Policy(),
+            now=NOW,
+            time_limit_s=time_limit_s,
+            elapsed_s=lambda: 0.0,  # the seconds never end, so that the work does
+            effort=effort,
+        )
+
+    default = made(None)
+    assert default.stopped_by is StoppedBy.WORK
+    assert made(0.1) == default
+    longer = made(3.0)
+    assert longer.score.after < default.score.after
+    assert longer == made(3.0, effort=3e5)
+    assert made(3.0, effort=1e4) == default
 
 
 def test_planning_again_finds_nothing_where_nothing_was_proven() -> None:
