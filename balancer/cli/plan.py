@@ -64,8 +64,8 @@ def command(
 ) -> int:
     """Plan the migrations that bring a cluster within policy; nothing is moved.
 
-    The plan is proven safe by an independent judge before it is shown. The same snapshot, policy
-    and seed give the same plan to the byte, unless a time limit or Ctrl-C ends the search.
+    The plan is proven safe by an independent judge before it is shown. The same snapshot, policy,
+    seed and time limit give the same plan to the byte, unless that limit or Ctrl-C ends the search.
     """
     check_output(output)
     with asked_to_stop() as interrupted:

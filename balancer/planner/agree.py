@@ -50,11 +50,15 @@ NEWS = 0.1  # of what choices may still gain, below which the solver is not aske
 FORGOTTEN, KEPT_HOST = 3.0, 100
 DEEPEN = 0.1  # of what is left to prove: prices that prove less call for more sets
 # Of a relaxation, for each choice, and for each pivot and coefficient.
-ROOT_UNITS, COLUMN_UNITS, PIVOT_UNITS, PIVOTS_MAX = 10_000.0, 10.0, 0.003, 1_000_000
-DEVEX = 1  # HiGHS's name of the weights of edges with which large relaxations take half the time
-# Of a model, for each iteration at least, and for each of its coefficients; each time the solver
-# looks up, after so many iterations at most; and how many looks it may take.
-ITERATION_UNITS_MIN, ITERATION_UNITS = 60.0, 0.012
+ROOT_UNITS, COLUMN_UNITS, PIVOT_UNITS_MIN, PIVOT_UNITS = 10_000.0, 10.0, 5.0, 0.003
+PIVOTS_MAX = 1_000_000
+# HiGHS's name of the weights of edges with which relaxations of 50,000 coefficients take half the
+# time, and small ones as long as before.
+DEVEX = 1
+# Of a model: for each coefficient to make it smaller; for each iteration at least, and for each of
+# its coefficients; each time the solver looks up, after how many iterations that is to be reckoned
+# with, and how many looks it may take.
+REDUCING_UNITS, ITERATION_UNITS_MIN, ITERATION_UNITS = 10.0, 60.0, 0.012
 LOOK_UNITS, LOOK_ITERATIONS, LOOKS_MAX = 10_000.0, 250, 100
 # Of the work left: what a model may take, and up to which one in vain is followed by a larger one.
 MODEL_SHARE, DOUBLED_SHARE = 0.5, 0.1
@@ -251,6 +255,9 @@ class Agreement:
         each = max(ITERATION_UNITS_MIN, ITERATION_UNITS * linear.entries)
         between = LOOK_UNITS + LOOK_ITERATIONS * each
         looks = min(LOOKS_MAX, int(MODEL_SHARE * work.left() / between))
+        work.charge(REDUCING_UNITS * linear.entries)
+        if looks < 1:
+            return place, False
         effort = Effort(NODES, work.seconds_left(), work.interrupted, looks, of_sets=True)
         solution = solve(linear, cost, 0.0, start, effort, solver)
         work.charge(each * solution.iterations + LOOK_UNITS * solution.looks)
@@ -283,7 +290,7 @@ class Agreement:
         engine = quiet_highs()
         engine.setOptionValue("simplex_dual_edge_weight_strategy", DEVEX)
         engine.passModel(arrays(linear, cost))
-        pivot_units = PIVOT_UNITS * linear.entries
+        pivot_units = max(PIVOT_UNITS_MIN, PIVOT_UNITS * linear.entries)
         pivots_max = min(PIVOTS_MAX, int(MODEL_SHARE * max(0.0, work.left()) / pivot_units))
         engine.setOptionValue("simplex_iteration_limit", pivots_max)
         if (left := work.seconds_left()) is not None:

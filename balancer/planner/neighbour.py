@@ -25,7 +25,8 @@ WHOLE_COLUMNS = 7000  # 16 x 400 has 5,900
 WHOLE_UNITS = 2e6  # its root relaxation with cuts
 NODE_UNITS = 2.5e4  # of one of its nodes
 POOL_UNITS = 1.5e6  # of a model of the columns with the best prices
-# How many they are; what their model takes between two looks, and may take of all that is left.
+# How many they are; what their model is reckoned to take between two looks, and what it may take of
+# all that is left.
 POOL_COLUMNS, POOL_NODES, POOL_LOOK_UNITS, POOL_SHARE = 800, 4000, 2000.0, 0.9
 NEIGHBOUR_COLUMNS = 240  # beyond, three hosts instead of four, then VMs are left out
 PRICED_COLUMNS, PRICED_HOSTS = 400, 4  # where prices tell which columns are worth a place
@@ -85,8 +86,11 @@ def pooled(
     """
     vm, host = _worthwhile(problem, place, relaxed, POOL_COLUMNS)
     looks = int(POOL_SHARE * work.left() / POOL_LOOK_UNITS)
+    part, left = work.part(work.units), work.seconds_left()
+    if left is not None:
+        part.reserve_s += (1 - POOL_SHARE) * left
     model = formulate(problem, vm, host, place)
-    return solve_tiers(model, place, work, POOL_NODES, solver, looks).place
+    return solve_tiers(model, place, part, POOL_NODES, solver, looks).place
 
 
 def _worthwhile(

@@ -23,6 +23,7 @@ PROVEN_RELATIVE = 1e-6  # the gap within which a plan is called optimal
 # handing over one column, and of a model.
 ITERATION_UNITS, ITERATION_UNITS_MIN = 0.085, 60.0
 COLUMN_UNITS, MODEL_UNITS = 25.0, 12_000.0
+LOOK_UNITS = 500.0  # of a look, where they are counted: what lies between is not all iterations
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ def solve_tiers(
                 solver,
             )
             work.spend(each * solution.iterations)
-            looks = None if looks is None else max(0, looks - solution.looks)
+            if looks is not None:  # elsewhere HiGHS is only watched where Ctrl-C is
+                work.charge(LOOK_UNITS * solution.looks)
+                looks = max(0, looks - solution.looks)
             bound = max(0.0, solution.bound)
             if solution.x is not None:
                 found = formulation.placement(solution.x)

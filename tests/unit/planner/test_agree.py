@@ -9,8 +9,9 @@ from balancer.model.plan import StoppedBy
 from balancer.planner import agree
 from balancer.planner.agree import KEPT_HOST, Agreement
 from balancer.planner.formulate import all_columns, formulate
-from balancer.planner.ilp import Effort, solve
+from balancer.planner.ilp import Effort, Solution, solve
 from balancer.planner.lagrange import Choice, Dual, least_few
+from balancer.planner.linear import INF
 from balancer.planner.neighbour import exact
 from balancer.planner.optimise import optimise
 from balancer.planner.problem import Problem, build
@@ -201,3 +202,52 @@ def test_of_very_many_choices_at_prices_only_the_worst_are_forgotten(
         before = len(agreement.cost)
         assert before >= kept * len(problem.hosts)
     assert often, "there have been too many"
+
+
+def test_a_model_of_choices_is_made_smaller_with_the_same_answer_that_holds_each_row() -> None:
+    problem = build(generate(16, 400, 1), Policy(), 20)
+    place = construct(problem, Work(PLENTY))
+    agreement = agreement_for(problem)
+    for _ in range(5):
+        found = agreement.dual.evaluate(Work(PLENTY), 20)
+        assert found is not None
+        agreement._take(found, place)
+        agreement.dual.climb(measure(problem, place).balance)
+    own = agreement._take(agreement._choices_at(place), place)
+    empty = [Choice(host, (), ()) for host in range(16)]
+    choices = list(dict.fromkeys([*own, *agreement._take(empty, place), *agreement.cost]))
+    choices = [one for one in choices if agreement.cost[one] < INF]
+    linear, cost, _ = agreement._model(choices, place)
+    start = [(at, 1.0) for at in range(len(own))]
+
+    def solved(looks: int | None) -> Solution:
+        return solve(linear, cost, 0.0, start, Effort(50, looks=looks, of_sets=True))
+
+    first, again, stopped = solved(None), solved(None), solved(0)
+    assert first.x is not None
+    assert again.x is not None
+    assert stopped.x is not None
+    assert np.array_equal(first.x, again.x)
+    assert (first.bound, first.iterations) == (again.bound, again.iterations)
+    assert cost @ first.x <= cost[: len(own)].sum() + 1e-9
+    assert cost @ stopped.x <= cost[: len(own)].sum() + 1e-9  # what it began with is not lost
+    starts, index, value = linear.matrix()
+    rows = np.add.reduceat(value * first.x[index], starts[:-1])
+    assert (rows <= np.array(linear.row_upper) + 1e-9).all()
+    assert (rows >= np.array(linear.row_lower) - 1e-9).all()
+    assert np.abs(first.x - first.x.round()).max() < 1e-9
+
+
+def test_work_is_charged_for_a_model_even_where_it_is_solved_at_once() -> None:
+    problem = build(generate(16, 400, 1), Policy(), 20)
+    place = construct(problem, Work(PLENTY))
+    agreement = agreement_for(problem)
+    own = agreement._take(agreement._choices_at(place), place)
+    work = Work(PLENTY)
+    found, ended = agreement._solved(own, own, place, work, "auto")
+    assert np.array_equal(found, place)
+    assert ended
+    assert work.left() < PLENTY
+    found, ended = agreement._solved(own, own, place, Work(1.0), "auto")
+    assert np.array_equal(found, place)
+    assert not ended

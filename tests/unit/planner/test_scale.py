@@ -28,7 +28,7 @@ from balancer.planner.search import construct, polish, shake
 from balancer.planner.state import State
 from balancer.planner.trials import Trials
 from balancer.planner.work import Work
-from balancer.policy.policy import Limits, Policy
+from balancer.policy.policy import Limits, Policy, Thresholds
 from balancer.policy.rules.max_vms import MaxVms
 from benchmarks.instances import fabric, generate, real
 from tests.unit.planner.oracle import GIB, NOW, faults
@@ -269,13 +269,27 @@ def test_no_effort_gives_a_legal_plan_and_more_a_better_one() -> None:
     assert values[0] > values[-1]
 
 
-def test_repairs_and_even_loads_are_weighed_together_where_vms_are_few_and_large() -> None:
+@pytest.mark.parametrize(("seed", "optimum"), [(1, 0.12350), (3, 0.19075)])
+def test_repairs_and_even_loads_are_weighed_together_where_vms_are_few_and_large(
+    seed: int, optimum: float
+) -> None:
     """Searched move by move it was 0.127: which VMs leave for a rule's sake had been decided."""
-    seen = real(16, 400, 1)
+    seen = real(16, 400, seed)
     policy = Policy(limits=Limits(migrations_per_run=20))
     made = plan(seen, policy, now=NOW)
     assert faults(seen, policy, made) == []
-    assert made.score.after == pytest.approx(0.1235, abs=1e-4)  # the optimum, proven with more work
+    assert made.score.after == pytest.approx(optimum, abs=1e-5)  # proven with more work
+
+
+def test_thresholds_just_above_what_the_best_plan_needs_are_kept_by_a_good_one() -> None:
+    """Single moves get stuck there: it was 0.0855, with 0.0742 to be had."""
+    seen = generate(16, 400, 2)
+    policy = Policy(
+        thresholds=Thresholds(cpu=0.6158, memory=0.7071), limits=Limits(migrations_per_run=20)
+    )
+    made = plan(seen, policy, now=NOW)
+    assert faults(seen, policy, made) == []
+    assert made.score.after < 0.0775
 
 
 def test_ruin_and_recreate_takes_no_overload_for_an_even_load() -> None:
