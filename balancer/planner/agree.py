@@ -258,7 +258,8 @@ class Agreement:
         work.charge(REDUCING_UNITS * linear.entries)
         if looks < 1:
             return place, False
-        effort = Effort(NODES, work.seconds_left(), work.interrupted, looks, of_sets=True)
+        left, ask = work.seconds_left(), work.interrupted
+        effort = Effort(NODES, left, ask, looks, few_cuts=True, presolve=True)
         solution = solve(linear, cost, 0.0, start, effort, solver)
         work.charge(each * solution.iterations + LOOK_UNITS * solution.looks)
         if solution.x is None:

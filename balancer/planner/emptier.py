@@ -10,7 +10,7 @@ import numpy as np
 
 from balancer.planner.empty import empty, only_whole, take_back
 from balancer.planner.formulate import all_columns, formulate
-from balancer.planner.ilp import Solver
+from balancer.planner.ilp import Effort, Solver
 from balancer.planner.neighbour import neighbours
 from balancer.planner.problem import Bools, Ints, Problem
 from balancer.planner.score import TIER_TOLERANCE, better, legal_end, measure
@@ -23,7 +23,7 @@ EXCHANGES = 24  # dear hosts that were emptied, times cheaper ones, that are tri
 EXCHANGE_UNITS = 3000.0
 COLUMNS_MAX = 420  # of one model
 RECEIVERS = 3
-NODES = 150
+EFFORT = Effort(150)
 TRIES_MAX = 24  # models in a row without a gain
 
 
@@ -103,7 +103,7 @@ def _by_models(problem: Problem, place: Ints, work: Work, solver: Solver) -> Int
             continue
         stale += 1
         key = measure(problem, place).key(goal)
-        found = solve_tiers(formulate(problem, vm, to, place), place, work, NODES, solver).place
+        found = solve_tiers(formulate(problem, vm, to, place), place, work, EFFORT, solver).place
         if better(measure(problem, found).key(goal), key) and legal_end(problem, found):
             place, stale = found, 0
             tried.clear()

@@ -28,9 +28,9 @@ Solver = Literal["auto", "highs", "cbc"]
 
 GAP_RELATIVE = 5e-7  # half of what "optimal" promises
 SEED = 0  # of the solver's own choices: fixed, so that the same model gives the same answer
-# Cuts and conflicts that are kept where hosts choose among sets, beyond which HiGHS looks for no
-# more of some kinds; 10,000 elsewhere. With 100 the same answers come in half the time.
-CUTS_OF_SETS = 100
+# Cuts and conflicts that are kept of models that are small or in which hosts choose among sets,
+# beyond which HiGHS looks for no more of some kinds; 10,000 else. With 100 they take half the time.
+FEW_CUTS = 100
 CBC_ITERATIONS = 1000  # what a run of CBC counts as: starting it takes longer than a small model
 # Rows and bounds of an answer hold to this; the default of 1e-7 is 100 KB of a 1 TB host.
 FEASIBILITY = 1e-9
@@ -46,16 +46,22 @@ class Effort:
         interrupted: Asked whether to stop with what there is; HiGHS only.
         looks: How often HiGHS may look whether it is to stop, before it does. It tells nobody how
             many iterations it has made so far, but looks after so many of them.
-        of_sets: Whether hosts choose among sets of VMs; HiGHS only. Much follows from little
-            there: with presolve, what took ten seconds takes a tenth, and few cuts are worth their
-            place. Where VMs choose hosts, presolve takes longer than it saves.
+        few_cuts: Whether to keep few cuts; HiGHS only. Models of 16 hosts need the others.
+        presolve: Whether to make the model smaller first; HiGHS only. Where hosts choose among
+            sets of VMs much follows from little, and what took ten seconds takes one. Where VMs
+            choose hosts, it takes longer than it saves.
+        proof: Whether a proof is worked for; HiGHS only. If not, branches are not solved before one
+            is taken, so that more of them are, and cuts are looked for in each: without a proof,
+            better answers are found so.
     """
 
     nodes: int
     seconds: float | None = None
     interrupted: Callable[[], bool] | None = None
     looks: int | None = None
-    of_sets: bool = False
+    few_cuts: bool = False
+    presolve: bool = False
+    proof: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,23 +227,26 @@ class _WarmHighs(pulp.HiGHS):  # type: ignore[misc]  # PuLP is untyped
         """Make a silent solver with counted limits."""
         lp.solverModel = quiet_highs()
         # Heuristics that solve models of their own take most of the time, and find nothing: the
-        # start comes from searches that are better at it. Cuts at nodes take longer than they save,
-        # and so does presolve where VMs choose: at 16 x 400 a third of the gap is left without both
+        # start comes from searches that are better at it. Cuts at nodes delay a proof, and so does
+        # presolve where VMs choose: at 16 x 400 a third of the gap is left without both
         # in equal time.
         options: dict[str, float | int | str] = {
-            "presolve": "on" if self.effort.of_sets else "off",
-            "mip_allow_cut_separation_at_nodes": False,
+            "presolve": "on" if self.effort.presolve else "off",
+            "mip_allow_cut_separation_at_nodes": not self.effort.proof,
             "mip_heuristic_effort": 0.0,
             "mip_heuristic_run_rins": False,
             "mip_heuristic_run_rens": False,
             "mip_heuristic_run_root_reduced_cost": False,
             "mip_rel_gap": GAP_RELATIVE,
+            "mip_abs_gap": 0.0,  # J itself is small: the default would end far from its proof
             "mip_max_nodes": self.effort.nodes,
             "primal_feasibility_tolerance": FEASIBILITY,
             "mip_feasibility_tolerance": FEASIBILITY,
         }
-        if self.effort.of_sets:
-            options["mip_pool_soft_limit"] = CUTS_OF_SETS
+        if self.effort.few_cuts:
+            options["mip_pool_soft_limit"] = FEW_CUTS
+        if not self.effort.proof:
+            options["mip_pscost_minreliable"] = 0  # how often one is tried before its cost is known
         if self.effort.seconds is not None:
             options["time_limit"] = max(0.0, float(self.effort.seconds))
         for name, value in options.items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from balancer.planner.formulate import all_columns, formulate
-from balancer.planner.ilp import Solver
+from balancer.planner.ilp import Effort, Solver
 from balancer.planner.problem import Bools, Floats, Ints, Problem
 from balancer.planner.relax import Relaxed
 from balancer.planner.score import OVERLOAD_WEIGHT, host_costs, means, measure
@@ -20,7 +20,7 @@ from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
 EXACT_COLUMNS = 700  # 4 x 60 has 180, 6 x 100 has 500: proven in a second or few
-EXACT_NODES = 4000
+EXACT_EFFORT = Effort(4000, few_cuts=True)
 WHOLE_COLUMNS = 7000  # 16 x 400 has 5,900
 WHOLE_UNITS = 2e6  # its root relaxation with cuts
 NODE_UNITS = 2.5e4  # of one of its nodes
@@ -30,7 +30,7 @@ POOL_UNITS = 1.5e6  # of a model of the columns with the best prices
 POOL_COLUMNS, POOL_NODES, POOL_LOOK_UNITS, POOL_SHARE = 800, 4000, 2000.0, 0.9
 NEIGHBOUR_COLUMNS = 240  # beyond, three hosts instead of four, then VMs are left out
 PRICED_COLUMNS, PRICED_HOSTS = 400, 4  # where prices tell which columns are worth a place
-NEIGHBOUR_NODES = 8
+NEIGHBOUR_EFFORT = Effort(8)
 STALE_MAX = 24  # neighbourhoods in a row without a gain before the search is over
 
 
@@ -42,7 +42,7 @@ def is_small(problem: Problem) -> bool:
 def exact(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolution:
     """Solve a small task as a whole."""
     vm, host = all_columns(problem)
-    return solve_tiers(formulate(problem, vm, host, place), place, work, EXACT_NODES, solver)
+    return solve_tiers(formulate(problem, vm, host, place), place, work, EXACT_EFFORT, solver)
 
 
 def has_room_for_whole(problem: Problem, work: Work) -> bool:
@@ -73,7 +73,7 @@ def whole(
     """
     vm, host = _worthwhile(problem, place, relaxed)
     nodes = 1 + int(max(0.0, work.units - WHOLE_UNITS) / NODE_UNITS)
-    return solve_tiers(formulate(problem, vm, host, place), place, work, nodes, solver)
+    return solve_tiers(formulate(problem, vm, host, place), place, work, Effort(nodes), solver)
 
 
 def pooled(
@@ -90,7 +90,8 @@ def pooled(
     if left is not None:
         part.reserve_s += (1 - POOL_SHARE) * left
     model = formulate(problem, vm, host, place)
-    return solve_tiers(model, place, part, POOL_NODES, solver, looks).place
+    effort = Effort(POOL_NODES, looks=looks, few_cuts=True, proof=False)
+    return solve_tiers(model, place, part, effort, solver).place
 
 
 def _worthwhile(
@@ -144,7 +145,7 @@ def neighbours(
             stale += 1
             continue
         formulation = formulate(problem, vm, host, place)
-        place = solve_tiers(formulation, place, work, NEIGHBOUR_NODES, solver).place
+        place = solve_tiers(formulation, place, work, NEIGHBOUR_EFFORT, solver).place
         new = measure(problem, place).key(goal)
         if new < key:
             key, stale = new, 0

@@ -6,7 +6,7 @@ numbers, one small enough trades them off. A tier that is at zero already needs 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,9 +39,8 @@ def solve_tiers(
     formulation: Formulation,
     place: Ints,
     work: Work,
-    nodes: int,
+    effort: Effort,
     solver: Solver,
-    looks: int | None = None,
 ) -> TierSolution:
     """Improve `place`, tier by tier. `place` must be reachable with the model's columns.
 
@@ -49,15 +48,16 @@ def solve_tiers(
         formulation: The model.
         place: A legal end.
         work: The budget.
-        nodes: Of branch and bound, for each tier.
+        effort: Of each tier's solve; `looks` are those of all tiers. Seconds and the user are asked
+            of `work`.
         solver: Which solver.
-        looks: Of the solver's to see whether to stop, for all tiers; None: as many as it takes.
     """
     problem = formulation.problem
     goal = problem.policy.goal
     key = measure(problem, place).key(goal)
     bounds: list[float] = []
     names = tier_names(goal)
+    looks = effort.looks
     each = max(ITERATION_UNITS_MIN, ITERATION_UNITS * len(formulation.vm))
     for at, tier in enumerate(formulation.tiers):
         last = at == len(formulation.tiers) - 1
@@ -76,7 +76,9 @@ def solve_tiers(
                 linear.cost(tier),
                 tier.constant,
                 start,
-                Effort(nodes, work.seconds_left(), work.interrupted, looks),
+                replace(
+                    effort, seconds=work.seconds_left(), interrupted=work.interrupted, looks=looks
+                ),
                 solver,
             )
             work.spend(each * solution.iterations)

@@ -221,7 +221,8 @@ def test_a_model_of_choices_is_made_smaller_with_the_same_answer_that_holds_each
     start = [(at, 1.0) for at in range(len(own))]
 
     def solved(looks: int | None) -> Solution:
-        return solve(linear, cost, 0.0, start, Effort(50, looks=looks, of_sets=True))
+        effort = Effort(50, looks=looks, presolve=True, few_cuts=True)
+        return solve(linear, cost, 0.0, start, effort)
 
     first, again, stopped = solved(None), solved(None), solved(0)
     assert first.x is not None

@@ -15,6 +15,7 @@ from balancer.planner import move, place, plan, why_not
 from balancer.planner.bound import assignment_bound, decoupled_bound
 from balancer.planner.construct import evacuate, mend
 from balancer.planner.formulate import all_columns, formulate
+from balancer.planner.ilp import Effort
 from balancer.planner.neighbour import neighbours
 from balancer.planner.problem import build
 from balancer.planner.relax import relax, rounded
@@ -220,7 +221,7 @@ def test_every_search_improves_and_every_bound_holds() -> None:
     starts = [rounded(problem, start, generated, at, Work(1e9)) for at in (0.3, 0.5, 0.9)]
     shaken = shake(problem, start, generated.bound, Work(3e5), 1)
     near = neighbours(problem, start, Work(3e5), 1, "auto")
-    whole = solve_tiers(formulate(problem, vm, host, start), start, Work(1e9), 3000, "auto")
+    whole = solve_tiers(formulate(problem, vm, host, start), start, Work(1e9), Effort(3000), "auto")
     values = [measure(problem, at).balance for at in (problem.home, start, shaken)]
     assert values == sorted(values, reverse=True)
     assert relaxed.value <= whole.bounds[-1] + 1e-6

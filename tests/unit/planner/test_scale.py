@@ -12,7 +12,7 @@ import pytest
 
 from balancer.judge import judge
 from balancer.model.cluster import Cluster
-from balancer.model.plan import Plan, StoppedBy
+from balancer.model.plan import Plan, Status, StoppedBy
 from balancer.model.rule import SelectBy, Selector
 from balancer.planner import plan, plan_fabric
 from balancer.planner.chains import _Chain, _Chains, improve_by_chains
@@ -46,6 +46,13 @@ def descended(problem: Problem) -> Descent:
     while engine.step() is not None:
         pass
     return engine
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_a_small_cluster_is_planned_to_the_proof(seed: int) -> None:
+    made = plan(generate(5, 80, seed), Policy(), now=NOW, max_migrations=8)
+    assert made.status is Status.OPTIMAL
+    assert made.score.after - made.score.bound <= 1e-6 * made.score.after
 
 
 @pytest.mark.parametrize("cap", [20, None])
