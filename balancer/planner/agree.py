@@ -259,7 +259,7 @@ class Agreement:
         if looks < 1:
             return place, False
         left, ask = work.seconds_left(), work.interrupted
-        effort = Effort(NODES, left, ask, looks, few_cuts=True, presolve=True)
+        effort = Effort(NODES, left, ask, looks, gap=0.0, few_cuts=True, presolve=True)
         solution = solve(linear, cost, 0.0, start, effort, solver)
         work.charge(each * solution.iterations + LOOK_UNITS * solution.looks)
         if solution.x is None:

@@ -28,9 +28,7 @@ Solver = Literal["auto", "highs", "cbc"]
 
 GAP_RELATIVE = 5e-7  # half of what "optimal" promises
 SEED = 0  # of the solver's own choices: fixed, so that the same model gives the same answer
-# Cuts and conflicts that are kept of models that are small or in which hosts choose among sets,
-# beyond which HiGHS looks for no more of some kinds; 10,000 else. With 100 they take half the time.
-FEW_CUTS = 100
+FEW_CUTS = 100  # and conflicts; where so many are kept HiGHS looks for no more of some kinds
 CBC_ITERATIONS = 1000  # what a run of CBC counts as: starting it takes longer than a small model
 # Rows and bounds of an answer hold to this; the default of 1e-7 is 100 KB of a 1 TB host.
 FEASIBILITY = 1e-9
@@ -46,10 +44,13 @@ class Effort:
         interrupted: Asked whether to stop with what there is; HiGHS only.
         looks: How often HiGHS may look whether it is to stop, before it does. It tells nobody how
             many iterations it has made so far, but looks after so many of them.
-        few_cuts: Whether to keep few cuts; HiGHS only. Models of 16 hosts need the others.
+        gap: Of the objective as it is, within which an answer is good enough; HiGHS only.
+        few_cuts: Whether to keep a hundred cuts, not ten thousand; HiGHS only. Small models, and
+            those in which hosts choose among sets of VMs, take half the time so. A proof for 16
+            hosts needs the others.
         presolve: Whether to make the model smaller first; HiGHS only. Where hosts choose among
-            sets of VMs much follows from little, and what took ten seconds takes one. Where VMs
-            choose hosts, it takes longer than it saves.
+            sets of VMs much follows from little, and what took ten seconds takes a tenth of one.
+            Where VMs choose hosts, it takes longer than it saves.
         proof: Whether a proof is worked for; HiGHS only. If not, branches are not solved before one
             is taken, so that more of them are, and cuts are looked for in each: without a proof,
             better answers are found so.
@@ -59,6 +60,7 @@ class Effort:
     seconds: float | None = None
     interrupted: Callable[[], bool] | None = None
     looks: int | None = None
+    gap: float = 1e-6
     few_cuts: bool = False
     presolve: bool = False
     proof: bool = True
@@ -238,7 +240,7 @@ class _WarmHighs(pulp.HiGHS):  # type: ignore[misc]  # PuLP is untyped
             "mip_heuristic_run_rens": False,
             "mip_heuristic_run_root_reduced_cost": False,
             "mip_rel_gap": GAP_RELATIVE,
-            "mip_abs_gap": 0.0,  # J itself is small: the default would end far from its proof
+            "mip_abs_gap": self.effort.gap,
             "mip_max_nodes": self.effort.nodes,
             "primal_feasibility_tolerance": FEASIBILITY,
             "mip_feasibility_tolerance": FEASIBILITY,

@@ -20,7 +20,7 @@ from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
 EXACT_COLUMNS = 700  # 4 x 60 has 180, 6 x 100 has 500: proven in a second or few
-EXACT_EFFORT = Effort(4000, few_cuts=True)
+EXACT_EFFORT = Effort(4000, few_cuts=True)  # nodes
 WHOLE_COLUMNS = 7000  # 16 x 400 has 5,900
 WHOLE_UNITS = 2e6  # its root relaxation with cuts
 NODE_UNITS = 2.5e4  # of one of its nodes
@@ -30,7 +30,7 @@ POOL_UNITS = 1.5e6  # of a model of the columns with the best prices
 POOL_COLUMNS, POOL_NODES, POOL_LOOK_UNITS, POOL_SHARE = 800, 4000, 2000.0, 0.9
 NEIGHBOUR_COLUMNS = 240  # beyond, three hosts instead of four, then VMs are left out
 PRICED_COLUMNS, PRICED_HOSTS = 400, 4  # where prices tell which columns are worth a place
-NEIGHBOUR_EFFORT = Effort(8)
+NEIGHBOUR_EFFORT = Effort(8)  # nodes
 STALE_MAX = 24  # neighbourhoods in a row without a gain before the search is over
 
 

@@ -48,8 +48,8 @@ def solve_tiers(
         formulation: The model.
         place: A legal end.
         work: The budget.
-        effort: Of each tier's solve; `looks` are those of all tiers. Seconds and the user are asked
-            of `work`.
+        effort: Of each tier's solve; `looks` are those of all tiers. Seconds, the user and how
+            near is near enough are not taken from it: J is small, and has no gap but a relative.
         solver: Which solver.
     """
     problem = formulation.problem
@@ -77,7 +77,11 @@ def solve_tiers(
                 tier.constant,
                 start,
                 replace(
-                    effort, seconds=work.seconds_left(), interrupted=work.interrupted, looks=looks
+                    effort,
+                    seconds=work.seconds_left(),
+                    interrupted=work.interrupted,
+                    looks=looks,
+                    gap=0.0 if last else TIER_TOLERANCE / 2,
                 ),
                 solver,
             )

@@ -12,13 +12,14 @@ import pytest
 
 from balancer.judge import judge
 from balancer.model.cluster import Cluster
-from balancer.model.plan import Plan, Status, StoppedBy
+from balancer.model.plan import Plan, StoppedBy
 from balancer.model.rule import SelectBy, Selector
-from balancer.planner import plan, plan_fabric
+from balancer.planner import ilp, plan, plan_fabric
 from balancer.planner.chains import _Chain, _Chains, improve_by_chains
 from balancer.planner.descent import Descent
 from balancer.planner.dive import dive
 from balancer.planner.ilp import Solver
+from balancer.planner.neighbour import exact, pooled
 from balancer.planner.pool import whole_units
 from balancer.planner.problem import Problem, build
 from balancer.planner.relax import focus, relax, rounded
@@ -48,11 +49,31 @@ def descended(problem: Problem) -> Descent:
     return engine
 
 
-@pytest.mark.parametrize("seed", [2, 3])
-def test_a_small_cluster_is_planned_to_the_proof(seed: int) -> None:
-    made = plan(generate(5, 80, seed), Policy(), now=NOW, max_migrations=8)
-    assert made.status is Status.OPTIMAL
-    assert made.score.after - made.score.bound <= 1e-6 * made.score.after
+def test_a_small_cluster_is_planned_to_the_proof() -> None:
+    problem = build(generate(5, 80, 3), Policy(), 8)
+    found = exact(problem, problem.home, Work(1e9), "auto")
+    value = measure(problem, found.place).balance
+    assert found.proven
+    assert value - found.bounds[-1] <= 1e-6 * value
+
+
+def test_models_of_the_best_columns_are_not_solved_for_a_proof(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem = build(generate(5, 80, 1), Policy(), 8)
+    make, made = ilp.quiet_highs, []
+    monkeypatch.setattr(ilp, "quiet_highs", lambda: made.append(make()) or made[-1])
+    place = pooled(problem, problem.home, None, Work(1e5), "auto")
+    assert legal_end(problem, place)
+    assert measure(problem, place).balance < measure(problem, problem.home).balance
+    count = len(made)
+    exact(problem, place, Work(1e9), "auto")
+    names = ("mip_pscost_minreliable", "mip_allow_cut_separation_at_nodes")
+    usual = ilp.highspy._Highs().getOptionValue(names[0])[1]
+    seen = [tuple(engine.getOptionValue(name)[1] for name in names) for engine in made]
+    assert set(seen[:count]) == {(0, True)}
+    assert set(seen[count:]) == {(usual, False)}
+    assert made[-1].getOptionValue("mip_abs_gap")[1] == 0.0
 
 
 @pytest.mark.parametrize("cap", [20, None])
