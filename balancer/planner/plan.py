@@ -43,7 +43,7 @@ from balancer.planner.timing import makespan_bound
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Policy
 
-PROOF_GAP = 1e-6  # of J, the solver's own
+PROOF_GAP = 1e-6  # of J: twice what the solver leaves
 # About five seconds on one core of 2026: enough for 64 hosts and 8,000 VMs to within a few
 # percent of the bound; small clusters are proven optimal in a fraction of it.
 EFFORT = 3.5e6

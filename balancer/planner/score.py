@@ -25,7 +25,7 @@ OVERLOAD_WEIGHT = 10.0  # of overload within J
 # Below these differences two placements are equal in a tier: sums of thousands of floats differ
 # by 1e-13, and a solver's rows hold to 1e-7.
 TIER_TOLERANCE = 1e-7
-# A plan must better J by more than the solver's own gap (1e-6), or a second plan would find the
+# A plan must better J by more than a proof leaves open (1e-6), or a second plan would find the
 # rest of the first one.
 GAIN_MIN_RELATIVE = 2e-6
 GAIN_MIN = 1e-9

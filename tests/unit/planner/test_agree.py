@@ -159,7 +159,7 @@ def test_trials_of_a_search_give_plans_that_it_did_not_find_itself() -> None:
 
 
 def test_a_model_is_left_after_some_looks_with_the_same_answer_each_time() -> None:
-    problem = build(generate(16, 400, 1), Policy(), 20)
+    problem = build(generate(12, 240, 1), Policy(), 12)
     place = construct(problem, Work(PLENTY))
     vm, host = all_columns(problem)
     formulation = formulate(problem, vm, host, place)

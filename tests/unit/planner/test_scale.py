@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import time
 from itertools import count
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,18 +62,23 @@ def test_models_of_the_best_columns_are_not_solved_for_a_proof(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     problem = build(generate(5, 80, 1), Policy(), 8)
-    make, made = ilp.quiet_highs, []
-    monkeypatch.setattr(ilp, "quiet_highs", lambda: made.append(make()) or made[-1])
+    make, made = ilp.quiet_highs, list[Any]()
+
+    def kept() -> Any:
+        made.append(make())
+        return made[-1]
+
+    monkeypatch.setattr(ilp, "quiet_highs", kept)
     place = pooled(problem, problem.home, None, Work(1e5), "auto")
     assert legal_end(problem, place)
     assert measure(problem, place).balance < measure(problem, problem.home).balance
-    count = len(made)
+    first = len(made)
     exact(problem, place, Work(1e9), "auto")
     names = ("mip_pscost_minreliable", "mip_allow_cut_separation_at_nodes")
     usual = ilp.highspy._Highs().getOptionValue(names[0])[1]
     seen = [tuple(engine.getOptionValue(name)[1] for name in names) for engine in made]
-    assert set(seen[:count]) == {(0, True)}
-    assert set(seen[count:]) == {(usual, False)}
+    assert set(seen[:first]) == {(0, True)}
+    assert set(seen[first:]) == {(usual, False)}
     assert made[-1].getOptionValue("mip_abs_gap")[1] == 0.0
 
 
