@@ -11,6 +11,8 @@ the plan so far has them.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from balancer.planner.ilp import Effort, Solver, arrays, highspy, quiet_highs, solve
@@ -43,7 +45,7 @@ ROUNDS = 4  # of that, after which it is seen what they have proven
 # of what trials have shown, for each host. Of that so many times the hosts are weighed at all.
 PROMISING, PROMISING_HOST, PROMISING_UNITS, HEARD_HOST = 400, 12, 500.0, 8
 HEARD_EACH = 60
-NODES, CHOSEN = 5, 0.5
+EFFORT, CHOSEN = Effort(5, gap=0.0, few_cuts=True, presolve=True), 0.5  # nodes
 NEWS = 0.1  # of what choices may still gain, below which the solver is not asked again
 # Times what there is to gain: choices with a worse price are forgotten; of those at prices only
 # where there are more than so many a host, since prices go by all that were ever tried.
@@ -258,8 +260,9 @@ class Agreement:
         work.charge(REDUCING_UNITS * linear.entries)
         if looks < 1:
             return place, False
-        left, ask = work.seconds_left(), work.interrupted
-        effort = Effort(NODES, left, ask, looks, gap=0.0, few_cuts=True, presolve=True)
+        effort = replace(
+            EFFORT, seconds=work.seconds_left(), interrupted=work.interrupted, looks=looks
+        )
         solution = solve(linear, cost, 0.0, start, effort, solver)
         work.charge(each * solution.iterations + LOOK_UNITS * solution.looks)
         if solution.x is None:

@@ -230,8 +230,8 @@ class _WarmHighs(pulp.HiGHS):  # type: ignore[misc]  # PuLP is untyped
         lp.solverModel = quiet_highs()
         # Heuristics that solve models of their own take most of the time, and find nothing: the
         # start comes from searches that are better at it. Cuts at nodes delay a proof, and so does
-        # presolve where VMs choose: at 16 x 400 a third of the gap is left without both
-        # in equal time.
+        # presolve where VMs choose: at 16 x 400 a third of the gap is left without both in equal
+        # time.
         options: dict[str, float | int | str] = {
             "presolve": "on" if self.effort.presolve else "off",
             "mip_allow_cut_separation_at_nodes": not self.effort.proof,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from balancer.model.plan import StoppedBy
 from balancer.planner import agree
-from balancer.planner.agree import KEPT_HOST, Agreement
+from balancer.planner.agree import EFFORT, KEPT_HOST, Agreement
 from balancer.planner.formulate import all_columns, formulate
 from balancer.planner.ilp import Effort, Solution, solve
 from balancer.planner.lagrange import Choice, Dual, least_few
@@ -221,8 +223,7 @@ def test_a_model_of_choices_is_made_smaller_with_the_same_answer_that_holds_each
     start = [(at, 1.0) for at in range(len(own))]
 
     def solved(looks: int | None) -> Solution:
-        effort = Effort(50, looks=looks, presolve=True, few_cuts=True)
-        return solve(linear, cost, 0.0, start, effort)
+        return solve(linear, cost, 0.0, start, replace(EFFORT, nodes=50, looks=looks))
 
     first, again, stopped = solved(None), solved(None), solved(0)
     assert first.x is not None

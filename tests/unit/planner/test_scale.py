@@ -61,7 +61,7 @@ def test_a_small_cluster_is_planned_to_the_proof() -> None:
 def test_models_of_the_best_columns_are_not_solved_for_a_proof(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    problem = build(generate(5, 80, 1), Policy(), 8)
+    problem = build(generate(4, 60, 1), Policy(), 6)
     make, made = ilp.quiet_highs, list[Any]()
 
     def kept() -> Any:
