@@ -64,6 +64,7 @@ SLICES = 5  # that the search is given out in
 # all where there are few migrations a host; else it takes its time, and not more of a slice.
 SMALL_SLICE, LARGE_SLICE, FEW_EACH, AGREEING_UNITS, AGREEING_MOST = 0.3, 3.0, 1, 25_000.0, 1.7
 HOPED = 1e-7  # of the gap, what means are expected to gain with a unit before they are tried
+SHAKEN_UNITS = 200.0  # for each column of a small model, to look for what it begins from
 IDLE_MAX = 12  # slices in a row without a gain before it is over
 TURN_UNITS, TINY_GAIN = 200.0, 1e-12  # a turn costs and gains at least
 
@@ -170,7 +171,8 @@ def once(
     if _is_perfect(problem, place):
         return Found(place, _least(problem, place), proven=True)
     if is_small(problem):
-        answer = exact(problem, local(problem, work, place), work, solver)
+        start = _shaken(problem, local(problem, work, place), work, seed)
+        answer = exact(problem, start, work, solver)
         return Found(answer.place, answer.bounds, answer.proven)
     if goal is Goal.CONSOLIDATE:
         return Found(more_asleep(problem, place, work, seed, solver))
@@ -184,6 +186,16 @@ def once(
         agreement = Agreement(problem, Dual(problem, relaxed))
     found = Found(place, balance=bounds, kept=kept, relaxed=relaxed, agreement=agreement)
     return _continued(problem, found, work, seed, solver)
+
+
+def _shaken(problem: Problem, place: Ints, work: Work, seed: int) -> Ints:
+    """Return a better start for a small model: half of its proof is to find what it proves."""
+    if problem.policy.goal is not Goal.BALANCE or not problem.mean_is_constant:
+        return place
+    part = work.part(SHAKEN_UNITS * len(all_columns(problem)[0]))
+    place = shake(problem, place, 0.0, part, seed)
+    work.note(part)
+    return place
 
 
 def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: Solver) -> Found:

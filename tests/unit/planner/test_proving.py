@@ -1,4 +1,4 @@
-"""A long search leaves work to proofs only where there is something that proves."""
+"""What proofs are given: the work of a long search, and where small models begin."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import pytest
 from balancer.model.cluster import Cluster
 from balancer.planner import optimise as searched
 from balancer.planner.ilp import Solver
+from balancer.planner.neighbour import exact
 from balancer.planner.optimise import Found, optimise
-from balancer.planner.problem import Problem, build
+from balancer.planner.problem import Ints, Problem, build
+from balancer.planner.score import measure
+from balancer.planner.search import local
+from balancer.planner.tiers import TierSolution
 from balancer.planner.work import Work
 from balancer.policy.policy import Policy
 from benchmarks.instances import generate
@@ -38,3 +42,17 @@ def test_work_is_left_to_proofs_where_something_proves(
     monkeypatch.setattr(searched, "_settled", settled)
     optimise(build(cluster, Policy(), 30), Work(1e9), 0, solver)
     assert given[0] == pytest.approx(share * 1e9, rel=0.01)
+
+
+def test_a_small_model_begins_near_what_it_proves(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = build(generate(4, 60, 2), Policy(), 6)
+    begun: list[Ints] = []
+
+    def noted(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolution:
+        begun.append(place)
+        return exact(problem, place, work, solver)
+
+    monkeypatch.setattr(searched, "exact", noted)
+    least = measure(problem, optimise(problem, Work(1e9), 0, "auto").place).balance
+    assert measure(problem, local(problem, Work(1e9))).balance > 1.1 * least  # not there by itself
+    assert measure(problem, begun[0]).balance < 1.02 * least
