@@ -215,14 +215,14 @@ class _Pair:
 
     def _first(self, rows: Ints, sign: Floats) -> None:
         """Keep the first moves that cost least, and what they leave behind."""
-        size = self.engine.size[:, rows]
+        size = self.engine.size.take(rows, axis=1)
         after = self.load + sign[:, None, None, None] * size[None, :, :, None]
         cost = self._cost(after)
         price, count = self._price(rows, int(self.ends[1]))
         change = (cost - self.now).sum(axis=0)[:, 0] + price
         keep = np.argsort(change, kind="stable")[:FIRST_MOVES]
         self.first, self.change, self.count = rows[keep], change[keep], count[keep]
-        self.after, self.cost = after[:, :, keep], cost[:, keep]
+        self.after, self.cost = after.take(keep, axis=2), cost.take(keep, axis=1)
         top = self._top(self.first, 1)
         self.fits_first = (self.after[1, :, :, 0] * self.scale[1, :, :, 0] <= top).all(axis=0)
 
@@ -274,7 +274,7 @@ class _Pair:
 
     def _after(self, rows: Ints, sign: Floats) -> Floats:
         """Return the (2, resource, v, m) loads after both moves."""
-        size = self.engine.size[:, rows]
+        size = self.engine.size.take(rows, axis=1)
         return self.after + (sign[:, None, :] * size[None, :, :])[:, :, None, :]
 
     def _fits(self, load: Floats, sign: Floats, rows: Ints) -> Bools:

@@ -109,7 +109,7 @@ def shifted(problem: Problem, place: Ints, vms: Ints, to: Ints) -> tuple[Floats,
     for first in range(0, len(vms), CHUNK):
         some, there = vms[first : first + CHUNK], to[first : first + CHUNK]
         here, rows = place[some], np.arange(len(some))
-        weight = problem.weight[:, some]
+        weight = problem.weight.take(some, axis=1)
         after = np.repeat(used[None], len(some), axis=0)
         after[rows, :, there] += (weight * problem.scale[:, there]).T
         after[rows, :, here] -= (weight * problem.scale[:, here]).T

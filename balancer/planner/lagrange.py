@@ -101,7 +101,7 @@ class Dual:
             at = np.append(here, there)
             sign = np.repeat([-1.0, 1.0], [len(here), len(there)])
             begun = price < 0.0
-            best = self._choose(host, price, sign * sets.weight[:, at], most)
+            best = self._choose(host, price, sign * sets.weight.take(at, axis=1), most)
             if not work.spend(HOST_UNITS + SET_UNITS * best.looked_at + COLUMN_UNITS * len(at)):
                 return None
             total += best.floor
@@ -156,7 +156,7 @@ class Dual:
         # From the set of all at a negative price, every flip costs what it gives up or pays.
         flip, paid = np.where(begun, -size, size), np.abs(price)
         order = np.argsort(paid, kind="stable")
-        best = self._cheapest(host, start, flip[:, order], paid[order], most)
+        best = self._cheapest(host, start, flip.take(order, axis=1), paid[order], most)
         floor = best.floor + float(price[begun].sum()) - self.least[host] - ROUNDED_OFF
         return _Best(floor, [order[flips] for flips in best.flips], best.looked_at)
 
@@ -175,7 +175,8 @@ class Dual:
             total = int(count.sum())
             of = np.repeat(np.arange(len(paid)), count)
             item = np.arange(total) - np.repeat(np.cumsum(count) - count, count) + first[of]
-            load, paid = load[:, of] + flip[:, item], paid[of] + price[item]
+            load = load.take(of, axis=1) + flip.take(item, axis=1)
+            paid = paid[of] + price[item]
             chosen = np.column_stack([chosen[of], item])
             looked_at += total
             value = self._share(host, load) + paid
@@ -183,7 +184,7 @@ class Dual:
             few = least_few(value, most)
             seen += zip(value[few].tolist(), chosen[few], strict=True)
             keep = np.flatnonzero(paid <= min(top, best - least))
-            load, paid, chosen = load[:, keep], paid[keep], chosen[keep]
+            load, paid, chosen = load.take(keep, axis=1), paid[keep], chosen[keep]
         seen.sort(key=lambda one: one[0])
         flips = [one for worth, one in seen[:most] if worth < np.inf] or [none]
         return _Best(min(best, top + least), flips, looked_at)

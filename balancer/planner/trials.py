@@ -43,14 +43,14 @@ class Trials:
         there = column[:, engine.place] >= 0
         self.rows = np.argsort(~there, axis=1, kind="stable")[:, : int(there.sum(axis=1).max())]
         self.there = there[each, self.rows]
-        self.size, self.cost = engine.size[:, self.rows], engine.cost[self.rows]
+        self.size, self.cost = engine.size.take(self.rows, axis=1), engine.cost[self.rows]
         self.home = column[each, engine.home[self.rows]]
         self.at = column[each, engine.place[self.rows]]  # -1 where nothing is there
         self.begun = self.at.copy()
         self.taking = state.budgets.size[:, engine.rows[self.rows]]
         self.moves = np.full(len(hosts), state.moves)
         self.spent = np.repeat(state.spent[:, None], len(hosts), axis=1)
-        self.used = state.load[:, hosts] * problem.scale[:, hosts]
+        self.used = state.load.take(hosts, axis=1) * problem.scale.take(hosts, axis=1)
         # Up to where VMs come home, whether or not others have come as well.
         self.home_ceiling = state.home_ceilings(np.arange(len(problem.hosts)))
         self.home_ceiling[MEMORY] = np.minimum(self.home_ceiling[MEMORY], 1.0 + ROUNDING)
@@ -143,29 +143,35 @@ class Trials:
         """Compute `into` and `out` anew for some hosts (g, k) of some trials (g,)."""
         engine, each = self.engine, go[:, None]
         hosts, home, at = self.hosts[each, columns], self.home[go], self.at[go]
-        used, scale = self.used[:, each, columns], engine.state.problem.scale[:, hosts]
-        size, cost = self.size[:, go], self.cost[go]
-        base = engine.cost_of(used, hosts)[:, :, None]
+        flat = each * self.hosts.shape[1] + columns
+        used = self.used.reshape(len(self.used), -1).take(flat, axis=1)
+        scale = engine.state.problem.scale.take(hosts, axis=1)
+        size, cost = self.size.take(go, axis=1), self.cost[go]
+        base = engine.cost_of(used, hosts)
         after = size[:, :, None, :] * scale[:, :, :, None]
         after += used[:, :, :, None]
         change = engine.cost_of(after, hosts[:, :, None])
-        change -= base
-        over = after > engine.ceiling[:, hosts][:, :, :, None]
+        change -= base[:, :, None]
+        over = after > engine.ceiling.take(hosts, axis=1)[:, :, :, None]
         bad = over[CPU] | over[MEMORY] | self.blocked[each, columns]
-        homing = np.nonzero(home[:, None, :] == columns[:, :, None])
-        one, column, row = homing
+        # Which of the k columns is a VM's home, or where it is: none for most.
+        which = np.full((len(go), self.hosts.shape[1] + 1), -1)
+        among = np.arange(len(go))[:, None]
+        which[among, columns] = np.arange(columns.shape[1])
+        native, here = which[among, home], which[among, at]
+        one, row = np.nonzero(native >= 0)
+        column = native[one, row]
         top = self.home_ceiling[:, hosts[one, column]]
         over = after[:, one, column, row] > top
-        bad[homing] = (
-            over[CPU] | over[MEMORY] | engine.blocked[self.rows[go[one], row], hosts[one, column]]
-        )
-        change[homing] -= cost[one, row]
-        here = at[:, None, :] == columns[:, :, None]
-        bad |= here | (self.room[each, columns] <= 0)[:, :, None]
+        shut = engine.blocked[self.rows[go[one], row], hosts[one, column]]
+        bad[one, column, row] = over[CPU] | over[MEMORY] | shut
+        change[one, column, row] -= cost[one, row]
+        bad |= (self.room[each, columns] <= 0)[:, :, None]
+        one, row = np.nonzero(here >= 0)
+        column = here[one, row]
+        bad[one, column, row] = True
         change[bad] = np.inf
         self.into[each, columns] = change
-        one, column, row = np.nonzero(here)
         left = used[:, one, column] - size[:, one, row] * scale[:, one, column]
-        change = engine.cost_of(left, hosts[one, column]) - base[one, column, 0]
-        native = home[one, row] == columns[one, column]
-        self.out[go[one], row] = change + cost[one, row] * native
+        change = engine.cost_of(left, hosts[one, column]) - base[one, column]
+        self.out[go[one], row] = change + cost[one, row] * (native[one, row] == column)

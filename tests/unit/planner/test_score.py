@@ -12,7 +12,7 @@ from balancer.model.cluster import Cluster
 from balancer.model.rule import SelectBy, Selector
 from balancer.planner.descent import Descent
 from balancer.planner.problem import build
-from balancer.planner.score import better, legal_end, measure, phi
+from balancer.planner.score import TANGENTS, better, legal_end, measure, phi
 from balancer.planner.state import State
 from balancer.policy.policy import Policy, Reserve
 from balancer.policy.rules import Pin
@@ -31,6 +31,12 @@ def test_phi_is_zero_within_one_percent_and_touches_the_square_at_its_tangents()
     for tangent in (0.02, 0.04, 0.64):
         assert phi(np.array([-tangent]))[0] == pytest.approx(tangent**2)
     assert phi(np.array([0.03]))[0] < 0.03**2
+
+
+def test_phi_is_the_highest_of_its_tangents_everywhere() -> None:
+    far = np.concatenate([np.linspace(-1.5, 1.5, 3001), [1e12, -1e300]])
+    lines = [2 * tangent * np.abs(far) - tangent**2 for tangent in (0.0, *TANGENTS)]
+    assert phi(far) == pytest.approx(np.max(lines, axis=0), abs=1e-15)
 
 
 @few
