@@ -41,7 +41,7 @@ SPEED = 8.0
 @click.command(name="demo")
 @click.option(
     "--seed",
-    type=int,
+    type=click.IntRange(min=0),
     default=1,
     show_default=True,
     metavar="N",

@@ -43,7 +43,12 @@ from balancer.policy.heed import heeding
     "searched for than by default.",
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, metavar="N", help="Of the search's choices."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Of the search's choices.",
 )
 @click.option(
     "-o",

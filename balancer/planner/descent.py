@@ -57,8 +57,8 @@ class Descent:
         self.place = state.place[self.rows]
         self.natives = [np.flatnonzero(self.home == at) for at in range(len(problem.hosts))]
         self.cost = problem.move_cost[self.rows]
-        # Not [:, rows], which lays the two resources of each next to one another: what is computed
-        # from that takes three times as long.
+        # [:, rows] would put the two resources of a VM side by side in memory, and all arithmetic
+        # on the result would take three times as long.
         self.size = problem.weight.take(self.rows, axis=1)
         self.ruled = problem.ruled[self.rows]
         self.blocked = ~problem.allowed[self.rows]
@@ -173,7 +173,8 @@ class Descent:
         """
         problem, flat = self.state.problem, (2, *(1,) * (used.ndim - 1))
         each = phi(used - self.mean.reshape(flat))
-        cost: Floats = each[CPU] + each[MEMORY]
+        cost: Floats = each[CPU]
+        cost += each[MEMORY]
         if not problem.up.all():
             cost *= problem.up[hosts]
         threshold = problem.threshold.reshape(flat)

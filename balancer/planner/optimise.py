@@ -64,7 +64,9 @@ SLICES = 5  # that the search is given out in
 # all where there are few migrations a host; else it takes its time, and not more of a slice.
 SMALL_SLICE, LARGE_SLICE, FEW_EACH, AGREEING_UNITS, AGREEING_MOST = 0.3, 3.0, 1, 25_000.0, 1.7
 HOPED = 1e-7  # of the gap, what means are expected to gain with a unit before they are tried
-SHAKEN_UNITS = 200.0  # for each column of a small model, to look for what it begins from
+# Of trials before a small model: for each of its columns, but only a share of the work, and none
+# below what some trials take.
+SHAKEN_UNITS, SHAKEN_MOST, SHAKEN_LEAST = 200.0, 0.25, 8000.0
 IDLE_MAX = 12  # slices in a row without a gain before it is over
 TURN_UNITS, TINY_GAIN = 200.0, 1e-12  # a turn costs and gains at least
 
@@ -171,8 +173,8 @@ def once(
     if _is_perfect(problem, place):
         return Found(place, _least(problem, place), proven=True)
     if is_small(problem):
-        start = _shaken(problem, local(problem, work, place), work, seed)
-        answer = exact(problem, start, work, solver)
+        begun = _shaken(problem, local(problem, work, place), work, seed)
+        answer = exact(problem, begun, work, solver)
         return Found(answer.place, answer.bounds, answer.proven)
     if goal is Goal.CONSOLIDATE:
         return Found(more_asleep(problem, place, work, seed, solver))
@@ -189,11 +191,16 @@ def once(
 
 
 def _shaken(problem: Problem, place: Ints, work: Work, seed: int) -> Ints:
-    """Return a better start for a small model: half of its proof is to find what it proves."""
-    if problem.policy.goal is not Goal.BALANCE or not problem.mean_is_constant:
+    """Return a better start for a small model, which else spends half of its time to find one.
+
+    Where hosts' failures are to be survived most of what trials find is refused, and that takes
+    longer than it saves.
+    """
+    part = work.part(min(SHAKEN_UNITS * len(all_columns(problem)[0]), SHAKEN_MOST * work.units))
+    balance = problem.policy.goal is Goal.BALANCE and problem.mean_is_constant
+    if not balance or problem.policy.reserve.for_failures or part.units < SHAKEN_LEAST:
         return place
-    part = work.part(SHAKEN_UNITS * len(all_columns(problem)[0]))
-    place = shake(problem, place, 0.0, part, seed)
+    place = trim(problem, shake(problem, place, 0.0, part, seed), work)
     work.note(part)
     return place
 

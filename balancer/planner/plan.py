@@ -85,8 +85,8 @@ def plan(
         cluster: The snapshot.
         policy: Goals, thresholds, rules and caps.
         now: When the plan is made; it expires after the policy's lifetime.
-        seed: Of the choice of neighbourhoods. Same input and seed, same plan, unless the time
-            limit or an interrupt ended the search.
+        seed: Of the search's choices, zero or more. Same input and seed, same plan, unless the
+            time limit or an interrupt ended the search.
         past: What led to this moment: cool-downs, budgets and the hold time go by it. Without it
             they are off.
         max_migrations: The command line's cap; the lowest of all caps wins.

@@ -25,7 +25,6 @@ from balancer.planner.budgets import Budgets, budgets_of, least_copied
 from balancer.planner.calm import FREE, Calm
 from balancer.planner.drill import Drill
 from balancer.planner.groups import Group, facts_of, groups_of
-from balancer.planner.heap import keep_freed_memory
 from balancer.planner.lowered import (
     allowed_hosts,
     closed_vms,
@@ -279,7 +278,6 @@ def build(
     Raises:
         InputError: Rules contradict each other.
     """
-    keep_freed_memory()
     refuse_contradictions(cluster, policy)
     cluster = lifted(cluster, policy)
     hosts = tuple(sorted(cluster.hosts, key=lambda host: host.name))

@@ -118,14 +118,15 @@ def better(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 
 def phi(deviation: Floats) -> Floats:
-    """Return the convex piecewise-linear cost of a deviation from the mean, elementwise.
+    """Return the convex piecewise-linear cost of deviations from the mean, of one axis or more.
 
-    It is the highest of the tangents 2 t |d| - t t to the square of d. Which one that is, changes
-    at whole hundredths, so it is looked up: nothing is asked for more often than this.
+    It is the highest of the tangents 2 t |d| - t t to the square of d. Which of them is highest
+    changes only at whole hundredths, so it is looked up: all searches spend much of their time
+    here.
     """
     cost: Floats = np.abs(deviation)
-    part = cost * PARTS
-    np.minimum(part, len(HIGHEST) - 1, out=part)
+    part = np.minimum(cost, BREAKS[-1])
+    part *= PARTS
     tangent = HIGHEST.take(part.astype(np.intp), mode="clip")
     cost *= tangent
     cost *= 2.0

@@ -140,7 +140,7 @@ class Trials:
         self._refresh(go, np.stack([source, target], axis=1))
 
     def _refresh(self, go: Ints, columns: Ints) -> None:
-        """Compute `into` and `out` anew for some hosts (g, k) of some trials (g,)."""
+        """Compute `into` and `out` anew for some hosts (g, k), none twice, of trials (g,)."""
         engine, each = self.engine, go[:, None]
         hosts, home, at = self.hosts[each, columns], self.home[go], self.at[go]
         flat = each * self.hosts.shape[1] + columns
@@ -154,7 +154,7 @@ class Trials:
         change -= base[:, :, None]
         over = after > engine.ceiling.take(hosts, axis=1)[:, :, :, None]
         bad = over[CPU] | over[MEMORY] | self.blocked[each, columns]
-        # Which of the k columns is a VM's home, or where it is: none for most.
+        # For each VM, which of the k columns is its home, and which it is on; -1 for most.
         which = np.full((len(go), self.hosts.shape[1] + 1), -1)
         among = np.arange(len(go))[:, None]
         which[among, columns] = np.arange(columns.shape[1])

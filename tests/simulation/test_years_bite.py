@@ -54,7 +54,8 @@ def test_a_setting_that_is_not_restored(monkeypatch: Patch) -> None:
         settings._enter(setting, SettingState.RESTORED, "it is said to be", context)
 
     monkeypatch.setattr(run, "restore", forget)
-    assert caught("holds a setting of ours that nobody owes it")
+    # The first seed that shows it is tried first; should worlds change, another may.
+    assert caught("holds a setting of ours that nobody owes it", [48, *SEEDS])
 
 
 def test_limits_that_are_not_heeded(monkeypatch: Patch) -> None:

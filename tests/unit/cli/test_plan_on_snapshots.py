@@ -207,6 +207,7 @@ def test_a_rule_on_an_unknown_vm_warns(here: Path, capsys: pytest.CaptureFixture
     [
         ["frobnicate"],
         ["plan", "--max-migrations", "-1"],
+        ["plan", "--snapshot", "s.json", "--seed", "-1"],
         ["plan", "--time-limit", "nan"],
         ["plan", "--snapshot", "-", "--policy", "-"],
         ["plan", "--snapshot", "/nowhere"],

@@ -56,3 +56,13 @@ def test_a_small_model_begins_near_what_it_proves(monkeypatch: pytest.MonkeyPatc
     least = measure(problem, optimise(problem, Work(1e9), 0, "auto").place).balance
     assert measure(problem, local(problem, Work(1e9))).balance > 1.1 * least  # not there by itself
     assert measure(problem, begun[0]).balance < 1.02 * least
+
+
+@pytest.mark.parametrize(
+    ("hosts", "vms", "seed", "cap", "units"), [(6, 100, 1, 10, 2e5), (4, 60, 3, 3, 6e4)]
+)
+def test_little_work_still_proves_small_clusters(
+    hosts: int, vms: int, seed: int, cap: int, units: float
+) -> None:
+    problem = build(generate(hosts, vms, seed), Policy(), cap)
+    assert optimise(problem, Work(units), 0, "auto").proven
