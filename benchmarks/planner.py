@@ -87,7 +87,7 @@ class Row:
 ROWS = (
     Row("generated", 4, 60, 6, 3.5, 1, best_gap=PROOF),
     Row("generated", 16, 400, 20, 0.66, 1, closed=99.7),
-    Row("generated", 16, 400, 20, 12, 20, best_gap=0.08),
+    Row("generated", 16, 400, 20, 8, 20, best_gap=0.08),
     Row("generated", 64, 1000, 50, 1.6, 3, closed=99.4),
     Row("generated", 64, 1000, 50, 20, 30, closed=99.55),
     Row("generated", 64, 1000, 100, 1.6, 3, closed=99.85),
@@ -95,7 +95,7 @@ ROWS = (
     Row("generated", 64, 8000, 80, 2.6, 5, gap=0.06),
     Row("generated", 64, 8000, 80, 18, 30, gap=0.04),
     Row("generated", 64, 8000, 80, 38, 60, gap=0.035),
-    Row("generated", 64, 8000, 400, 2.0, 5, gap=0.04),
+    Row("generated", 64, 8000, 400, 1.8, 5, gap=0.04),
     Row("generated", 64, 8000, 400, 10, 30, gap=0.028),
     Row("generated", 64, 8000, 400, 26, 60, gap=0.025),
     Row("real", 16, 400, 20, 3.5),
