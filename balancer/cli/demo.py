@@ -41,7 +41,7 @@ SPEED = 8.0
 @click.command(name="demo")
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=int,
     default=1,
     show_default=True,
     metavar="N",

@@ -35,12 +35,7 @@ LOOK_S = 0.2  # real seconds between two looks at whether Ctrl-C has come
     help=f"Which cluster: {', '.join(sorted(SCENARIOS))}, or a scenario file (YAML).",
 )
 @click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Of its VMs and their load.",
+    "--seed", type=int, default=1, show_default=True, metavar="N", help="Of its VMs and their load."
 )
 @click.option(
     "--speed",

@@ -1,4 +1,4 @@
-"""Keeping Python's collector of reference cycles from searching a sweep's answers.
+"""Keeping Python's collector of reference cycles from searching a sweep's answers, or imports.
 
 The answers of a large cluster are some hundred thousand objects that all live until the sweep
 ends and refer to each other in no cycle. Left alone, the collector goes through them, and

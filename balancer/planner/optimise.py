@@ -47,6 +47,7 @@ from balancer.planner.score import (
 )
 from balancer.planner.search import construct, local, polish, shake, trim
 from balancer.planner.secure import secured
+from balancer.planner.tiers import COLUMN_UNITS, MODEL_UNITS
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
@@ -64,9 +65,9 @@ SLICES = 5  # that the search is given out in
 # all where there are few migrations a host; else it takes its time, and not more of a slice.
 SMALL_SLICE, LARGE_SLICE, FEW_EACH, AGREEING_UNITS, AGREEING_MOST = 0.3, 3.0, 1, 25_000.0, 1.7
 HOPED = 1e-7  # of the gap, what means are expected to gain with a unit before they are tried
-# Of trials before a small model: for each of its columns, but only a share of the work, and none
-# below what some trials take.
-SHAKEN_UNITS, SHAKEN_MOST, SHAKEN_LEAST = 200.0, 0.25, 8000.0
+# Of trials before a small model, for each of its columns and at most as a share of what it can
+# spare; none where that is less than one round of trials, which may be as much over.
+SHAKEN_UNITS, SHAKEN_SHARE, SHAKEN_LEAST = 200.0, 0.25, 12_000.0
 IDLE_MAX = 12  # slices in a row without a gain before it is over
 TURN_UNITS, TINY_GAIN = 200.0, 1e-12  # a turn costs and gains at least
 
@@ -196,13 +197,16 @@ def _shaken(problem: Problem, place: Ints, work: Work, seed: int) -> Ints:
     Where hosts' failures are to be survived most of what trials find is refused, and that takes
     longer than it saves.
     """
-    part = work.part(min(SHAKEN_UNITS * len(all_columns(problem)[0]), SHAKEN_MOST * work.units))
-    balance = problem.policy.goal is Goal.BALANCE and problem.mean_is_constant
-    if not balance or problem.policy.reserve.for_failures or part.units < SHAKEN_LEAST:
+    if problem.policy.goal is not Goal.BALANCE or not problem.mean_is_constant:
         return place
-    place = trim(problem, shake(problem, place, 0.0, part, seed), work)
+    columns = len(all_columns(problem)[0])
+    spare = work.units - MODEL_UNITS - COLUMN_UNITS * columns  # the model has to be made after all
+    part = work.part(min(SHAKEN_UNITS * columns, SHAKEN_SHARE * spare))
+    if problem.policy.reserve.for_failures or part.units < SHAKEN_LEAST:
+        return place
+    place = shake(problem, place, 0.0, part, seed)
     work.note(part)
-    return place
+    return trim(problem, place, work)
 
 
 def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: Solver) -> Found:

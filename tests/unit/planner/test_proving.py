@@ -8,15 +8,16 @@ import pytest
 
 from balancer.model.cluster import Cluster
 from balancer.planner import optimise as searched
+from balancer.planner.formulate import all_columns
 from balancer.planner.ilp import Solver
 from balancer.planner.neighbour import exact
 from balancer.planner.optimise import Found, optimise
 from balancer.planner.problem import Ints, Problem, build
 from balancer.planner.score import measure
 from balancer.planner.search import local
-from balancer.planner.tiers import TierSolution
+from balancer.planner.tiers import COLUMN_UNITS, MODEL_UNITS, TierSolution
 from balancer.planner.work import Work
-from balancer.policy.policy import Policy
+from balancer.policy.policy import Policy, Reserve
 from benchmarks.instances import generate
 
 EVEN = generate(24, 500, 1)
@@ -66,3 +67,37 @@ def test_little_work_still_proves_small_clusters(
 ) -> None:
     problem = build(generate(hosts, vms, seed), Policy(), cap)
     assert optimise(problem, Work(units), 0, "auto").proven
+
+
+@pytest.mark.parametrize(("vms", "units"), [(135, 1e5), (100, 8e4), (110, 1.2e5)])
+def test_trials_leave_enough_for_the_model(
+    monkeypatch: pytest.MonkeyPatch, vms: int, units: float
+) -> None:
+    problem = build(generate(6, vms, 1), Policy(), 10)
+    needed = MODEL_UNITS + COLUMN_UNITS * len(all_columns(problem)[0])
+    left: list[float] = []
+
+    def noted(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolution:
+        left.append(work.units)
+        return exact(problem, place, work, solver)
+
+    monkeypatch.setattr(searched, "exact", noted)
+    searched.once(problem, Work(units), 0, "auto")
+    assert left[0] > needed
+
+
+def test_where_failures_are_to_be_survived_small_models_begin_without_trials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[Ints] = []
+
+    def noted(_: Problem, place: Ints, *__: object) -> Ints:
+        tried.append(place)
+        return place
+
+    monkeypatch.setattr(searched, "shake", noted)
+    cluster = generate(4, 60, 2)
+    optimise(build(cluster, Policy(reserve=Reserve(host_failures=1)), 6), Work(1e6), 0, "auto")
+    assert not tried
+    optimise(build(cluster, Policy(), 6), Work(1e6), 0, "auto")
+    assert tried
