@@ -66,9 +66,8 @@ class Verbs(click.Group):
         del ctx
         if cmd_name not in VERBS:
             return None
-        with (
-            uncollected
-        ):  # imports leave hardly any garbage; looking for it is a tenth of their time
+        # Imports leave hardly any garbage; looking for it is a tenth of their time.
+        with uncollected:
             module = importlib.import_module(f"balancer.cli.{cmd_name}")
         command = module.command
         if not isinstance(command, click.Command):

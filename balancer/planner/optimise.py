@@ -47,7 +47,7 @@ from balancer.planner.score import (
 )
 from balancer.planner.search import construct, local, polish, shake, trim
 from balancer.planner.secure import secured
-from balancer.planner.tiers import COLUMN_UNITS, MODEL_UNITS
+from balancer.planner.tiers import model_units
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
@@ -200,7 +200,7 @@ def _shaken(problem: Problem, place: Ints, work: Work, seed: int) -> Ints:
     if problem.policy.goal is not Goal.BALANCE or not problem.mean_is_constant:
         return place
     columns = len(all_columns(problem)[0])
-    spare = work.units - MODEL_UNITS - COLUMN_UNITS * columns  # the model has to be made after all
+    spare = work.units - model_units(columns)  # the model has to be made after all
     part = work.part(min(SHAKEN_UNITS * columns, SHAKEN_SHARE * spare))
     if problem.policy.reserve.for_failures or part.units < SHAKEN_LEAST:
         return place

@@ -35,6 +35,11 @@ class TierSolution:
     proven: bool
 
 
+def model_units(columns: int) -> float:
+    """Return what making a model of so many columns is charged; with less left none is made."""
+    return MODEL_UNITS + COLUMN_UNITS * columns
+
+
 def solve_tiers(
     formulation: Formulation,
     place: Ints,
@@ -66,7 +71,7 @@ def solve_tiers(
             bounds.append(bound)
             continue
         if last or key[at] > TIER_TOLERANCE:
-            if not work.spend(MODEL_UNITS + COLUMN_UNITS * len(formulation.vm)):
+            if not work.spend(model_units(len(formulation.vm))):
                 bounds.extend([0.0] * (len(formulation.tiers) - at))
                 break
             start = list(enumerate(formulation.columns_at(place).tolist()))

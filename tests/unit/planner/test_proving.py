@@ -15,7 +15,7 @@ from balancer.planner.optimise import Found, optimise
 from balancer.planner.problem import Ints, Problem, build
 from balancer.planner.score import measure
 from balancer.planner.search import local
-from balancer.planner.tiers import COLUMN_UNITS, MODEL_UNITS, TierSolution
+from balancer.planner.tiers import TierSolution, model_units
 from balancer.planner.work import Work
 from balancer.policy.policy import Policy, Reserve
 from benchmarks.instances import generate
@@ -74,7 +74,7 @@ def test_trials_leave_enough_for_the_model(
     monkeypatch: pytest.MonkeyPatch, vms: int, units: float
 ) -> None:
     problem = build(generate(6, vms, 1), Policy(), 10)
-    needed = MODEL_UNITS + COLUMN_UNITS * len(all_columns(problem)[0])
+    needed = model_units(len(all_columns(problem)[0]))
     left: list[float] = []
 
     def noted(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolution:
