@@ -32,7 +32,7 @@ from balancer.planner.score import (
     phi,
 )
 from balancer.planner.secure import secured
-from balancer.planner.tiers import PROVEN_RELATIVE
+from balancer.planner.tiers import is_proven
 from balancer.planner.work import Work
 
 EACH = 20  # choices of a host that are taken at each evaluation
@@ -144,7 +144,7 @@ class Agreement:
 
     def proves(self, value: float) -> bool:
         """Tell whether no plan that keeps the tiers above has a J below this one."""
-        return value - self.dual.bound <= PROVEN_RELATIVE * abs(value)
+        return is_proven(value, self.dual.bound)
 
     def _deepen(self, value: float) -> None:
         """Look at more sets from now on, where a round of prices has proven little."""

@@ -17,10 +17,10 @@ from balancer.planner.ilp import (
     Effort,
     Solver,
     arrays,
-    highs_is_there,
     highspy,
     quiet_highs,
     solve,
+    uses_highs,
 )
 from balancer.planner.linear import INF, Expression, Linear
 from balancer.planner.problem import CPU, MEMORY, Floats, Ints, Problem
@@ -175,7 +175,7 @@ def _phi(linear: Linear, objective: Expression, used: int, mean: int) -> None:
 def _relaxed(linear: Linear, objective: Expression, solver: Solver) -> tuple[float, Floats | None]:
     """Minimise without integrality; return a value that is surely no higher than the minimum."""
     cost = linear.cost(objective)
-    if solver != "cbc" and highs_is_there():
+    if uses_highs(solver):
         value, reduced = _highs_lp(linear, cost)
         value += objective.constant
     else:

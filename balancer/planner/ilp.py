@@ -81,6 +81,11 @@ def highs_is_there() -> bool:
     return highspy is not None
 
 
+def uses_highs(solver: Solver) -> bool:
+    """Tell whether a model goes to HiGHS."""
+    return solver != "cbc" and highs_is_there()
+
+
 def quiet_highs() -> Any:
     """Return a HiGHS that prints nothing.
 
@@ -126,7 +131,7 @@ def solve(
         raise InputError(
             "the solver HiGHS is not installed", remedy="pip install highspy, or use --solver cbc"
         )
-    if solver != "cbc" and highs_is_there():
+    if uses_highs(solver):
         engine = _WarmHighs(linear, cost, constant, start, effort)
         # The arrays go over as they are; to write them out for PuLP takes longer than many a solve.
         pulp.LpProblem("plan", pulp.LpMinimize).solve(engine)

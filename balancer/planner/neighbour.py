@@ -7,6 +7,8 @@ cost now, with a share of chance from the plan's seed.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from balancer.planner.formulate import all_columns, formulate
@@ -22,12 +24,16 @@ from balancer.policy.policy import Goal
 EXACT_COLUMNS = 700  # 4 x 60 has 180, 6 x 100 has 500: proven in a second or few
 EXACT_EFFORT = Effort(4000, few_cuts=True)  # nodes
 WHOLE_COLUMNS = 7000  # 16 x 400 has 5,900
-WHOLE_UNITS = 2e6  # its root relaxation with cuts
-NODE_UNITS = 2.5e4  # of one of its nodes
+WHOLE_NODES = 100_000
+# Of the whole: a look at least, and for each column; for each column the least that it is worth
+# beginning with, the root relaxation with cuts; and the search before.
+WHOLE_LOOK_UNITS, WHOLE_LOOK_UNITS_COLUMN = 8000.0, 1.0
+WHOLE_UNITS_COLUMN, SEARCH_UNITS_COLUMN = 340.0, 500.0
 POOL_UNITS = 1.5e6  # of a model of the columns with the best prices
 # How many they are; what their model is reckoned to take between two looks, and what it may take of
 # all that is left.
 POOL_COLUMNS, POOL_NODES, POOL_LOOK_UNITS, POOL_SHARE = 800, 4000, 2000.0, 0.9
+WORTH_WHOLE = 3  # times as many columns make a model of the whole a larger one
 NEIGHBOUR_COLUMNS = 240  # beyond, three hosts instead of four, then VMs are left out
 PRICED_COLUMNS, PRICED_HOSTS = 400, 4  # where prices tell which columns are worth a place
 NEIGHBOUR_EFFORT = Effort(8)  # nodes
@@ -45,13 +51,23 @@ def exact(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolu
     return solve_tiers(formulate(problem, vm, host, place), place, work, EXACT_EFFORT, solver)
 
 
-def has_room_for_whole(problem: Problem, work: Work) -> bool:
-    """Tell whether a medium task can be solved as a whole within the work, root and some nodes."""
-    return _has_room(problem, work, 2 * WHOLE_UNITS)
+def search_before_whole(problem: Problem) -> float:
+    """Return the units that a search finds nearly all with that it would find with more."""
+    return SEARCH_UNITS_COLUMN * len(all_columns(problem)[0])
 
 
-def has_room_for_pool(problem: Problem, work: Work) -> bool:
-    """Tell whether the best columns of a medium task can go into one model within the work."""
+def has_room_for_whole(problem: Problem, work: Work, before: float) -> bool:
+    """Tell whether a medium task can be solved as a whole after `before` units of other work."""
+    return _has_room(problem, work, before + WHOLE_UNITS_COLUMN * len(all_columns(problem)[0]))
+
+
+def has_room_for_pool(problem: Problem, work: Work, *, before_whole: bool) -> bool:
+    """Tell whether the best columns of a medium task can go into one model within the work.
+
+    They had better not where a model of the whole is to follow that is hardly larger.
+    """
+    if before_whole and len(all_columns(problem)[0]) < WORTH_WHOLE * POOL_COLUMNS:
+        return False
     return _has_room(problem, work, POOL_UNITS)
 
 
@@ -63,17 +79,28 @@ def _has_room(problem: Problem, work: Work, units: float) -> bool:
 
 
 def whole(
-    problem: Problem, place: Ints, relaxed: Relaxed | None, work: Work, solver: Solver
-) -> TierSolution | None:
+    problem: Problem,
+    place: Ints,
+    relaxed: Relaxed | None,
+    work: Work,
+    solver: Solver,
+    most_units: float,
+) -> TierSolution:
     """Solve a medium task as far as the work goes: a better plan and a bound with cuts.
 
     The relaxation is weak where VMs are few and large; the solver's cuts (covers of the rows
     that say a host's load) and its branching are what closes part of the gap. Columns whose price
-    is more than what is left to gain are in no better plan, and are left out.
+    is more than what is left to gain are in no plan with a J below that of `place`: the bound of J
+    is not above it.
     """
     vm, host = _worthwhile(problem, place, relaxed)
-    nodes = 1 + int(max(0.0, work.units - WHOLE_UNITS) / NODE_UNITS)
-    return solve_tiers(formulate(problem, vm, host, place), place, work, Effort(nodes), solver)
+    look_units = WHOLE_LOOK_UNITS + WHOLE_LOOK_UNITS_COLUMN * len(vm)
+    effort = Effort(WHOLE_NODES, looks=int(most_units / look_units))
+    model = formulate(problem, vm, host, place)
+    solved = solve_tiers(model, place, work, effort, solver, look_units)
+    *upper, bound = solved.bounds
+    bound = min(bound, measure(problem, place).balance)
+    return replace(solved, bounds=(*upper, bound))
 
 
 def pooled(

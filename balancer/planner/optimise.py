@@ -20,7 +20,7 @@ from balancer.planner.bound import ASSIGNMENT_COLUMNS, Bound, assignment_bound, 
 from balancer.planner.dive import dive
 from balancer.planner.emptier import more_asleep
 from balancer.planner.formulate import all_columns, formulate
-from balancer.planner.ilp import Solver, highs_is_there
+from balancer.planner.ilp import Solver, uses_highs
 from balancer.planner.lagrange import Dual
 from balancer.planner.neighbour import (
     exact,
@@ -29,6 +29,7 @@ from balancer.planner.neighbour import (
     is_small,
     neighbours,
     pooled,
+    search_before_whole,
     whole,
 )
 from balancer.planner.problem import Ints, Problem
@@ -47,19 +48,18 @@ from balancer.planner.score import (
 )
 from balancer.planner.search import construct, local, polish, shake, trim
 from balancer.planner.secure import secured
-from balancer.planner.tiers import model_units
+from balancer.planner.tiers import is_proven, model_units
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
 ROUNDS_MAX = 6
 # Shares of the work: of proving a bound, and of what a long search has more; then of the first
-# round where a second has to follow; of the relaxation; and of the search where what is left
-# goes into the model as a whole.
+# round where a second has to follow; and of the relaxation.
 PROVING, PROVING_MORE, LONG = 0.08, 0.3, 4e6
-FIRST_ROUND, RELAXATION, SEARCH_BEFORE_WHOLE = 0.8, 0.6, 0.2
+FIRST_ROUND, RELAXATION = 0.8, 0.6
 # Times the relaxation, from which on the best columns go into one model; and the search before,
-# where no model of the whole is to follow.
-FAR, SEARCH_BEFORE_POOL = 1.5, 0.5
+# where no model of the whole is to follow and where one is.
+FAR, SEARCH_BEFORE_POOL, SEARCH_BEFORE_BOTH = 1.5, 0.5, 0.2
 SLICES = 5  # that the search is given out in
 # Of one: to means that need no time to cool down, and to what hosts choose for themselves, first of
 # all where there are few migrations a host; else it takes its time, and not more of a slice.
@@ -92,7 +92,9 @@ class Found:
 def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     """Return a placement from which planning again finds nothing, as far as the cap allows."""
     proving = PROVING * work.units
-    if _chooses(problem, solver) and not has_room_for_whole(problem, work):
+    if _chooses(problem, solver) and not has_room_for_whole(
+        problem, work, search_before_whole(problem)
+    ):
         proving += (PROVING_MORE - PROVING) * max(0.0, work.units - LONG)
     search = work.part(work.units - proving)
     found = _settled(problem, search, seed, solver)
@@ -103,7 +105,7 @@ def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
 def _chooses(problem: Problem, solver: Solver) -> bool:
     """Tell whether hosts can choose for themselves, so that there is a proof to work for."""
     asked = problem.policy.goal is Goal.BALANCE and not is_small(problem)
-    return asked and problem.mean_is_constant and solver != "cbc" and highs_is_there()
+    return asked and problem.mean_is_constant and uses_highs(solver)
 
 
 def _settled(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
@@ -156,11 +158,16 @@ def _bounded(problem: Problem, found: Found, work: Work, seed: int, solver: Solv
         found = replace(found, place=place)
         value = measure(problem, place).balance
     bound = Bound(agreement.dual.bound, "Lagrangian")
-    found = replace(found, balance=(*found.balance, bound))
+    return _proven(problem, replace(found, balance=(*found.balance, bound)))
+
+
+def _proven(problem: Problem, found: Found) -> Found:
+    """Note that a plan is the best where its best bound says so and nothing is above balance."""
     *upper, value = measure(problem, found.place).key(problem.policy.goal)
-    if any(upper) or not agreement.proves(value):
+    best = max((bound.value for bound in found.balance), default=0.0)
+    if any(upper) or not is_proven(value, best):
         return found
-    return replace(found, bounds=(*upper, bound.value), proven=True)
+    return replace(found, bounds=(*upper, best), proven=True)
 
 
 def once(
@@ -211,25 +218,27 @@ def _shaken(problem: Problem, place: Ints, work: Work, seed: int) -> Ints:
 
 def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: Solver) -> Found:
     """Search on from what was found, by all means there are."""
-    bounds = found.balance
-    if not found.weighed and has_room_for_pool(problem, work):
-        share = SEARCH_BEFORE_WHOLE if has_room_for_whole(problem, work) else SEARCH_BEFORE_POOL
-        part = work.part(share * work.units)
-        found = replace(found, place=_searched(problem, found, part, seed, solver), weighed=True)
-        work.note(part)
+    before = search_before_whole(problem)
+    room = uses_highs(solver) and has_room_for_whole(problem, work, before)
+    if not found.weighed and has_room_for_pool(problem, work, before_whole=room):
+        units = (SEARCH_BEFORE_BOTH if room else SEARCH_BEFORE_POOL) * work.units
+        place, before = _searched_for(units, problem, found, work, seed, solver), before - units
+        found = replace(found, place=place, weighed=True)
         if _is_far(problem, found):
             place = pooled(problem, found.place, found.relaxed, work, solver)
-            found = replace(found, place=place)
-    if not has_room_for_whole(problem, work):
+            found, before = replace(found, place=place), SEARCH_BEFORE_BOTH * work.units
+    if not room or not has_room_for_whole(problem, work, max(0.0, before)):
         return replace(found, place=_searched(problem, found, work, seed, solver))
-    part = work.part(SEARCH_BEFORE_WHOLE * work.units)
-    place = _searched(problem, found, part, seed, solver)
-    work.note(part)
-    solved = whole(problem, place, found.relaxed, work, solver)
-    if solved is not None:
-        place, bounds = solved.place, (*bounds, Bound(solved.bounds[-1], "branch and bound"))
-        found = replace(found, kept=measure(problem, place))
-    return replace(found, place=trim(problem, place, work), balance=bounds, branched=True)
+    place = found.place
+    if before > 0.0:
+        place = _searched_for(before, problem, found, work, seed, solver)
+    # Where caps bind there is no second plan to fear, and what is kept for one may be used up.
+    most = work.left() if caps_bind(problem, place) else work.units
+    solved = whole(problem, place, found.relaxed, work, solver, most)
+    bound = Bound(solved.bounds[-1], "branch and bound")
+    place = trim(problem, solved.place, work)
+    found = replace(found, place=place, kept=measure(problem, place), branched=True)
+    return _proven(problem, replace(found, balance=(*found.balance, bound)))
 
 
 def _is_far(problem: Problem, found: Found) -> bool:
@@ -240,6 +249,16 @@ def _is_far(problem: Problem, found: Found) -> bool:
     if found.relaxed is None:
         return False
     return measure(problem, found.place).balance > FAR * found.relaxed.bound
+
+
+def _searched_for(
+    units: float, problem: Problem, found: Found, work: Work, seed: int, solver: Solver
+) -> Ints:
+    """Search with a part of the work."""
+    part = work.part(units)
+    place = _searched(problem, found, part, seed, solver)
+    work.note(part)
+    return place
 
 
 def _searched(problem: Problem, found: Found, work: Work, seed: int, solver: Solver) -> Ints:
@@ -323,7 +342,7 @@ def _best_start(
     problem: Problem, place: Ints, kept: Measure, work: Work, solver: Solver
 ) -> tuple[Ints, Relaxed | None]:
     """Return the constructed placement or a rounding of the relaxation, whichever is better."""
-    if solver == "cbc" or not highs_is_there():
+    if not uses_highs(solver):
         return place, None
     goal = problem.policy.goal
     part = work.part(RELAXATION * work.units)
@@ -388,7 +407,7 @@ def balance_bound(
         return Bound(0.0, "none")
     if problem.policy.goal is Goal.CONSOLIDATE:  # J only breaks ties: no need to be exact
         return decoupled_bound(problem, kept, solver)
-    if solver != "cbc" and highs_is_there():
+    if uses_highs(solver):
         relaxed = relax(problem, place, kept, work)
         if relaxed is not None:
             return Bound(relaxed.bound, "assignment LP")

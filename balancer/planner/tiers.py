@@ -35,6 +35,11 @@ class TierSolution:
     proven: bool
 
 
+def is_proven(value: float, bound: float) -> bool:
+    """Tell whether no better J than `value` is possible above `bound`, as far as it matters."""
+    return value - bound <= PROVEN_RELATIVE * abs(value)
+
+
 def model_units(columns: int) -> float:
     """Return what making a model of so many columns is charged; with less left none is made."""
     return MODEL_UNITS + COLUMN_UNITS * columns
@@ -46,6 +51,7 @@ def solve_tiers(
     work: Work,
     effort: Effort,
     solver: Solver,
+    look_units: float = LOOK_UNITS,
 ) -> TierSolution:
     """Improve `place`, tier by tier. `place` must be reachable with the model's columns.
 
@@ -56,6 +62,7 @@ def solve_tiers(
         effort: Of each tier's solve; `looks` are those of all tiers. Seconds, the user and how
             near is near enough are not taken from it: J is small, and has no gap but a relative.
         solver: Which solver.
+        look_units: What the model is charged for a look at least, where looks are counted.
     """
     problem = formulation.problem
     goal = problem.policy.goal
@@ -90,10 +97,11 @@ def solve_tiers(
                 ),
                 solver,
             )
-            work.spend(each * solution.iterations)
+            spent = each * solution.iterations
             if looks is not None:  # elsewhere HiGHS is only watched where Ctrl-C is
-                work.charge(LOOK_UNITS * solution.looks)
+                spent = max(spent + LOOK_UNITS * solution.looks, look_units * solution.looks)
                 looks = max(0, looks - solution.looks)
+            work.charge(spent)
             bound = max(0.0, solution.bound)
             if solution.x is not None:
                 found = formulation.placement(solution.x)

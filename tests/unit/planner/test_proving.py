@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from balancer.model.cluster import Cluster
+from balancer.planner import EFFORT, neighbour
 from balancer.planner import optimise as searched
-from balancer.planner.formulate import all_columns
-from balancer.planner.ilp import Solver
-from balancer.planner.neighbour import exact
+from balancer.planner.formulate import Formulation, all_columns
+from balancer.planner.ilp import Effort, Solver
+from balancer.planner.neighbour import exact, search_before_whole, whole
 from balancer.planner.optimise import Found, optimise
 from balancer.planner.problem import Ints, Problem, build
+from balancer.planner.relax import Relaxed
 from balancer.planner.score import measure
 from balancer.planner.search import local
 from balancer.planner.tiers import TierSolution, model_units
@@ -84,6 +87,55 @@ def test_trials_leave_enough_for_the_model(
     monkeypatch.setattr(searched, "exact", noted)
     searched.once(problem, Work(units), 0, "auto")
     assert left[0] > needed
+
+
+def test_a_medium_cluster_is_searched_then_solved_as_a_whole_to_the_proof(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem = build(generate(6, 160, 1), Policy(), 8)
+    work = Work(EFFORT)
+    left: list[float] = []
+
+    def noted(problem: Problem, place: Ints, relaxed: Relaxed | None, *more: Any) -> TierSolution:
+        left.append(work.units)
+        solved = whole(problem, place, relaxed, *more)
+        assert solved.bounds[-1] <= measure(problem, place).balance
+        return solved
+
+    monkeypatch.setattr(searched, "whole", noted)
+    found = optimise(problem, work, 0, "auto")
+    value = measure(problem, found.place).balance
+    assert EFFORT - left[0] == pytest.approx(search_before_whole(problem), rel=0.2)
+    assert found.proven
+    assert found.bounds is not None
+    assert value * (1 - 1e-6) <= found.bounds[-1] <= value * (1 + 1e-9)
+    assert len(left) == 1  # who has the proof plans no second time
+
+
+def test_a_model_of_the_whole_is_looked_at_as_often_as_there_is_work_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem, made = build(generate(12, 240, 1), Policy(), 12), list[Effort]()
+
+    def solved(
+        formulation: Formulation, place: Ints, work: Work, effort: Effort, *_: object
+    ) -> TierSolution:
+        made.append(effort)
+        return TierSolution(place, (0.0,) * len(formulation.tiers), proven=False)
+
+    monkeypatch.setattr(neighbour, "solve_tiers", solved)
+    for units in (1e6, 2e6):
+        whole(problem, problem.home, None, Work(units), "auto", units)
+    looks = [effort.looks or 0 for effort in made]
+    assert 50 < looks[0] < 100
+    assert looks[1] == pytest.approx(2 * looks[0], abs=1)
+
+
+def test_without_highs_no_model_of_the_whole_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searched, "whole", None)
+    problem = build(generate(6, 160, 1), Policy(), 8)
+    place = optimise(problem, Work(EFFORT), 0, "cbc").place
+    assert measure(problem, place).balance < 0.1 * measure(problem, problem.home).balance
 
 
 def test_where_failures_are_to_be_survived_small_models_begin_without_trials(
