@@ -87,7 +87,7 @@ class Row:
 ROWS = (
     Row("generated", 4, 60, 6, 3.5, 1, best_gap=PROOF),
     Row("generated", 16, 400, 20, 0.66, 1, closed=99.7),
-    Row("generated", 16, 400, 20, 8, 20, best_gap=0.08),
+    Row("generated", 16, 400, 20, 11, 20, best_gap=0.08),
     Row("generated", 64, 1000, 50, 1.6, 3, closed=99.4),
     Row("generated", 64, 1000, 50, 20, 30, closed=99.55),
     Row("generated", 64, 1000, 100, 1.6, 3, closed=99.85),
