@@ -350,6 +350,14 @@ def _weighted(columns: Ints, weights: Floats, constant: float) -> Expression:
     return expression
 
 
+def count_columns(problem: Problem) -> int:
+    """Return how many columns `all_columns` has of all VMs, without making them."""
+    rows, into = problem.movable, ~problem.draining
+    allowed, home = problem.allowed[rows], problem.home[rows]
+    at_home = allowed[np.arange(len(rows)), home] & into[home]
+    return int(allowed.sum(axis=0) @ into) - int(at_home.sum())
+
+
 def all_columns(problem: Problem, vms: Ints | None = None) -> tuple[Ints, Ints]:
     """Return every legal (VM, host) away from home, sorted, of all VMs or of some."""
     rows = problem.movable if vms is None else vms

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from balancer.planner.formulate import all_columns, formulate
+from balancer.planner.formulate import all_columns, count_columns, formulate
 from balancer.planner.ilp import Effort, Solver
 from balancer.planner.problem import Bools, Floats, Ints, Problem
 from balancer.planner.relax import Relaxed
@@ -24,7 +24,7 @@ from balancer.policy.policy import Goal
 EXACT_COLUMNS = 700  # 4 x 60 has 180, 6 x 100 has 500: proven in a second or few
 EXACT_EFFORT = Effort(4000, few_cuts=True)  # nodes
 WHOLE_COLUMNS = 7000  # 16 x 400 has 5,900
-WHOLE_NODES = 100_000
+WHOLE_NODES = 100_000  # looks end it before
 # Of the whole: a look at least, and for each column; for each column the least that it is worth
 # beginning with, the root relaxation with cuts; and the search before.
 WHOLE_LOOK_UNITS, WHOLE_LOOK_UNITS_COLUMN = 8000.0, 1.0
@@ -42,7 +42,7 @@ STALE_MAX = 24  # neighbourhoods in a row without a gain before the search is ov
 
 def is_small(problem: Problem) -> bool:
     """Tell whether the whole task can be solved to the proof."""
-    return 0 < len(all_columns(problem)[0]) <= EXACT_COLUMNS
+    return 0 < count_columns(problem) <= EXACT_COLUMNS
 
 
 def exact(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolution:
@@ -52,13 +52,16 @@ def exact(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolu
 
 
 def search_before_whole(problem: Problem) -> float:
-    """Return the units that a search finds nearly all with that it would find with more."""
-    return SEARCH_UNITS_COLUMN * len(all_columns(problem)[0])
+    """Return the units of search after which more of it gains little."""
+    return SEARCH_UNITS_COLUMN * count_columns(problem)
 
 
-def has_room_for_whole(problem: Problem, work: Work, before: float) -> bool:
-    """Tell whether a medium task can be solved as a whole after `before` units of other work."""
-    return _has_room(problem, work, before + WHOLE_UNITS_COLUMN * len(all_columns(problem)[0]))
+def has_room_for_whole(problem: Problem, work: Work, units_before: float) -> bool:
+    """Tell whether a medium task can be solved as a whole after so many units of other work."""
+    columns = count_columns(problem)
+    if problem.policy.goal is not Goal.BALANCE or columns <= EXACT_COLUMNS:
+        return False
+    return _has_room(columns, work, units_before + WHOLE_UNITS_COLUMN * columns)
 
 
 def has_room_for_pool(problem: Problem, work: Work, *, before_whole: bool) -> bool:
@@ -66,16 +69,17 @@ def has_room_for_pool(problem: Problem, work: Work, *, before_whole: bool) -> bo
 
     They had better not where a model of the whole is to follow that is hardly larger.
     """
-    if before_whole and len(all_columns(problem)[0]) < WORTH_WHOLE * POOL_COLUMNS:
+    columns = count_columns(problem)
+    if before_whole and columns < WORTH_WHOLE * POOL_COLUMNS:
         return False
-    return _has_room(problem, work, POOL_UNITS)
+    return _has_room(columns, work, POOL_UNITS)
 
 
-def _has_room(problem: Problem, work: Work, units: float) -> bool:
+def _has_room(columns: int, work: Work, units: float) -> bool:
     left = work.seconds_left()
     if work.units < units or (left is not None and left * 1e6 < units):
         return False
-    return 0 < len(all_columns(problem)[0]) <= WHOLE_COLUMNS
+    return 0 < columns <= WHOLE_COLUMNS
 
 
 def whole(
@@ -89,9 +93,16 @@ def whole(
     """Solve a medium task as far as the work goes: a better plan and a bound with cuts.
 
     The relaxation is weak where VMs are few and large; the solver's cuts (covers of the rows
-    that say a host's load) and its branching are what closes part of the gap. Columns whose price
-    is more than what is left to gain are in no plan with a J below that of `place`: the bound of J
-    is not above it.
+    that say a host's load) and its branching are what closes part of the gap.
+
+    Args:
+        problem: The task.
+        place: A legal end.
+        relaxed: Of columns with a worse price than what is left to gain on `place` it is known
+            that they are in no plan with a lower J: they are left out, and the bound ends at it.
+        work: The budget.
+        solver: Which solver.
+        most_units: What looks are reckoned from; the budgets that `work` is a part of may pay.
     """
     vm, host = _worthwhile(problem, place, relaxed)
     look_units = WHOLE_LOOK_UNITS + WHOLE_LOOK_UNITS_COLUMN * len(vm)

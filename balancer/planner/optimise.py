@@ -19,7 +19,7 @@ from balancer.planner.agree import Agreement
 from balancer.planner.bound import ASSIGNMENT_COLUMNS, Bound, assignment_bound, decoupled_bound
 from balancer.planner.dive import dive
 from balancer.planner.emptier import more_asleep
-from balancer.planner.formulate import all_columns, formulate
+from balancer.planner.formulate import all_columns, count_columns, formulate
 from balancer.planner.ilp import Solver, uses_highs
 from balancer.planner.lagrange import Dual
 from balancer.planner.neighbour import (
@@ -58,7 +58,7 @@ ROUNDS_MAX = 6
 PROVING, PROVING_MORE, LONG = 0.08, 0.3, 4e6
 FIRST_ROUND, RELAXATION = 0.8, 0.6
 # Times the relaxation, from which on the best columns go into one model; and the search before,
-# where no model of the whole is to follow and where one is.
+# where no model of the whole is to follow and where one is, which then has as much between both.
 FAR, SEARCH_BEFORE_POOL, SEARCH_BEFORE_BOTH = 1.5, 0.5, 0.2
 SLICES = 5  # that the search is given out in
 # Of one: to means that need no time to cool down, and to what hosts choose for themselves, first of
@@ -92,8 +92,8 @@ class Found:
 def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     """Return a placement from which planning again finds nothing, as far as the cap allows."""
     proving = PROVING * work.units
-    if _chooses(problem, solver) and not has_room_for_whole(
-        problem, work, search_before_whole(problem)
+    if _chooses(problem, solver) and not _branches(
+        problem, work.part(FIRST_ROUND * (work.units - proving)), solver
     ):
         proving += (PROVING_MORE - PROVING) * max(0.0, work.units - LONG)
     search = work.part(work.units - proving)
@@ -106,6 +106,17 @@ def _chooses(problem: Problem, solver: Solver) -> bool:
     """Tell whether hosts can choose for themselves, so that there is a proof to work for."""
     asked = problem.policy.goal is Goal.BALANCE and not is_small(problem)
     return asked and problem.mean_is_constant and uses_highs(solver)
+
+
+def _branches(problem: Problem, work: Work, solver: Solver) -> bool:
+    """Tell whether a model of the whole is to follow the search.
+
+    Not where failures are to be survived: of those it knows nothing, and most that it finds is
+    refused. CBC cannot be told to stop by what it has done.
+    """
+    if problem.policy.reserve.for_failures or not uses_highs(solver):
+        return False
+    return has_room_for_whole(problem, work, search_before_whole(problem))
 
 
 def _settled(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
@@ -158,10 +169,10 @@ def _bounded(problem: Problem, found: Found, work: Work, seed: int, solver: Solv
         found = replace(found, place=place)
         value = measure(problem, place).balance
     bound = Bound(agreement.dual.bound, "Lagrangian")
-    return _proven(problem, replace(found, balance=(*found.balance, bound)))
+    return _noted_if_proven(problem, replace(found, balance=(*found.balance, bound)))
 
 
-def _proven(problem: Problem, found: Found) -> Found:
+def _noted_if_proven(problem: Problem, found: Found) -> Found:
     """Note that a plan is the best where its best bound says so and nothing is above balance."""
     *upper, value = measure(problem, found.place).key(problem.policy.goal)
     best = max((bound.value for bound in found.balance), default=0.0)
@@ -206,7 +217,7 @@ def _shaken(problem: Problem, place: Ints, work: Work, seed: int) -> Ints:
     """
     if problem.policy.goal is not Goal.BALANCE or not problem.mean_is_constant:
         return place
-    columns = len(all_columns(problem)[0])
+    columns = count_columns(problem)
     spare = work.units - model_units(columns)  # the model has to be made after all
     part = work.part(min(SHAKEN_UNITS * columns, SHAKEN_SHARE * spare))
     if problem.policy.reserve.for_failures or part.units < SHAKEN_LEAST:
@@ -218,27 +229,39 @@ def _shaken(problem: Problem, place: Ints, work: Work, seed: int) -> Ints:
 
 def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: Solver) -> Found:
     """Search on from what was found, by all means there are."""
-    before = search_before_whole(problem)
-    room = uses_highs(solver) and has_room_for_whole(problem, work, before)
-    if not found.weighed and has_room_for_pool(problem, work, before_whole=room):
-        units = (SEARCH_BEFORE_BOTH if room else SEARCH_BEFORE_POOL) * work.units
-        place, before = _searched_for(units, problem, found, work, seed, solver), before - units
+    branches = not found.branched and _branches(problem, work, solver)
+    units_before = search_before_whole(problem)
+    if not found.weighed and has_room_for_pool(problem, work, before_whole=branches):
+        units = (SEARCH_BEFORE_BOTH if branches else SEARCH_BEFORE_POOL) * work.units
+        units_before -= units
+        place = _searched_for(units, problem, found, work, seed, solver)
         found = replace(found, place=place, weighed=True)
         if _is_far(problem, found):
             place = pooled(problem, found.place, found.relaxed, work, solver)
-            found, before = replace(found, place=place), SEARCH_BEFORE_BOTH * work.units
-    if not room or not has_room_for_whole(problem, work, max(0.0, before)):
-        return replace(found, place=_searched(problem, found, work, seed, solver))
+            found, units_before = replace(found, place=place), SEARCH_BEFORE_BOTH * work.units
+    if branches and units_before > 0.0:
+        place = _searched_for(units_before, problem, found, work, seed, solver)
+        found = replace(found, place=place)
+    if branches and not work.cut_short() and has_room_for_whole(problem, work, 0.0):
+        found = _branched(problem, found, work, solver)
+    if found.proven:
+        return found
+    return replace(found, place=_searched(problem, found, work, seed, solver))
+
+
+def _branched(problem: Problem, found: Found, work: Work, solver: Solver) -> Found:
+    """Solve the task as a whole, as far as there is work."""
     place = found.place
-    if before > 0.0:
-        place = _searched_for(before, problem, found, work, seed, solver)
     # Where caps bind there is no second plan to fear, and what is kept for one may be used up.
     most = work.left() if caps_bind(problem, place) else work.units
     solved = whole(problem, place, found.relaxed, work, solver, most)
-    bound = Bound(solved.bounds[-1], "branch and bound")
-    place = trim(problem, solved.place, work)
-    found = replace(found, place=place, kept=measure(problem, place), branched=True)
-    return _proven(problem, replace(found, balance=(*found.balance, bound)))
+    place, bounds = trim(problem, solved.place, work), found.balance
+    if solved.bounds[-1] > 0.0:
+        bounds = (*bounds, Bound(solved.bounds[-1], "branch and bound"))
+    kept = measure(problem, place)
+    kept = kept if found.kept is None else kept.strictest(found.kept)
+    found = replace(found, place=place, kept=kept, balance=bounds, weighed=True, branched=True)
+    return _noted_if_proven(problem, found)
 
 
 def _is_far(problem: Problem, found: Found) -> bool:
@@ -320,7 +343,7 @@ def _means(problem: Problem, found: Found, work: Work, solver: Solver) -> list[M
         means.insert(0, (1.0, shaken))
     if agreement is not None:
         few = problem.cap <= FEW_EACH * len(problem.hosts)
-        share = max(1.0, AGREEING_UNITS * len(problem.hosts) * SLICES / work.units)
+        share = max(1.0, AGREEING_UNITS * len(problem.hosts) * SLICES / max(1.0, work.units))
         if few or share <= AGREEING_MOST:
             means.insert(
                 0 if few else 1,

@@ -58,6 +58,12 @@ class Measure:
     awake: int = 0
     lost: Lost = NOTHING_LOST
 
+    def strictest(self, other: Measure) -> Measure:
+        """Return the lower of each tier above balance, which only plans as good as both keep."""
+        tiers = ("drain", "rules", "overload", "resort", "soft")
+        lower = {tier: min(getattr(self, tier), getattr(other, tier)) for tier in tiers}
+        return replace(self, **lower)
+
     def key(self, goal: Goal) -> tuple[float, ...]:
         """Return the tiers in order, most important first.
 

@@ -36,7 +36,7 @@ class TierSolution:
 
 
 def is_proven(value: float, bound: float) -> bool:
-    """Tell whether no better J than `value` is possible above `bound`, as far as it matters."""
+    """Tell whether a lower bound of J leaves nothing to be gained on `value`."""
     return value - bound <= PROVEN_RELATIVE * abs(value)
 
 
@@ -99,6 +99,7 @@ def solve_tiers(
             )
             spent = each * solution.iterations
             if looks is not None:  # elsewhere HiGHS is only watched where Ctrl-C is
+                # What lies between looks of small models is not all iterations.
                 spent = max(spent + LOOK_UNITS * solution.looks, look_units * solution.looks)
                 looks = max(0, looks - solution.looks)
             work.charge(spent)
