@@ -45,6 +45,11 @@ def is_small(problem: Problem) -> bool:
     return 0 < count_columns(problem) <= EXACT_COLUMNS
 
 
+def is_medium(problem: Problem) -> bool:
+    """Tell whether a task with work enough goes into one model, whole or its best columns."""
+    return 0 < count_columns(problem) <= WHOLE_COLUMNS
+
+
 def exact(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolution:
     """Solve a small task as a whole."""
     vm, host = all_columns(problem)

@@ -17,7 +17,6 @@ import numpy as np
 
 from balancer.planner.agree import Agreement
 from balancer.planner.bound import ASSIGNMENT_COLUMNS, Bound, assignment_bound, decoupled_bound
-from balancer.planner.dive import dive
 from balancer.planner.emptier import more_asleep
 from balancer.planner.formulate import all_columns, count_columns, formulate
 from balancer.planner.ilp import Solver, uses_highs
@@ -26,6 +25,7 @@ from balancer.planner.neighbour import (
     exact,
     has_room_for_pool,
     has_room_for_whole,
+    is_medium,
     is_small,
     neighbours,
     pooled,
@@ -33,7 +33,7 @@ from balancer.planner.neighbour import (
     whole,
 )
 from balancer.planner.problem import Ints, Problem
-from balancer.planner.relax import ROUND_UP, Relaxed, focus, relax, rounded
+from balancer.planner.relax import Relaxed, focus, relax
 from balancer.planner.restrain import restrain
 from balancer.planner.score import (
     BEFORE_SLEEP,
@@ -48,15 +48,16 @@ from balancer.planner.score import (
 )
 from balancer.planner.search import construct, local, polish, shake, trim
 from balancer.planner.secure import secured
+from balancer.planner.starts import best_start
 from balancer.planner.tiers import is_proven, model_units
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 
 ROUNDS_MAX = 6
 # Shares of the work: of proving a bound, and of what a long search has more; then of the first
-# round where a second has to follow; and of the relaxation.
+# round where a second has to follow; and of a search above thresholds.
 PROVING, PROVING_MORE, LONG = 0.08, 0.3, 4e6
-FIRST_ROUND, RELAXATION = 0.8, 0.6
+FIRST_ROUND, ABOVE = 0.8, 0.4
 # Times the relaxation, from which on the best columns go into one model; and the search before,
 # where no model of the whole is to follow and where one is, which then has as much between both.
 FAR, SEARCH_BEFORE_POOL, SEARCH_BEFORE_BOTH = 1.5, 0.5, 0.2
@@ -199,14 +200,39 @@ def once(
         return Found(more_asleep(problem, place, work, seed, solver))
     if goal is not Goal.BALANCE:
         return Found(neighbours(problem, trim(problem, place, work), work, seed, solver))
-    kept = measure(problem, place)
-    place, relaxed = _best_start(problem, place, kept, work, solver)
+    kept, built = measure(problem, place), place
+    place, relaxed = best_start(problem, place, kept, work, solver)
+    if relaxed is not None and np.array_equal(place, built) and not is_medium(problem):
+        place = _from_above(problem, place, relaxed, work, seed, solver)
     bounds = () if relaxed is None else (Bound(relaxed.bound, "assignment LP"),)
     agreement = None
     if relaxed is not None and problem.mean_is_constant:
         agreement = Agreement(problem, Dual(problem, relaxed))
     found = Found(place, balance=bounds, kept=kept, relaxed=relaxed, agreement=agreement)
     return _continued(problem, found, work, seed, solver)
+
+
+def _from_above(
+    problem: Problem, place: Ints, relaxed: Relaxed, work: Work, seed: int, solver: Solver
+) -> Ints:
+    """Return a better start for a large cluster by a search that does not mind thresholds.
+
+    Where they lie just above what the best plan needs, relief spends the moves that it needs, and
+    roundings of the relaxation are over them. From an even load it is not far to below them. On
+    medium clusters the model of the best columns finds more.
+    """
+    top = np.minimum(problem.before.max(axis=1, keepdims=True), 1.0)
+    loose = replace(problem, threshold=np.maximum(problem.threshold, top))
+    far = measure(problem, place).balance > FAR * relaxed.bound
+    if not far or np.array_equal(loose.threshold, problem.threshold):
+        return place
+    part = work.part(ABOVE * work.units)
+    tried = once(loose, part, seed, solver).place
+    work.note(part)
+    tried = secured(problem, construct(problem, work, tried), place)
+    goal = problem.policy.goal
+    kept = better(measure(problem, tried).key(goal), measure(problem, place).key(goal))
+    return tried if kept and legal_end(problem, tried) else place
 
 
 def _shaken(problem: Problem, place: Ints, work: Work, seed: int) -> Ints:
@@ -269,9 +295,8 @@ def _is_far(problem: Problem, found: Found) -> bool:
 
     Single moves are coarse then, and what they have decided for tiers above balance, they keep.
     """
-    if found.relaxed is None:
-        return False
-    return measure(problem, found.place).balance > FAR * found.relaxed.bound
+    relaxed = found.relaxed
+    return relaxed is not None and measure(problem, found.place).balance > FAR * relaxed.bound
 
 
 def _searched_for(
@@ -359,34 +384,6 @@ def _hoped(problem: Problem, found: Found, place: Ints) -> float:
     """Return what means that have not been tried may be expected to gain with a unit of work."""
     bound = 0.0 if found.relaxed is None else found.relaxed.bound
     return HOPED * max(0.0, measure(problem, place).balance - bound)
-
-
-def _best_start(
-    problem: Problem, place: Ints, kept: Measure, work: Work, solver: Solver
-) -> tuple[Ints, Relaxed | None]:
-    """Return the constructed placement or a rounding of the relaxation, whichever is better."""
-    if not uses_highs(solver):
-        return place, None
-    goal = problem.policy.goal
-    part = work.part(RELAXATION * work.units)
-    relaxed = relax(problem, place, kept, part)
-    work.note(part)
-    if relaxed is None:
-        return place, None
-    best, start = measure(problem, place).key(goal), place
-    for round_up in (*ROUND_UP, None):
-        if not work.spend(0):
-            break
-        if round_up is None:
-            begun = dive(problem, start, relaxed, work)
-        else:
-            begun = rounded(problem, start, relaxed, round_up, work)
-        tried = construct(problem, work, begun)
-        tried = secured(problem, tried, start)
-        key = measure(problem, tried).key(goal)
-        if better(key, best):
-            place, best = tried, key
-    return place, relaxed
 
 
 def _is_perfect(problem: Problem, place: Ints) -> bool:

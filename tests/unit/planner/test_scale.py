@@ -326,6 +326,14 @@ def test_thresholds_just_above_what_the_best_plan_needs_are_kept_by_a_good_one()
     assert made.score.after < 0.0775
 
 
+def test_on_large_clusters_such_thresholds_are_searched_from_above() -> None:
+    seen, policy = real(64, 1000, 3), Policy(thresholds=Thresholds(cpu=0.52725, memory=0.67666))
+    made = plan(seen, policy, now=NOW, max_migrations=50, effort=8e5)
+    assert judge(seen, policy, made, max_migrations=50) == ()
+    assert next(tier.after for tier in made.score.tiers if tier.name == "overload") == 0.0
+    assert made.score.after < 0.72  # 0.94 from below
+
+
 def test_ruin_and_recreate_takes_no_overload_for_an_even_load() -> None:
     """Its best by J alone was overloaded here, and all that it had found was lost with that."""
     problem = build(real(6, 60, 93), Policy(), 6)
