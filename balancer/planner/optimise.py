@@ -38,6 +38,7 @@ from balancer.planner.restrain import restrain
 from balancer.planner.score import (
     BEFORE_SLEEP,
     LOST,
+    TIER_TOLERANCE,
     Measure,
     before_lost,
     better,
@@ -55,11 +56,14 @@ from balancer.policy.policy import Goal
 
 ROUNDS_MAX = 6
 # Shares of the work: of proving a bound, and of what a long search has more; then of the first
-# round where a second has to follow; and of a search above thresholds.
+# round where a second has to follow.
 PROVING, PROVING_MORE, LONG = 0.08, 0.3, 4e6
-FIRST_ROUND, ABOVE = 0.8, 0.4
-# Times the relaxation, from which on the best columns go into one model; and the search before,
-# where no model of the whole is to follow and where one is, which then has as much between both.
+FIRST_ROUND = 0.8
+# Of what is left at the start, for a search above thresholds; not with less for each VM and host.
+ABOVE, ABOVE_LEAST = 0.4, 1.0
+# Times the relaxation, from which on thresholds are tight where no rounding keeps them, and
+# the best columns go into one model; and the search before, where no model of the whole is to
+# follow and where one is, which then has as much between both.
 FAR, SEARCH_BEFORE_POOL, SEARCH_BEFORE_BOTH = 1.5, 0.5, 0.2
 SLICES = 5  # that the search is given out in
 # Of one: to means that need no time to cool down, and to what hosts choose for themselves, first of
@@ -177,7 +181,7 @@ def _noted_if_proven(problem: Problem, found: Found) -> Found:
     """Note that a plan is the best where its best bound says so and nothing is above balance."""
     *upper, value = measure(problem, found.place).key(problem.policy.goal)
     best = max((bound.value for bound in found.balance), default=0.0)
-    if any(upper) or not is_proven(value, best):
+    if max(upper) > TIER_TOLERANCE or not is_proven(value, best):
         return found
     return replace(found, bounds=(*upper, best), proven=True)
 
@@ -202,7 +206,7 @@ def once(
         return Found(neighbours(problem, trim(problem, place, work), work, seed, solver))
     kept, built = measure(problem, place), place
     place, relaxed = best_start(problem, place, kept, work, solver)
-    if relaxed is not None and np.array_equal(place, built) and not is_medium(problem):
+    if start is None and np.array_equal(place, built) and not is_medium(problem):
         place = _from_above(problem, place, relaxed, work, seed, solver)
     bounds = () if relaxed is None else (Bound(relaxed.bound, "assignment LP"),)
     agreement = None
@@ -213,26 +217,30 @@ def once(
 
 
 def _from_above(
-    problem: Problem, place: Ints, relaxed: Relaxed, work: Work, seed: int, solver: Solver
+    problem: Problem, place: Ints, relaxed: Relaxed | None, work: Work, seed: int, solver: Solver
 ) -> Ints:
     """Return a better start for a large cluster by a search that does not mind thresholds.
 
     Where they lie just above what the best plan needs, relief spends the moves that it needs, and
-    roundings of the relaxation are over them. From an even load it is not far to below them. On
-    medium clusters the model of the best columns finds more.
+    no rounding of the relaxation gets below them. From an even load it is not far. On medium
+    clusters the model of the best columns finds more.
     """
-    top = np.minimum(problem.before.max(axis=1, keepdims=True), 1.0)
-    loose = replace(problem, threshold=np.maximum(problem.threshold, top))
-    far = measure(problem, place).balance > FAR * relaxed.bound
-    if not far or np.array_equal(loose.threshold, problem.threshold):
+    if relaxed is None or relaxed.bound <= 0.0 or not _is_far(problem, place, relaxed):
+        return place  # a relaxation that was cut short proves nothing
+    highest = problem.before.max(axis=1, keepdims=True, where=problem.play, initial=0.0)
+    loose = replace(problem, threshold=np.maximum(problem.threshold, np.minimum(highest, 1.0)))
+    is_loose = not np.array_equal(loose.threshold, problem.threshold)
+    if not is_loose or work.cut_short() or work.units < ABOVE_LEAST * problem.allowed.size:
         return place
     part = work.part(ABOVE * work.units)
     tried = once(loose, part, seed, solver).place
     work.note(part)
-    tried = secured(problem, construct(problem, work, tried), place)
-    goal = problem.policy.goal
-    kept = better(measure(problem, tried).key(goal), measure(problem, place).key(goal))
-    return tried if kept and legal_end(problem, tried) else place
+    tried = construct(problem, work, tried)
+    if work.cut_short() or not legal_end(problem, tried):
+        return place
+    tried, goal = secured(problem, tried, place), problem.policy.goal
+    is_better = better(measure(problem, tried).key(goal), measure(problem, place).key(goal))
+    return tried if is_better and legal_end(problem, tried) else place
 
 
 def _shaken(problem: Problem, place: Ints, work: Work, seed: int) -> Ints:
@@ -262,7 +270,7 @@ def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: So
         units_before -= units
         place = _searched_for(units, problem, found, work, seed, solver)
         found = replace(found, place=place, weighed=True)
-        if _is_far(problem, found):
+        if _is_far(problem, found.place, found.relaxed):
             place = pooled(problem, found.place, found.relaxed, work, solver)
             found, units_before = replace(found, place=place), SEARCH_BEFORE_BOTH * work.units
     if branches and units_before > 0.0:
@@ -290,13 +298,12 @@ def _branched(problem: Problem, found: Found, work: Work, solver: Solver) -> Fou
     return _noted_if_proven(problem, found)
 
 
-def _is_far(problem: Problem, found: Found) -> bool:
+def _is_far(problem: Problem, place: Ints, relaxed: Relaxed | None) -> bool:
     """Tell whether the relaxation is far below: VMs are few and large, or rules decide much.
 
     Single moves are coarse then, and what they have decided for tiers above balance, they keep.
     """
-    relaxed = found.relaxed
-    return relaxed is not None and measure(problem, found.place).balance > FAR * relaxed.bound
+    return relaxed is not None and measure(problem, place).balance > FAR * relaxed.bound
 
 
 def _searched_for(

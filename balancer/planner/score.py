@@ -59,7 +59,7 @@ class Measure:
     lost: Lost = NOTHING_LOST
 
     def strictest(self, other: Measure) -> Measure:
-        """Return the lower of each tier above balance, which only plans as good as both keep."""
+        """Return the lower of each tier that bounds of J go by: who keeps it is as good as both."""
         tiers = ("drain", "rules", "overload", "resort", "soft")
         lower = {tier: min(getattr(self, tier), getattr(other, tier)) for tier in tiers}
         return replace(self, **lower)

@@ -17,12 +17,12 @@ RELAXATION = 0.6  # of the work, at most
 def best_start(
     problem: Problem, place: Ints, kept: Measure, work: Work, solver: Solver
 ) -> tuple[Ints, Relaxed | None]:
-    """Return the constructed placement or a rounding of the relaxation, whichever is better.
+    """Return the constructed placement or a better rounding of the relaxation; and that.
 
     Args:
         problem: The task.
         place: As constructed; a legal end.
-        kept: Its measure, or what else the relaxation has to keep above balance.
+        kept: Its measure, of which the relaxation keeps drains and hard rules.
         work: The budget.
         solver: Which solver; without HiGHS there is no relaxation.
     """

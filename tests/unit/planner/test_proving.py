@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from balancer.model.cluster import Cluster, HostState
@@ -14,10 +15,10 @@ from balancer.planner.formulate import Formulation, all_columns, count_columns
 from balancer.planner.ilp import Effort, Solver
 from balancer.planner.neighbour import exact, search_before_whole, whole
 from balancer.planner.optimise import Found, optimise
-from balancer.planner.problem import Ints, Problem, build
-from balancer.planner.relax import Relaxed
-from balancer.planner.score import Measure, better, measure
-from balancer.planner.search import local
+from balancer.planner.problem import CPU, MEMORY, Ints, Problem, build
+from balancer.planner.relax import Relaxed, relax
+from balancer.planner.score import Measure, measure
+from balancer.planner.search import construct, local
 from balancer.planner.tiers import TierSolution, model_units
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Policy, Reserve, Thresholds
@@ -131,23 +132,29 @@ def test_a_model_of_the_whole_is_looked_at_as_often_as_there_is_work_for(
 
 
 @pytest.mark.parametrize(
-    ("policy", "solver", "vms"),
+    ("vms", "policy", "solver", "asked"),
     [
-        (Policy(), "cbc", 160),  # cannot be stopped by what it has done
-        (Policy(goal=Goal.RELIEVE, thresholds=Thresholds(cpu=0.6)), "auto", 160),  # J is not asked
-        (Policy(reserve=Reserve(host_failures=1)), "auto", 160),  # the model knows nothing of it
-        (Policy(reserve=Reserve(host_failures=2)), "auto", 60),  # and the small one was made
+        (160, Policy(), "auto", True),
+        (160, Policy(), "cbc", False),  # cannot be stopped by what it has done
+        (160, Policy(goal=Goal.RELIEVE), "auto", False),  # J with no move more is not asked for
+        (160, Policy(reserve=Reserve(host_failures=1)), "auto", False),  # it knows nothing of them
+        (100, Policy(), "auto", False),  # such a model has been solved already
     ],
 )
-def test_where_it_would_be_in_vain_no_model_of_the_whole_is_made(
-    monkeypatch: pytest.MonkeyPatch, policy: Policy, solver: Solver, vms: int
+def test_a_model_of_the_whole_is_made_where_it_is_not_in_vain(
+    monkeypatch: pytest.MonkeyPatch, vms: int, policy: Policy, solver: Solver, *, asked: bool
 ) -> None:
-    monkeypatch.setattr(searched, "whole", None)  # whoever calls it fails
-    problem = build(generate(6, vms, 1), policy, 4)
-    place = optimise(problem, Work(ENOUGH), 0, solver).place
-    assert better(
-        measure(problem, place).key(policy.goal), measure(problem, problem.home).key(policy.goal)
-    )
+    problem, made = build(generate(6, vms, 1), policy, 4), list[Ints]()
+
+    def nothing(problem: Problem, place: Ints, *_: object) -> TierSolution:
+        made.append(place)
+        return TierSolution(place, (0.0,) * len(measure(problem, place).key(Goal.BALANCE)), False)
+
+    monkeypatch.setattr(searched, "whole", nothing)
+    monkeypatch.setattr(searched, "_searched", lambda _, found, *__: found.place)
+    found = Found(problem.home, weighed=True)
+    searched._continued(problem, found, Work(1e9), 0, solver)
+    assert bool(made) is asked
 
 
 def test_what_the_whole_leaves_unproven_is_searched_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +173,79 @@ def test_what_the_whole_leaves_unproven_is_searched_on(monkeypatch: pytest.Monke
     assert work.units < 0.5 * left[0]
     assert not found.proven
     assert "branch and bound" not in {bound.kind for bound in found.balance}
+
+
+def crowded(threshold: float) -> Problem:
+    """Return a large task with hosts above all of their processors, and below 97 % of memory."""
+    problem = build(EVEN, Policy(thresholds=Thresholds(cpu=threshold, memory=0.97)), 10)
+    assert problem.before[CPU].max() > 1.0
+    assert problem.before[MEMORY].max() < 0.97
+    return problem
+
+
+def relaxed_of(problem: Problem, bound: float) -> Relaxed:
+    found = relax(problem, problem.home, measure(problem, problem.home), Work(1e9))
+    assert found is not None
+    return replace(found, bound=bound)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "bound", "units", "asked"),
+    [
+        (0.7, 1e-3, 1e9, True),
+        (1.0, 1e-3, 1e9, False),  # there is nothing above it
+        (0.7, 1e9, 1e9, False),  # J is near the relaxation
+        (0.7, 0.0, 1e9, False),  # which was cut short
+        (0.7, 1e-3, 1e3, False),  # with so little work
+    ],
+)
+def test_what_is_searched_from_above(
+    monkeypatch: pytest.MonkeyPatch, threshold: float, bound: float, units: float, *, asked: bool
+) -> None:
+    problem, tops = crowded(threshold), list[Problem]()
+
+    def found(loose: Problem, *_: object) -> Found:
+        tops.append(loose)
+        return Found(loose.home)
+
+    monkeypatch.setattr(searched, "once", found)
+    relaxed = relaxed_of(problem, bound)
+    searched._from_above(problem, problem.home, relaxed, Work(units), 0, "auto")
+    assert bool(tops) is asked
+    for loose in tops:
+        assert loose.threshold[CPU] == 1.0
+        assert loose.threshold[MEMORY] == problem.threshold[MEMORY]
+
+
+def test_from_above_only_what_is_better_and_legal_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = crowded(0.7)
+    relaxed, good = relaxed_of(problem, 1e-3), construct(problem, Work(1e9))
+    full = np.full_like(problem.home, int(problem.before[CPU].argmin()))
+
+    def from_above(begun: Ints, end: Ints) -> Ints:
+        monkeypatch.setattr(searched, "once", lambda *_: Found(end))
+        monkeypatch.setattr(searched, "construct", lambda _, __, start: start)
+        return searched._from_above(problem, begun, relaxed, Work(1e9), 0, "auto")
+
+    assert np.array_equal(from_above(problem.home, good), good)
+    assert np.array_equal(from_above(good, problem.home), good)
+    assert np.array_equal(from_above(good, full), good)
+
+
+def test_a_search_that_goes_on_does_not_begin_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, begun = crowded(0.7), list[Ints]()
+
+    def noted(_: Problem, place: Ints, *__: object) -> Ints:
+        begun.append(place)
+        return place
+
+    monkeypatch.setattr(searched, "_from_above", noted)
+    monkeypatch.setattr(searched, "best_start", lambda _, place, *__: (place, None))
+    monkeypatch.setattr(searched, "_continued", lambda _, found, *__: found)
+    place = searched.once(problem, Work(1e9), 0, "auto").place
+    assert len(begun) == 1
+    searched.once(problem, Work(1e9), 0, "auto", place)
+    assert len(begun) == 1
 
 
 def test_two_measures_keep_the_lower_of_each_tier() -> None:
