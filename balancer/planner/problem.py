@@ -226,7 +226,10 @@ class Problem:
         return 2 * len(self.vms) if cap is None else cap
 
     def at(self, place: Ints) -> Problem:
-        """Return the same task seen from `place`, with the policy's own thresholds."""
+        """Return the same task seen from `place`, as if every VM were there already.
+
+        Thresholds are the policy's again, whatever they were replaced by.
+        """
         vms = tuple(
             vm if vm.host == self.hosts[at].name else _moved(vm, self, int(at))
             for vm, at in zip(self.vms, place.tolist(), strict=True)
