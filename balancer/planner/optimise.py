@@ -438,7 +438,7 @@ def balance_bound(
         relaxed = relax(problem, place, kept, work)
         if relaxed is not None:
             return Bound(relaxed.bound, "assignment LP")
-    elif 0 < len(all_columns(problem)[0]) <= ASSIGNMENT_COLUMNS:
+    elif 0 < count_columns(problem) <= ASSIGNMENT_COLUMNS:
         vm, host = all_columns(problem)
         return assignment_bound(formulate(problem, vm, host, problem.home), kept, solver)
     return decoupled_bound(problem, kept, solver)
