@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Engine, Integer, func, select, type_coerce
 
-from balancer.demand.readings import Floats, Readings, empty
-from balancer.demand.season import Seasons, seasons
 from balancer.model.cluster import Cluster, VmState
 from balancer.model.outcome import MigrationState
 from balancer.model.past import PastMove
@@ -19,13 +15,16 @@ from balancer.store import tables
 from balancer.store.history import SubjectKind
 from balancer.store.part import Part
 
+if TYPE_CHECKING:
+    from balancer.demand.readings import Readings
+    from balancer.demand.season import Seasons
+
 BUCKETS = 60  # readings that a window is reduced to; a plan needs no more
 _LOAD = [state.value for state in VmState if state.is_load]
 _TRIED = [MigrationState.DONE.value, MigrationState.FAILED.value]
 HOUR = timedelta(hours=1)
 _US = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-Ints = npt.NDArray[np.int64]
 
 
 class Lately(Part):
@@ -42,6 +41,9 @@ class Lately(Part):
 
         Samples of VMs that were not running do not count.
         """
+        # Most that a store is opened for needs no arrays, so no numpy either.
+        from balancer.demand.buckets import averaged  # noqa: PLC0415 -- start-up time
+
         width = max(_US, _us(until - since) // buckets)
         start = _us(since - _EPOCH)
         samples, subject, place = (
@@ -69,10 +71,12 @@ class Lately(Part):
             .group_by(subject.c.key, place.c.key, bucket)
         )
         rows = [tuple(row.values()) for row in self._read(query)]
-        return _as_readings(cluster, rows, start, width)
+        return averaged(cluster, rows, start, width)
 
     def seasons(self, cluster: Cluster, since: datetime, until: datetime) -> Seasons:
         """Return what repeats itself in the hours of a cluster's VMs; looked for once an hour."""
+        from balancer.demand.season import seasons  # noqa: PLC0415 -- as above
+
         kept = self._seasons.get(cluster.name)
         if kept is not None and kept[0] <= until < kept[0] + HOUR:
             return kept[1]
@@ -110,43 +114,3 @@ def _us(time: timedelta) -> int:
 
 def _without_state(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name != "state"}
-
-
-def _as_readings(
-    cluster: Cluster, rows: list[tuple[Any, ...]], start_us: int, width_us: int
-) -> Readings:
-    """Return rows of (VM, host, bucket, mean cores, mean bytes, count) as arrays."""
-    if not rows:
-        return empty()
-    keys, hosts, buckets, cores, memory, counts = zip(*rows, strict=True)
-    vms = tuple(sorted(set(keys)))
-    column = {key: at for at, key in enumerate(vms)}
-    speeds = {host.name: host.cpu_speed for host in cluster.hosts}
-    times, row = np.unique(np.array(buckets, dtype=np.int64), return_inverse=True)
-    at = (row, np.array([column[key] for key in keys], dtype=np.int64))
-    count = np.array(counts, dtype=float)
-    speed = np.array([speeds.get(str(host), 1.0) for host in hosts])
-    work = _numbers(cores) * speed
-    shape = (len(times), len(vms))
-    begins_s: Floats = (start_us + times.astype(np.float64) * width_us) / _US
-    return Readings(
-        begins_s,
-        vms,
-        _mean(work, count, at, shape),
-        _mean(_numbers(memory), count, at, shape),
-    )
-
-
-def _numbers(values: Sequence[float | None]) -> Floats:
-    return np.array([np.nan if value is None else float(value) for value in values])
-
-
-def _mean(values: Floats, count: Floats, at: tuple[Ints, Ints], shape: tuple[int, int]) -> Floats:
-    """Return values meant over what falls into one cell, each weighing its count."""
-    known = ~np.isnan(values)
-    total, weight = np.zeros(shape), np.zeros(shape)
-    cells = tuple(index[known] for index in at)
-    np.add.at(total, cells, values[known] * count[known])
-    np.add.at(weight, cells, count[known])
-    mean: Floats = np.divide(total, weight, out=np.full(shape, np.nan), where=weight > 0)
-    return mean

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, Select, Table
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from balancer.store.faults import working
 from balancer.store.postgresql import again, connected
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 
 class Part:
@@ -53,6 +56,9 @@ class Part:
 def inserting(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
     """Return an INSERT that can say what becomes of a row that is there already."""
     if connection.dialect.name == "postgresql":
+        # A file needs none of that dialect, which takes as long to import as SQLite's five times.
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 -- start-up time
+
         return postgresql.insert(table)
     return sqlite.insert(table)
 

@@ -21,8 +21,8 @@ from balancer.store import process
 from balancer.store.address import where
 from balancer.store.leases import LeaseLostError, holder_name
 from balancer.store.process import identity, is_gone
-from balancer.store.schema import revisions
 from balancer.store.store import Store
+from balancer.store.upgrade import revisions
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

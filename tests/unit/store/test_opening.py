@@ -18,6 +18,7 @@ from sqlalchemy import event, text
 from balancer.errors import ExitCode
 from balancer.store import tables
 from balancer.store.faults import StoreError, UnusableStoreError
+from balancer.store.schema import HEAD
 from balancer.store.store import Store
 from tests.notation import cluster
 
@@ -28,6 +29,7 @@ def test_the_migrations_make_exactly_the_tables_we_use(place: str) -> None:
     with Store.open(place) as store, store._engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, tables.metadata) == []
+        assert context.get_current_revision() == HEAD
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
