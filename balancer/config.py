@@ -17,7 +17,7 @@ from pydantic import Field
 from sqlalchemy.engine import URL
 
 from balancer.errors import InputError, Place
-from balancer.formats.schema import schema_of
+from balancer.formats.json_schema import schema_of
 from balancer.policy.document import load_document
 from balancer.policy.fields import Document, Duration, Flag, Positive, Text, Version1
 from balancer.policy.tree import Places

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from balancer.cli.options import Read, Source
 from balancer.clock import Clock, SystemClock
@@ -13,12 +14,14 @@ from balancer.config import ClusterPart, Config, load_config
 from balancer.connect import connect
 from balancer.formats.snapshot import snapshot_sha256
 from balancer.gateway.port import Gateway
-from balancer.hindsight import Hindsight, hindsight
 from balancer.model.aside import Aside
 from balancer.model.cluster import Cluster
 from balancer.policy.load import load_policy
 from balancer.policy.policy import Policy
 from balancer.store.store import Store
+
+if TYPE_CHECKING:
+    from balancer.hindsight import Hindsight
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,8 @@ def look_back(source: Source, cluster: Cluster, policy: Policy) -> Hindsight | N
     store = Store.peek(open_site(source).config.store)
     if store is None:
         return None
+    from balancer.hindsight import hindsight  # noqa: PLC0415 -- numpy: start-up time
+
     with store:
         return hindsight(store, cluster, policy, SystemClock().now(), unattended=False)
 

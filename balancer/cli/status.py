@@ -18,7 +18,6 @@ from balancer.clock import SystemClock
 from balancer.config import load_config
 from balancer.execute.requests import is_served
 from balancer.execute.underway import Underway, underway
-from balancer.formats.plan import parse_plan
 from balancer.model.aside import Aside
 from balancer.store.breakers import Breaker
 from balancer.store.leases import Lease
@@ -76,6 +75,8 @@ def _waits(store: Store, cluster: str, now: datetime) -> _Waits | None:
         decided = store.approvals.of(kept.id) is not None
         carried_out = any(run.plan == kept.id for run in store.journal.runs(cluster))
         if now < kept.expires_at and not decided and not carried_out:
+            from balancer.formats.plan import parse_plan  # noqa: PLC0415 -- start-up time
+
             many = len(parse_plan(kept.document, f"plan {kept.id}").migrations)
             return _Waits(kept.id, many, kept.expires_at) if many else None
     return None

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from balancer.execute.machine import IN_FLIGHT
 from balancer.execute.move import Move
+from balancer.execute.progress import TRUSTED_PERCENT
 from balancer.model.outcome import MigrationState
-
-TRUSTED_PERCENT = 10  # below that, progress says too little about speed
 
 
 def remaining_s(move: Move, now_s: float) -> float:

@@ -10,6 +10,8 @@ from enum import StrEnum
 from balancer.model.cluster import Transport
 from balancer.model.outcome import MigrationState, Why
 
+TRUSTED_PERCENT = 10  # below that, progress says too little about speed
+
 
 class OnInterrupt(StrEnum):
     """What becomes of migrations in flight when the run is asked to stop."""

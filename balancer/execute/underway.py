@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from balancer.execute.eta import TRUSTED_PERCENT
+from balancer.execute.progress import TRUSTED_PERCENT
 from balancer.model.drain import DrainState, Kind
 from balancer.model.outcome import MigrationState
 from balancer.store.campaigns import Campaign, CampaignState
