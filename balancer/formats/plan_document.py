@@ -33,7 +33,7 @@ Digest = Annotated[str, AfterValidator(_digest), Field(json_schema_extra={"patte
 class _Part(BaseModel):
     """Base of a plan's parts."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class RepairPart(_Part):

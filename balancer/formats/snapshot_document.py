@@ -35,7 +35,7 @@ SNAPSHOT_SCHEMA = "balancer/snapshot/v1"
 class _Part(BaseModel):
     """Base of a snapshot's parts."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, defer_build=True)
 
 
 class NetworkPart(_Part):

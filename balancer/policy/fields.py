@@ -38,9 +38,12 @@ TYPED = {"typed": True}  # context of a validation whose scalars are JSON's, not
 
 
 class Document(BaseModel):
-    """Base of everything we read from YAML: frozen, and unknown keys are errors."""
+    """Base of everything we read from YAML: frozen, and unknown keys are errors.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Built when first read: most are parts, which nobody reads but within a whole document.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def _reads(

@@ -86,15 +86,20 @@ def field_docs(kind: type[Rule]) -> dict[str, str]:
     return docs
 
 
-@cache
+@cache  # what a word in an annotation means takes long to find out
+def _hints(kind: type[Rule]) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _is_selectors(kind: type[Rule], name: str) -> bool:
-    return bool(get_type_hints(kind)[name] == tuple[Selector, ...])
+    return bool(_hints(kind)[name] == tuple[Selector, ...])
 
 
+@cache  # policies and snapshots write most kinds alike
 def _fields_model(kind: type[Rule]) -> type[BaseModel]:
     """Return the model of what is written under a rule kind."""
     docs = field_docs(kind)
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     definitions: dict[str, Any] = {}
     for item in written_fields(kind):
         required = item.default is dataclasses.MISSING
