@@ -28,7 +28,7 @@ from balancer.cli.simulated import USER, serve
 from balancer.clock import ScaledClock, SystemClock
 from balancer.config import Config, load_config, read_password
 from balancer.connect import THREADS, connect
-from balancer.gateway.hyperv.remote import module_text
+from balancer.gateway.hyperv.module import module_text
 
 LIMIT = 1.5
 

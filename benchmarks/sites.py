@@ -13,7 +13,7 @@ from random import Random
 
 from balancer.cli.simulated import USER
 from balancer.clock import Clock, ScaledClock
-from balancer.gateway.hyperv.remote import module_text
+from balancer.gateway.hyperv.module import module_text
 from balancer.gateway.simulator.population import GIB, Fill, spread
 from balancer.gateway.simulator.scenario import CSV
 from balancer.gateway.simulator.site import SimulatedSite

@@ -55,8 +55,15 @@ def watching(*, as_json: bool) -> Iterator[Watch]:
 
 def _json_line(progress: Progress) -> None:
     with contextlib.suppress(OSError):  # that nobody listens is no reason to stop half-way
-        sys.stderr.write(json.dumps(dataclasses.asdict(progress), default=str) + "\n")
+        sys.stderr.write(json.dumps(progress, default=_written) + "\n")
         sys.stderr.flush()
+
+
+def _written(value: object) -> object:
+    """Return what to write for a value that JSON does not know."""
+    if dataclasses.is_dataclass(value):  # asdict() would copy every value of every migration
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return str(value)
 
 
 def _lines(progress: Progress) -> None:

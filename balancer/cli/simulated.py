@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from balancer.clock import Clock
-from balancer.gateway.hyperv.remote import module_text
+from balancer.gateway.hyperv.module import module_text
 from balancer.gateway.simulator.scenario import build
 from balancer.gateway.simulator.script import load_scenario
 from balancer.gateway.simulator.site import SimulatedSite

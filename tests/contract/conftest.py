@@ -12,7 +12,8 @@ from balancer.clock import SystemClock, VirtualClock
 from balancer.gateway.cluster import ClusterGateway
 from balancer.gateway.gather import InParallel, in_turn
 from balancer.gateway.hyperv.connection import Auth, Connection, Secret
-from balancer.gateway.hyperv.remote import HyperVHost, module_text
+from balancer.gateway.hyperv.module import module_text
+from balancer.gateway.hyperv.remote import HyperVHost
 from balancer.gateway.simulator import scenario
 from balancer.gateway.simulator.host import hosts_of
 from balancer.gateway.simulator.site import SimulatedSite

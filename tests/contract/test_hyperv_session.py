@@ -16,7 +16,8 @@ from balancer.clock import SystemClock
 from balancer.errors import InputError, UnreachableError
 from balancer.gateway.gather import InParallel
 from balancer.gateway.hyperv.connection import Auth, Connection, Secret
-from balancer.gateway.hyperv.remote import HyperVHost, module_text
+from balancer.gateway.hyperv.module import module_text
+from balancer.gateway.hyperv.remote import HyperVHost
 from balancer.gateway.port import ReplyLostError
 from balancer.gateway.simulator.winrm import (
     Authority,

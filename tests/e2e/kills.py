@@ -26,7 +26,7 @@ from balancer import cli
 from balancer.cli import apply, ask, drain, simulated  # noqa: F401 -- imported once, for all forks
 from balancer.clock import ScaledClock, SystemClock, VirtualClock
 from balancer.gateway.hyperv import remote, session  # noqa: F401 -- the same
-from balancer.gateway.hyperv.remote import module_text
+from balancer.gateway.hyperv.module import module_text
 from balancer.gateway.simulator.site import SimulatedSite
 from tests.simulation.small import Small
 

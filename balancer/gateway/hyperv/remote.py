@@ -8,8 +8,6 @@ endpoint must have it installed. Readings are repeated once over a new channel; 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from importlib import resources
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -18,6 +16,7 @@ from balancer.clock import Clock
 from balancer.errors import UnreachableError
 from balancer.gateway.hyperv.connection import Connection
 from balancer.gateway.hyperv.failures import ChannelLostError
+from balancer.gateway.hyperv.module import module_text
 from balancer.gateway.hyperv.session import CommandError, Parameter, Session
 from balancer.gateway.port import ReplyLostError
 from balancer.gateway.wire import (
@@ -38,13 +37,6 @@ from balancer.gateway.wire import (
 PROVEN_S_MAX = 5.0
 
 Answer = TypeVar("Answer", bound=Wire)
-
-
-@cache
-def module_text() -> str:
-    """Return the source of our PowerShell module as it is shipped."""
-    package = resources.files("balancer.gateway.hyperv")
-    return (package / "powershell" / "HyperVBalancer.psm1").read_text("utf-8-sig")
 
 
 class HyperVHost:

@@ -10,7 +10,8 @@ import pytest
 from balancer.clock import SystemClock, VirtualClock
 from balancer.errors import UnreachableError
 from balancer.gateway.hyperv.connection import Auth, Connection, Secret
-from balancer.gateway.hyperv.remote import HyperVHost, module_text
+from balancer.gateway.hyperv.module import module_text
+from balancer.gateway.hyperv.remote import HyperVHost
 from balancer.gateway.port import ReplyLostError
 from balancer.gateway.simulator.faults import Fault, FaultKind
 from balancer.gateway.simulator.handler import HostHandler
