@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -42,6 +43,12 @@ from balancer.policy.rules import Prefer as PreferHosts
 GIB = 2**30
 
 
+@lru_cache(maxsize=None, typed=True)  # typed: 1 and 1.0 are the same key, and different choices
+def among(*choices: Any) -> st.SearchStrategy[Any]:
+    """Return what draws one of the choices. To make it takes longer than all that it draws."""
+    return st.sampled_from(choices)
+
+
 def pick(names: list[str]) -> tuple[Selector, ...]:
     return tuple(Selector(SelectBy.EXACT, name) for name in names)
 
@@ -52,16 +59,16 @@ def hosts(draw: st.DrawFn, count: int) -> tuple[Host, ...]:
     return tuple(
         Host(
             name=f"h{at}",
-            cpu_cores=draw(st.sampled_from([8.0, 16.0])),
-            memory_bytes=draw(st.sampled_from([24, 32])) * GIB,
-            cpu_speed=draw(st.sampled_from([1.0, 1.0, 1.0, 1.5])),
-            state=draw(st.sampled_from(states)) if at else HostState.UP,
-            numa_free_bytes=draw(st.sampled_from([(), (), (10 * GIB, 5 * GIB)])),
-            fault_domain=draw(st.sampled_from([(), ("Site:A",), ("Site:B",)])),
+            cpu_cores=draw(among(8.0, 16.0)),
+            memory_bytes=draw(among(24, 32)) * GIB,
+            cpu_speed=draw(among(1.0, 1.0, 1.0, 1.5)),
+            state=draw(among(*states)) if at else HostState.UP,
+            numa_free_bytes=draw(among((), (), (10 * GIB, 5 * GIB))),
+            fault_domain=draw(among((), ("Site:A",), ("Site:B",))),
             migration=MigrationSettings(
-                transport=draw(st.sampled_from(list(Transport))),
+                transport=draw(among(*Transport)),
                 concurrent=draw(st.integers(1, 2)),
-                managed_by=draw(st.sampled_from([ManagedBy.NONE] * 3 + [ManagedBy.NETWORK_ATC])),
+                managed_by=draw(among(*[ManagedBy.NONE] * 3, ManagedBy.NETWORK_ATC)),
             ),
         )
         for at in range(count)
@@ -70,12 +77,12 @@ def hosts(draw: st.DrawFn, count: int) -> tuple[Host, ...]:
 
 @st.composite
 def rules(draw: st.DrawFn, vms: list[str], names: list[str]) -> tuple[Rule, ...]:
-    some_vms = st.lists(st.sampled_from(vms), min_size=1, max_size=3, unique=True)
-    some_hosts = st.lists(st.sampled_from(names), min_size=1, max_size=2, unique=True)
+    some_vms = st.lists(among(*vms), min_size=1, max_size=3, unique=True)
+    some_hosts = st.lists(among(*names), min_size=1, max_size=2, unique=True)
     made: list[Rule] = []
     for number in range(draw(st.integers(0, 2))):
         who, hard, during = pick(draw(some_vms)), draw(st.booleans()), draw(st.booleans())
-        where, domain = pick(draw(some_hosts)), draw(st.sampled_from(["site", "host", "Site:A"]))
+        where, domain = pick(draw(some_hosts)), draw(among("site", "host", "Site:A"))
         makers: list[Callable[..., Rule]] = [
             partial(Allow, vms=who, hosts=where, hard=hard),
             partial(Apart, vms=who, hard=hard, during=during),
@@ -105,21 +112,19 @@ def clusters(draw: st.DrawFn, hosts_max: int = 4, vms_max: int = 7) -> Cluster:
     names = [host.name for host in all_hosts]
     vms: list[Vm] = []
     for at in range(draw(st.integers(1, vms_max))):
-        cores = draw(st.sampled_from([0.5, 1.0, 2.0, 4.0, 6.0]))
+        cores = draw(among(0.5, 1.0, 2.0, 4.0, 6.0))
         vms.append(
             Vm(
                 id=f"v{at}",
                 name=f"v{at}",
-                host=draw(st.sampled_from(names)),
+                host=draw(among(*names)),
                 cpu_used_cores=cores,
-                memory_assigned_bytes=draw(st.sampled_from([2, 4, 8, 12])) * GIB,
-                state=draw(st.sampled_from([VmState.RUNNING] * 9 + [VmState.OFF])),
-                vcpus=draw(st.sampled_from([None, 4, 12])),
-                cpu_reserved_cores=draw(st.sampled_from([None, None, 3.5, 6.0])),
-                blocked_by=draw(st.sampled_from([()] * 9 + [("assigned_device",)])),
-                migrating_to=draw(st.sampled_from([None] * 12 + [*names, "elsewhere"]))
-                if at
-                else None,
+                memory_assigned_bytes=draw(among(2, 4, 8, 12)) * GIB,
+                state=draw(among(*[VmState.RUNNING] * 9, VmState.OFF)),
+                vcpus=draw(among(None, 4, 12)),
+                cpu_reserved_cores=draw(among(None, None, 3.5, 6.0)),
+                blocked_by=draw(among(*[()] * 9, ("assigned_device",))),
+                migrating_to=draw(among(*[None] * 12, *names, "elsewhere")) if at else None,
             )
         )
     ids = [vm.id for vm in vms]
@@ -129,17 +134,15 @@ def clusters(draw: st.DrawFn, hosts_max: int = 4, vms_max: int = 7) -> Cluster:
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
     policy = Policy(
-        reserve=Reserve(memory_fraction=draw(st.sampled_from([0.0, 0.0, 0.25]))),
-        limits=Limits(migrations_per_run=draw(st.sampled_from([None, None, 0, 1, 2, 4]))),
-        transport=TransportPolicy(
-            prefer=draw(st.sampled_from(list(Prefer))), write_settings=draw(st.booleans())
-        ),
+        reserve=Reserve(memory_fraction=draw(among(0.0, 0.0, 0.25))),
+        limits=Limits(migrations_per_run=draw(among(None, None, 0, 1, 2, 4))),
+        transport=TransportPolicy(prefer=draw(among(*Prefer)), write_settings=draw(st.booleans())),
     )
     if draw(st.integers(0, 5)) == 0:
         limits = dataclasses.replace(
             policy.limits,
-            bytes_per_run=draw(st.sampled_from([5, 20])) * GIB,
-            duration_per_run_s=draw(st.sampled_from([15.0, 60.0])),
+            bytes_per_run=draw(among(5, 20)) * GIB,
+            duration_per_run_s=draw(among(15.0, 60.0)),
         )
         policy = dataclasses.replace(policy, limits=limits)
     return policy

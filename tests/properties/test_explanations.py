@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from functools import partial
+from functools import cache, partial
 from itertools import combinations
 from math import comb
 
@@ -36,7 +36,7 @@ from balancer.policy.rules import (
     Within,
 )
 from tests.properties.brute_conflict import can_hold
-from tests.properties.planner_clusters import GIB, clusters, pick, policies
+from tests.properties.planner_clusters import GIB, among, clusters, pick, policies
 from tests.unit.planner.oracle import NOW
 
 FEW = settings(
@@ -54,9 +54,9 @@ def quarrels(draw: st.DrawFn) -> tuple[Cluster, Policy]:
         Host(
             name=name,
             cpu_cores=8.0,
-            memory_bytes=draw(st.sampled_from([8, 12, 16])) * GIB,
-            state=draw(st.sampled_from(states)),
-            fault_domain=draw(st.sampled_from([(), ("Site:A",), ("Site:B",)])),
+            memory_bytes=draw(among(8, 12, 16)) * GIB,
+            state=draw(among(*states)),
+            fault_domain=draw(among((), ("Site:A",), ("Site:B",))),
         )
         for name in names
     )
@@ -65,22 +65,23 @@ def quarrels(draw: st.DrawFn) -> tuple[Cluster, Policy]:
         Vm(
             id=name,
             name=name,
-            host=draw(st.sampled_from(names)),
-            cpu_used_cores=draw(st.sampled_from([0.5, 3.0])),
-            memory_assigned_bytes=draw(st.sampled_from([2, 4, 6])) * GIB,
-            blocked_by=draw(st.sampled_from([()] * 6 + [("assigned_device",)])),
+            host=draw(among(*names)),
+            cpu_used_cores=draw(among(0.5, 3.0)),
+            memory_assigned_bytes=draw(among(2, 4, 6)) * GIB,
+            blocked_by=draw(among(*[()] * 6, ("assigned_device",))),
         )
         for name in ids
     )
-    rules = draw(st.lists(rules_about(ids, names), min_size=1, max_size=4))
-    cap = draw(st.sampled_from([None, None, 1, 2]))
+    rules = draw(st.lists(rules_about(tuple(ids), tuple(names)), min_size=1, max_size=4))
+    cap = draw(among(None, None, 1, 2))
     limits = Limits(migrations_per_run=cap)
     return Cluster(name="narrow", hosts=hosts, vms=vms, rules=tuple(rules)), Policy(limits=limits)
 
 
-def rules_about(vms: list[str], hosts: list[str]) -> st.SearchStrategy[Rule]:
-    some = st.lists(st.sampled_from(vms), min_size=2, max_size=4, unique=True).map(pick)
-    where = st.lists(st.sampled_from(hosts), min_size=1, max_size=2, unique=True).map(pick)
+@cache  # to make it takes longer than all that it draws
+def rules_about(vms: tuple[str, ...], hosts: tuple[str, ...]) -> st.SearchStrategy[Rule]:
+    some = st.lists(among(*vms), min_size=2, max_size=4, unique=True).map(pick)
+    where = st.lists(among(*hosts), min_size=1, max_size=2, unique=True).map(pick)
     during, site = st.booleans(), st.sampled_from(["site", "host"])
     return st.one_of(
         st.builds(Apart, vms=some, during=during),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from itertools import combinations
+from math import nan
 
 import pytest
 from hypothesis import HealthCheck, assume, event, given, settings
@@ -19,7 +20,7 @@ from balancer.policy.capacity import cores_on
 from balancer.policy.policy import Policy
 from balancer.policy.rules import Apart, Together
 from tests.properties import brute_judge
-from tests.properties.planner_clusters import clusters, pick, policies, rules
+from tests.properties.planner_clusters import among, clusters, pick, policies, rules
 from tests.unit.judge.plans import NOW, leg, plan_of
 from tests.unit.planner import oracle
 
@@ -42,7 +43,7 @@ def planned(cluster: Cluster, policy: Policy) -> Plan:
 def tight_clusters(draw: st.DrawFn) -> Cluster:
     """Three or four hosts, all but one able to take part, with little memory to spare."""
     count = draw(st.integers(3, 4))
-    last = draw(st.sampled_from([HostState.UP] * 3 + [HostState.DRAINING, HostState.PAUSED]))
+    last = draw(among(*[HostState.UP] * 3, HostState.DRAINING, HostState.PAUSED))
     hosts = tuple(
         Host(f"h{at}", 8.0, 16 * GIB, state=last if at == count - 1 else HostState.UP)
         for at in range(count)
@@ -52,10 +53,10 @@ def tight_clusters(draw: st.DrawFn) -> Cluster:
         Vm(
             id=f"v{at}",
             name=f"v{at}",
-            host=draw(st.sampled_from(names)),
-            cpu_used_cores=draw(st.sampled_from([0.5, 1.5])),
-            memory_assigned_bytes=draw(st.sampled_from([3, 4, 6])) * GIB,
-            migrating_to=draw(st.sampled_from([None] * 12 + names)) if at else None,
+            host=draw(among(*names)),
+            cpu_used_cores=draw(among(0.5, 1.5)),
+            memory_assigned_bytes=draw(among(3, 4, 6)) * GIB,
+            migrating_to=draw(among(*[None] * 12, *names)) if at else None,
         )
         for at in range(draw(st.integers(3, 8)))
     )
@@ -75,7 +76,7 @@ def sensible_plans(draw: st.DrawFn, cluster: Cluster) -> Plan:
         if draw(st.integers(0, 4)):
             pending.append([leg(f"{vm.id}: {vm.host} > {first}")])
         else:
-            end = draw(st.sampled_from([*others, vm.host]))
+            end = draw(among(*others, vm.host))
             over = leg(f"{vm.id}: {vm.host} > {first}", id=f"{vm.id}a", stopover=True)
             pending.append([over, leg(f"{vm.id}: {first} > {end}", over.id, id=f"{vm.id}b")])
     legs: list[Migration] = []
@@ -84,7 +85,7 @@ def sensible_plans(draw: st.DrawFn, cluster: Cluster) -> Plan:
         one = chain.pop(0)
         pending = [chain for chain in pending if chain]
         ids = [other.id for other in legs]
-        after = draw(st.lists(st.sampled_from(ids), max_size=2, unique=True)) if ids else []
+        after = draw(st.lists(among(*ids), max_size=2, unique=True)) if ids else []
         legs.append(dataclasses.replace(one, after=tuple(dict.fromkeys([*one.after, *after]))))
     return plan_of(cluster, *legs)
 
@@ -95,23 +96,23 @@ def mutated(draw: st.DrawFn, cluster: Cluster, made: Plan) -> Plan:
     one = draw(st.sampled_from(made.migrations))
     others = [other for other in made.migrations if other is not one]
     ids = [other.id for other in made.migrations]
-    host = draw(st.sampled_from([*(host.name for host in cluster.hosts), "nowhere"]))
-    name = draw(st.sampled_from([*ids, "nothing"]))
+    host = draw(among(*(host.name for host in cluster.hosts), "nowhere"))
+    name = draw(among(*ids, "nothing"))
     change = draw(
         st.sampled_from(
             [
                 {"target": host},
                 {"target": host},
                 {"source": host},
-                {"transport": draw(st.sampled_from(list(Transport)))},
+                {"transport": draw(among(*Transport))},
                 {"after": ()},
                 {"after": one.after[1:]},
                 {"after": (*one.after, name)},
-                {"bytes": draw(st.sampled_from([-1, 0, 1, 40 * GIB]))},
+                {"bytes": draw(among(-1, 0, 1, 40 * GIB))},
                 {"id": name},
-                {"vm": draw(st.sampled_from([*(vm.id for vm in cluster.vms), "nobody"]))},
+                {"vm": draw(among(*(vm.id for vm in cluster.vms), "nobody"))},
                 {"stopover": not one.stopover},
-                {"start_s": draw(st.sampled_from([-1.0, 0.0, 7.0, float("nan")]))},
+                {"start_s": draw(among(-1.0, 0.0, 7.0, nan))},
                 {"reason": " "},
                 None,
             ]

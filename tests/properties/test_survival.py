@@ -23,7 +23,7 @@ from balancer.planner.problem import Ints, Problem, build
 from balancer.planner.watch import Watch
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Policy
-from tests.properties.planner_clusters import clusters, policies
+from tests.properties.planner_clusters import among, clusters, policies
 from tests.unit.planner.oracle import (
     NOW,
     best_placements,
@@ -51,10 +51,7 @@ def mixed(draw: st.DrawFn, hosts_max: int = 4, vms_max: int = 7) -> Cluster:
     """A cluster of VMs of several priorities."""
     seen = draw(clusters(hosts_max=hosts_max, vms_max=vms_max))
     usual = [Priority.MEDIUM] * 3
-    vms = (
-        dataclasses.replace(vm, priority=draw(st.sampled_from([*usual, *Priority])))
-        for vm in seen.vms
-    )
+    vms = (dataclasses.replace(vm, priority=draw(among(*usual, *Priority))) for vm in seen.vms)
     return dataclasses.replace(seen, vms=tuple(vms))
 
 
@@ -221,7 +218,7 @@ def test_each_instant_is_known_from_the_one_before_it(
     seen: Cluster, policy: Policy, failed: int, data: st.DataObject
 ) -> None:
     """Planner and judge rehearse only what an instant changes, and know the same as if all were."""
-    policy = asking(policy, failed, data.draw(st.sampled_from(["", "site"])))
+    policy = asking(policy, failed, data.draw(among("", "site")))
     try:
         problem = build(seen, policy)
     except InputError:
@@ -229,7 +226,7 @@ def test_each_instant_is_known_from_the_one_before_it(
         raise
     drill, place, names = Drill(seen, policy), start_of(seen), [h.name for h in problem.hosts]
     ids = [vm.id for vm in problem.vms]
-    goes = {vm: data.draw(st.sampled_from(names)) for vm in ids}
+    goes = {vm: data.draw(among(*names)) for vm in ids}
     moves = [(vm, to) for vm, to in goes.items() if to != place[vm]]
     indices = [(ids.index(vm), names.index(to)) for vm, to in moves]
     way = Way(drill, place, moves)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -36,12 +37,18 @@ calendars = st.builds(
 )
 
 
+@lru_cache(maxsize=len(ZONES) * len(NIGHTS))
+def walls_of(timezone: str, start: datetime, count: int) -> list[datetime]:
+    """Return what the wall clock shows in each of so many minutes."""
+    zone = ZoneInfo(timezone)
+    return [(start + n * MINUTE).astimezone(zone).replace(tzinfo=None) for n in range(count)]
+
+
 def watched(span: Span, since: datetime, until: datetime, *, last_end: bool) -> set[datetime]:
     """Return the minutes in which a span is on, by looking at the wall clock of each."""
-    zone = ZoneInfo(span.timezone)
     start = since - timedelta(days=3)
     count = (until - start) // MINUTE
-    walls = [(start + n * MINUTE).astimezone(zone).replace(tzinfo=None) for n in range(count)]
+    walls = walls_of(span.timezone, start, count)
     on: set[datetime] = set()
     for day in {wall.date() for wall in walls}:
         allowed = (span.first_date or date.min) <= day <= (span.last_date or date.max)

@@ -36,7 +36,7 @@ from balancer.policy.rules import (
 from balancer.policy.said import Said, what_is_said
 from balancer.policy.select import select_hosts
 from tests.notation import GIB, cluster
-from tests.properties.planner_clusters import clusters, policies
+from tests.properties.planner_clusters import among, clusters, policies
 
 HOSTS = ("h1", "h2", "h3")
 VMS = ("a", "b", "c", "d")
@@ -372,8 +372,8 @@ def test_planner_and_judge_rehearse_the_same_on_random_clusters(
         dataclasses.replace(
             vm,
             memory_startup_bytes=data.draw(startup),
-            clustered=data.draw(st.sampled_from([True] * 5 + [False])),
-            priority=data.draw(st.sampled_from([*Priority])),
+            clustered=data.draw(among(*[True] * 5, False)),
+            priority=data.draw(among(*Priority)),
         )
         for vm in seen.vms
     )
@@ -381,12 +381,10 @@ def test_planner_and_judge_rehearse_the_same_on_random_clusters(
     reserve = dataclasses.replace(
         policy.reserve,
         host_failures=data.draw(st.integers(0, 3)),
-        domain_failure=data.draw(st.sampled_from(["", "site"])),
+        domain_failure=data.draw(among("", "site")),
     )
     names = [host.name for host in seen.hosts]
-    at = {
-        vm.id: vm.host if vm.migrating_to else data.draw(st.sampled_from(names)) for vm in seen.vms
-    }
+    at = {vm.id: vm.host if vm.migrating_to else data.draw(among(*names)) for vm in seen.vms}
     try:
         agree(seen, dataclasses.replace(policy, reserve=reserve), [at])
     except InputError:
