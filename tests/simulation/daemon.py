@@ -17,6 +17,7 @@ from balancer.service.verbs import Verb
 from balancer.store.store import Store
 from balancer.unattended import HooksPart, SchedulePart
 from tests.simulation.small import Small
+from tests.stores import new_store
 
 AWAY = "rules: [{avoid: {vms: [v11, v12], hosts: [h1]}}]"  # two VMs have to leave their host
 
@@ -52,7 +53,7 @@ class Daemon:
 
     small: Small
     made: Setup
-    store: Store = field(default_factory=lambda: Store.open("sqlite://"))
+    store: Store = field(default_factory=new_store)
     stopping: Stopping = field(default_factory=Stopping)
     verbs: dict[str, Verb] | None = None
     told: list[Event] = field(default_factory=list)

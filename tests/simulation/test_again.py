@@ -25,6 +25,7 @@ from balancer.store.store import Store
 from tests.cycles import one_cycle
 from tests.simulation.small import Small
 from tests.simulation.traps import PowerCut, Trap, TrappedGateway
+from tests.stores import new_store
 
 POLICY = Policy(transport=TransportPolicy(write_settings=True))
 HOURS = 3600.0
@@ -70,7 +71,7 @@ def test_one_configured_node_by_any_name_is_enough_to_mend_the_whole_cluster(
     seeds: list[str],
 ) -> None:
     small = Small()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         die(small, store)
         hosts = hosts_of(small.world)
 
@@ -90,7 +91,7 @@ def test_one_configured_node_by_any_name_is_enough_to_mend_the_whole_cluster(
 def test_a_healthy_migration_is_not_cancelled_because_somebody_set_the_clock(off_s: float) -> None:
     clock = SettableClock()
     small = Small(clock=clock)
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         die(small, store)
         clock.off = timedelta(seconds=off_s)
         second = TrappedGateway(small.new_gateway(), Trap())
@@ -110,7 +111,7 @@ def test_a_clock_set_while_a_run_goes_on_changes_nothing_of_it(off_s: float) -> 
         clock.off = timedelta(seconds=off_s)
 
     with (
-        Store.open("sqlite://") as store,
+        new_store() as store,
         store.leases.hold("small", "me", clock) as lease,
     ):
         report = execute(
@@ -121,7 +122,7 @@ def test_a_clock_set_while_a_run_goes_on_changes_nothing_of_it(off_s: float) -> 
 
 def test_a_vm_that_an_earlier_run_lost_keeps_the_next_from_moving_others() -> None:
     small = Small()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         die(small, store)
         small.clock.sleep(60.0)
         with small.world.present():
@@ -167,7 +168,7 @@ class Sluggish(TrappedGateway):
 def test_nothing_begins_on_a_look_from_before_another_host_took_its_time() -> None:
     small = Small(hosts=8)
     moves = [(f"m{n}", f"v{n}1", f"h{n + 1}") for n in (1, 3, 5, 7)]
-    with Store.open("sqlite://") as store, store.leases.hold("small", "me", small.clock) as lease:
+    with new_store() as store, store.leases.hold("small", "me", small.clock) as lease:
         slow = Sluggish(small, start_s=50.0)
         report = execute(small.plan(moves), Charge(POLICY, slow, store, small.clock, lease))
         assert report.end is RunEnd.DONE
@@ -176,7 +177,7 @@ def test_nothing_begins_on_a_look_from_before_another_host_took_its_time() -> No
 
 def test_a_lease_that_ran_out_while_planning_is_renewed_before_the_first_act() -> None:
     small = Small()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         lease = store.leases.acquire("small", "me", 60.0, small.clock.now())
         plan = small.plan([("m1", "v11", "h2")])
         small.clock.sleep(300.0)
@@ -204,7 +205,7 @@ def test_a_host_that_dies_in_mid_move_ends_the_run_and_its_debt_is_paid_later(ho
             died_at.append(small.clock.now())
             inject(small.world, fault)
 
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         with store.leases.hold("small", "me", small.clock) as lease:
             report = execute(
                 plan, Charge(POLICY, small.gateway, store, small.clock, lease, on_progress=die_once)

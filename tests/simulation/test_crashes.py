@@ -15,6 +15,7 @@ from balancer.store.records import SettingState, TransitionKind
 from balancer.store.store import Store
 from tests.simulation.small import Small
 from tests.simulation.traps import PowerCut, Trap, TrappedGateway, trapped
+from tests.stores import new_store
 
 POLICY = Policy(transport=TransportPolicy(write_settings=True))
 LEASE_S = 5.0  # so short that a start after a crash finds migrations in flight
@@ -71,7 +72,7 @@ def check_mended(small: Small, store: Store, plan: Plan, before: Trap, after: Tr
 def points() -> int:
     small, trap = Small(), Trap()
     plan = small.plan(MOVES, after={"m3": ("m1",)}, smb=("h1", "h2"))
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         assert not crash(small, store, plan, trap)
     return trap.count
 
@@ -80,7 +81,7 @@ def points() -> int:
 def test_power_cut_at_every_point(at: int) -> None:
     small, before, after = Small(), Trap(at), Trap()
     plan = small.plan(MOVES, after={"m3": ("m1",)}, smb=("h1", "h2"))
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         assert crash(small, store, plan, before)
         start_again(small, store, after)
         check_mended(small, store, plan, before, after)
@@ -92,7 +93,7 @@ def test_power_cut_again_while_mending(at: int) -> None:
     while True:
         small, before, mending = Small(), Trap(at), Trap(again)
         plan = small.plan(MOVES, after={"m3": ("m1",)}, smb=("h1", "h2"))
-        with Store.open("sqlite://") as store:
+        with new_store() as store:
             assert crash(small, store, plan, before)
             try:
                 start_again(small, store, mending)
@@ -108,7 +109,7 @@ def test_power_cut_again_while_mending(at: int) -> None:
 def test_a_host_that_was_away_gets_its_setting_back_later() -> None:
     small, trap = Small(), Trap(14)  # both settings are written, nothing has moved
     plan = small.plan(MOVES, after={"m3": ("m1",)}, smb=("h1", "h2"))
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         assert crash(small, store, plan, trap)
         assert small.options()["h1"] == 2
         small.world.machines["h1"].powered = False
@@ -124,7 +125,7 @@ def test_a_host_that_was_away_gets_its_setting_back_later() -> None:
 def test_a_setting_that_somebody_changed_meanwhile_is_theirs() -> None:
     small, trap = Small(), Trap(14)
     plan = small.plan(MOVES, smb=("h1", "h2"))
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         assert crash(small, store, plan, trap)
         small.world.machines["h1"].option = 0
         notes = start_again(small, store, Trap())
@@ -137,7 +138,7 @@ def test_a_setting_that_somebody_changed_meanwhile_is_theirs() -> None:
 def test_a_run_closes_what_an_earlier_one_left_before_its_own_first_move() -> None:
     small, trap = Small(), Trap(18)
     plan = small.plan(MOVES, after={"m3": ("m1",)}, smb=("h1", "h2"))
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         assert crash(small, store, plan, trap)
         small.clock.sleep(LEASE_S + 0.1)
         other = small.plan([("n1", "v31", "h4")])
@@ -151,7 +152,7 @@ def test_a_run_closes_what_an_earlier_one_left_before_its_own_first_move() -> No
 
 def test_two_changes_of_one_host_are_taken_back_in_order() -> None:
     small = Small()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         lease = store.leases.acquire("small", "first", LEASE_S, small.clock.now())
         for values in (("compression", "smb"), ("smb", "tcp")):
             run, _ = store.journal.begin_run(lease, "p", [], small.clock.now())
@@ -166,7 +167,7 @@ def test_two_changes_of_one_host_are_taken_back_in_order() -> None:
 def test_interrupted_while_mending_the_rest_is_left_to_the_next_start() -> None:
     small, before = Small(), Trap(18)
     plan = small.plan(MOVES, smb=("h1", "h2"))
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         assert crash(small, store, plan, before)
         small.clock.sleep(LEASE_S + 0.1)
         with store.leases.hold("small", "second", small.clock) as lease:

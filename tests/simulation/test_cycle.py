@@ -27,8 +27,8 @@ from balancer.gateway.simulator.windows import AffinityRuleType
 from balancer.gateway.simulator.world import World
 from balancer.model.outcome import RunEnd
 from balancer.policy.policy import Limits, Mode, Policy, Reserve, TransportPolicy
-from balancer.store.store import Store
 from tests.cycles import one_cycle
+from tests.stores import new_store
 
 GIB = 2**30
 SEEDS = [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 24))]
@@ -89,7 +89,7 @@ def test_a_plan_ends_where_it_said_and_a_second_finds_nothing(seed: int) -> None
         reserve=Reserve(memory_fraction=0.04),
         transport=TransportPolicy(write_settings=seed % 3 != 0),
     )
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         first = one_cycle(world.name, policy, gateway(world), store, world.clock)
         assert first.migrations
         assert first.report is not None
@@ -110,7 +110,7 @@ def test_capped_runs_come_to_rest(seed: int) -> None:
     world = drawn(seed)
     policy = Policy(limits=Limits(migrations_per_run=3))
     moved: list[str] = []
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         for _ in range(30):
             cycle = one_cycle(world.name, policy, gateway(world), store, world.clock)
             world.clock.sleep(60.0)
@@ -125,7 +125,7 @@ def test_capped_runs_come_to_rest(seed: int) -> None:
 
 def test_a_cycle_that_may_not_act_only_says_what_it_would_do() -> None:
     world = drawn(1)
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         cycle = one_cycle(
             world.name,
             dataclasses.replace(Policy(), name="looks only"),

@@ -9,9 +9,9 @@ from balancer.gateway.simulator.things import AffinityRule
 from balancer.gateway.simulator.windows import AffinityRuleType
 from balancer.model.outcome import RunEnd
 from balancer.policy.policy import Policy
-from balancer.store.store import Store
 from tests.simulation.draining import empty, everything_is_somewhere, furnished, holds, take_back
 from tests.simulation.small import Small
+from tests.stores import new_store
 
 
 def tied(*names: str) -> Small:
@@ -34,7 +34,7 @@ def test_who_moves_one_moves_the_others_where_they_may_go() -> None:
 
 def test_a_plan_for_a_whole_set_is_carried_out_though_the_cluster_is_ahead_of_it() -> None:
     small = tied("v21", "v22")
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         plan = small.plan([("a", "v21", "h3"), ("b", "v22", "h3")])
         with store.leases.hold("small", "me", small.clock) as lease:
             report = execute(plan, Charge(Policy(), small.gateway, store, small.clock, lease))
@@ -46,7 +46,7 @@ def test_a_plan_for_a_whole_set_is_carried_out_though_the_cluster_is_ahead_of_it
 def test_a_drain_and_the_return_of_a_set_leave_nothing_behind() -> None:
     small = tied("v11", "v12", "v13")
     before = holds(small, "h1")
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1")
         assert report.end is RunEnd.DONE, report
         assert holds(small, "h1") == set()

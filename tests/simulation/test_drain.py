@@ -37,13 +37,14 @@ from tests.simulation.draining import (
     take_back,
 )
 from tests.simulation.small import Small
+from tests.stores import new_store
 
 
 def test_everything_leaves_and_the_node_is_paused() -> None:
     small = furnished()
     before = holds(small, "h1")
     assert before >= {"v11", "v12", "v13", "v14", "Clustergruppe", "files", "Volume1", "Volume2"}
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "H1")
         assert report.end is RunEnd.DONE
         assert (report.left, report.paused) == ((), ("h1",))
@@ -64,7 +65,7 @@ def test_everything_leaves_and_the_node_is_paused() -> None:
 
 def test_low_priority_vms_are_live_migrated_and_never_stopped() -> None:
     small = furnished()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         empty(small, store, "h1")
         outcomes = {
             m.vm: m for run in store.journal.runs("small") for m in store.journal.moves(run.id)
@@ -76,7 +77,7 @@ def test_low_priority_vms_are_live_migrated_and_never_stopped() -> None:
 
 def test_the_forecast_holds() -> None:
     small = furnished(hosts=6, each=20)
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1")
     took_s = (report.ended_at - report.started_at).total_seconds()
     assert took_s == pytest.approx(report.expected_s, rel=0.15)
@@ -86,14 +87,14 @@ def test_caps_a_run_and_windows_do_not_hold_up_a_drain() -> None:
     shut = Calendar(blackouts=(Span(),))
     policy = Policy(limits=Limits(migrations_per_run=1), calendar=shut)
     small = furnished()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         assert empty(small, store, "h1", policy=policy).end is RunEnd.DONE
 
 
 def test_a_vm_that_cannot_move_is_named_and_the_rest_leaves() -> None:
     small = furnished()
     small.world.guests[small.vm("v11")].assigned_devices = 1
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1")
         assert report.end is RunEnd.IN_PART
         (left,) = report.left
@@ -108,7 +109,7 @@ def test_a_vm_that_cannot_move_is_named_and_the_rest_leaves() -> None:
 def test_what_failed_is_left_resumed_if_asked() -> None:
     small = furnished()
     small.world.guests[small.vm("v11")].assigned_devices = 1
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1", on_failure=OnFailure.RESUME)
     assert report.end is RunEnd.IN_PART
     assert report.paused == ()
@@ -120,7 +121,7 @@ def test_what_cannot_be_resumed_is_tried_again_at_the_next_start() -> None:
     small.world.guests[small.vm("v11")].assigned_devices = 1
     lost = Fault(FaultKind.REQUEST_LOST, function="Set-LbNode", lasts_s=600.0)
     at_moment(small, 3.0, lambda _: mishaps.inject(small.world, lost))
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1", on_failure=OnFailure.RESUME)
         assert report.end is RunEnd.IN_PART
         assert report.paused == ("h1",)
@@ -148,14 +149,14 @@ def test_without_room_nothing_is_begun_and_what_is_missing_is_said() -> None:
     small = furnished(hosts=2, each=16)
     for machine in small.world.machines.values():
         machine.memory_bytes = 90 * 2**30
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         refused(small, store, r"needs 4.0 GiB of memory, and .* GiB are missing on h2", "h1")
 
 
 def test_a_rule_that_stands_against_it_is_named() -> None:
     exact = SelectBy.EXACT
     pin = Pin(vms=(Selector(exact, "v11"),), hosts=(Selector(exact, "h1"),), name="licence")
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         refused(furnished(), store, "licence", "h1", policy=Policy(rules=(pin,)))
 
 
@@ -163,7 +164,7 @@ def test_quorum_is_never_lost() -> None:
     small = furnished(hosts=3)
     assert small.world.cluster is not None
     small.world.cluster.witness_online = None
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         refused(small, store, "1 of 3 votes, no majority .there is no witness", "h1", "h2")
         small.world.machines["h3"].node_state = NodeState.DOWN
         small.world.machines["h3"].powered = False
@@ -174,7 +175,7 @@ def test_storage_spaces_direct_is_waited_for() -> None:
     small = furnished()
     assert small.world.cluster is not None
     small.world.cluster.storage_direct = True
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         small.world.cluster.storage_jobs = 1
         refused(small, store, "1 storage jobs run", "h1")
         small.world.cluster.storage_jobs = 0
@@ -195,7 +196,7 @@ def test_a_storage_repair_on_the_way_stops_it_cleanly() -> None:
         mishaps.power_off(small.world, small.world.machines["h4"], _now_s)
 
     at_moment(small, 20, repair)
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1")
     assert report.end is RunEnd.IN_PART
     assert any("1 storage jobs run" in note for note in report.notes)
@@ -205,13 +206,13 @@ def test_a_storage_repair_on_the_way_stops_it_cleanly() -> None:
 def test_a_frozen_cluster_is_left_alone() -> None:
     small = furnished()
     small.gateway.write_control(ControlName.FREEZE, "", "SAN upgrade", 0)
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         refused(small, store, "frozen: SAN upgrade", "h1")
 
 
 def test_no_such_host_and_a_silent_one() -> None:
     small = furnished()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         with pytest.raises(InputError, match="no host named 'h9'"):
             empty(small, store, "h9")
         mishaps.inject(small.world, Fault(FaultKind.UNREACHABLE, host="h2"))
@@ -221,7 +222,7 @@ def test_no_such_host_and_a_silent_one() -> None:
 
 def test_it_is_not_begun_when_it_would_end_too_late() -> None:
     small = furnished()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         with store.leases.hold("small", "me", small.clock) as lease:
             order = Order(("h1",), by=small.clock.now() + timedelta(seconds=20))
             with pytest.raises(RefusedError, match="it should have begun by"):
@@ -234,7 +235,7 @@ def test_a_target_that_dies_on_the_way_is_planned_around() -> None:
     at_moment(
         small, 25, lambda now_s: mishaps.power_off(small.world, small.world.machines["h2"], now_s)
     )
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1")
         assert report.end is RunEnd.DONE, report
         assert len(report.plans) > 1
@@ -250,7 +251,7 @@ def test_capacity_that_vanishes_stops_it_and_nothing_is_in_flight() -> None:
     at_moment(
         small, 20, lambda now_s: mishaps.power_off(small.world, small.world.machines["h3"], now_s)
     )
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1", on_failure=OnFailure.RESUME)
         assert report.end is RunEnd.IN_PART
         assert report.left
@@ -269,7 +270,7 @@ def test_a_backup_is_waited_for() -> None:
         guest.operation = None
 
     at_moment(small, 200, over)
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1")
     assert report.end is RunEnd.DONE
     assert holds(small, "h1") == set()
@@ -280,7 +281,7 @@ def test_a_target_that_does_not_take_a_vm_is_replaced_by_another() -> None:
     for target in ("h2", "h3"):
         fault = Fault(FaultKind.INCOMPATIBLE, host="h1", target=target, vm=small.vm("v11"))
         mishaps.inject(small.world, fault)
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1")
     assert report.end is RunEnd.DONE
     assert small.host_of("v11") == "h4"
@@ -289,7 +290,7 @@ def test_a_target_that_does_not_take_a_vm_is_replaced_by_another() -> None:
 def test_asked_to_stop_it_lets_what_moves_arrive() -> None:
     small = furnished(each=12)
     begun = small.clock.monotonic_s()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(
             small, store, "h1", interrupted=lambda: small.clock.monotonic_s() - begun > 25
         )
@@ -304,7 +305,7 @@ def test_a_node_that_somebody_else_paused_is_emptied_but_stays_paused() -> None:
     small = furnished()
     small.world.machines["h1"].node_state = NodeState.PAUSED
     small.world.guests[small.vm("v11")].assigned_devices = 1
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1", on_failure=OnFailure.RESUME)
         assert report.end is RunEnd.IN_PART
         assert is_paused(small, "h1")
@@ -313,7 +314,7 @@ def test_a_node_that_somebody_else_paused_is_emptied_but_stays_paused() -> None:
 
 def test_two_hosts_at_once() -> None:
     small = furnished()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1", "h3")
     assert report.end is RunEnd.DONE
     assert holds(small, "h1") == holds(small, "h3") == set()
@@ -324,7 +325,7 @@ def test_lost_replies_are_resolved_by_looking() -> None:
     small = furnished()
     for function in ("Set-LbNode", "Move-LbGroup", "Move-LbVolume", "Start-LbMigration"):
         mishaps.inject(small.world, Fault(FaultKind.REPLY_LOST, function=function, count=1))
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1")
     assert report.end is RunEnd.DONE
     assert holds(small, "h1") == set()
@@ -335,7 +336,7 @@ def test_a_role_that_may_go_nowhere_is_named() -> None:
     small = furnished()
     assert small.world.cluster is not None
     small.world.cluster.roles[1].nodes = ("h1",)
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1")
     assert report.end is RunEnd.IN_PART
     assert [(left.kind, left.name) for left in report.left] == [(Kind.ROLE, "files")]
@@ -345,7 +346,7 @@ def test_a_role_that_may_go_nowhere_is_named() -> None:
 def test_what_was_there_comes_back() -> None:
     small = furnished()
     before = {host: holds(small, host) for host in small.world.machines}
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         empty(small, store, "h1")
         report = take_back(small, store, "h1", restore=True)
         assert report.end is RunEnd.DONE, report
@@ -359,7 +360,7 @@ def test_what_was_there_comes_back() -> None:
 def test_hosts_that_left_together_return_one_by_one() -> None:
     small = furnished()
     before = {host: holds(small, host) for host in small.world.machines}
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         empty(small, store, "h1", "h3")
         take_back(small, store, "h3", restore=True)
         assert holds(small, "h3") == before["h3"]
@@ -373,7 +374,7 @@ def test_hosts_that_left_together_return_one_by_one() -> None:
 def test_drained_again_while_it_is_empty_all_of_it_comes_back() -> None:
     small = furnished()
     before = {host: holds(small, host) for host in small.world.machines}
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         assert dict(empty(small, store, "h1").moved)[Kind.VM] == 3
         assert empty(small, store, "h1").moved == ()
         take_back(small, store, "h1")
@@ -383,7 +384,7 @@ def test_drained_again_while_it_is_empty_all_of_it_comes_back() -> None:
 
 def test_what_left_before_others_landed_there_does_not_come_back() -> None:
     small = furnished()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         empty(small, store, "h1")
         take_back(small, store, "h1")
         empty(small, store, "h1")
@@ -394,7 +395,7 @@ def test_what_left_before_others_landed_there_does_not_come_back() -> None:
 
 def test_resumed_without_restore_nothing_comes_back() -> None:
     small = furnished()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         empty(small, store, "h1")
         report = take_back(small, store, "h1")
     assert report.end is RunEnd.DONE
@@ -406,7 +407,7 @@ def test_resumed_without_restore_nothing_comes_back() -> None:
 def test_a_return_keeps_the_rules_and_names_what_stays_away() -> None:
     small = furnished()
     exact = SelectBy.EXACT
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         empty(small, store, "h1")
         home = small.host_of("v11")
         pin = Pin(vms=(Selector(exact, "v11"),), hosts=(Selector(exact, home),))
@@ -420,7 +421,7 @@ def test_a_return_keeps_the_rules_and_names_what_stays_away() -> None:
 def test_a_return_that_was_stopped_goes_on_when_asked_again() -> None:
     small = furnished()
     before = {host: holds(small, host) for host in small.world.machines}
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         empty(small, store, "h1")
         news: list[NewsKind] = []
         stopped = take_back(
@@ -439,7 +440,7 @@ def test_a_return_that_was_stopped_goes_on_when_asked_again() -> None:
 
 def test_a_return_that_others_forestall_is_not_said_to_be_done() -> None:
     small = furnished()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         empty(small, store, "h1")
 
         def forestall(plan: Plan) -> None:
@@ -460,7 +461,7 @@ def test_a_host_that_is_down_cannot_be_resumed() -> None:
     small = furnished()
     mishaps.inject(small.world, Fault(FaultKind.HOST_DIES, host="h2"))
     small.clock.sleep(60)
-    with Store.open("sqlite://") as store, pytest.raises(RefusedError, match="it is down"):
+    with new_store() as store, pytest.raises(RefusedError, match="it is down"):
         take_back(small, store, "h2")
 
 
@@ -474,7 +475,7 @@ def test_hosts_that_stand_alone_are_emptied_without_pausing() -> None:
     for machine in world.machines.values():
         machine.memory_bytes *= 2
     with (
-        Store.open("sqlite://") as store,
+        new_store() as store,
         store.leases.hold(world.name, "me", clock) as lease,
     ):
         order = Order(("SA2",))

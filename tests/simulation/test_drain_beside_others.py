@@ -7,15 +7,15 @@ import pytest
 from balancer.errors import RefusedError
 from balancer.gateway.simulator.drains import OperatorDrain
 from balancer.model.outcome import RunEnd
-from balancer.store.store import Store
 from tests.simulation.draining import empty, everything_is_somewhere, furnished, holds, is_paused
+from tests.stores import new_store
 
 
 def test_a_node_that_an_operator_drains_is_left_to_him() -> None:
     small = furnished()
     OperatorDrain("h1", at_s=0).enter(small.world)
     small.clock.sleep(1)
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         with pytest.raises(RefusedError, match="somebody else's drain is at work on h1"):
             empty(small, store, "h1")
         assert store.journal.runs("small") == ()
@@ -28,7 +28,7 @@ def test_a_node_that_an_operator_drains_is_left_to_him() -> None:
 def test_a_target_that_an_operator_begins_to_drain_is_planned_around() -> None:
     small = furnished(each=10)
     OperatorDrain("h2", at_s=30).enter(small.world)
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1")
     assert report.end is RunEnd.DONE, report
     assert holds(small, "h1") == set()

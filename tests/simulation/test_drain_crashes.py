@@ -19,6 +19,7 @@ from tests.simulation.draining import (
 )
 from tests.simulation.small import Small
 from tests.simulation.traps import PowerCut, Trap, TrappedGateway, trapped
+from tests.stores import new_store
 
 LEASE_S = 5.0
 
@@ -44,7 +45,7 @@ def start_again(small: Small, store: Store, trap: Trap, **more: Any) -> DrainRep
 
 def points() -> int:
     small, trap = furnished(), Trap()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = drained(small, store, trap)
         assert report is not None
         assert report.end is RunEnd.DONE
@@ -55,7 +56,7 @@ def points() -> int:
 def test_power_cut_at_every_point(at: int) -> None:
     small, before, after = furnished(), Trap(at), Trap()
     everything = holds(small, "h1")
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         assert drained(small, store, before) is None
         report = start_again(small, store, after)
         assert report.end is RunEnd.DONE, report
@@ -79,7 +80,7 @@ def test_power_cut_at_every_point(at: int) -> None:
 def test_resumed_after_a_power_cut_it_is_given_up_and_comes_back(at: int) -> None:
     small = furnished()
     everything = holds(small, "h1")
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         assert drained(small, store, Trap(at)) is None
         small.clock.sleep(LEASE_S + 0.1)
         trapped(store, Trap())
@@ -95,14 +96,14 @@ def test_power_cut_while_it_is_undone() -> None:
     """The state says that the host is to be resumed; draining again is asked for and done."""
     small = furnished()
     small.world.guests[small.vm("v11")].assigned_devices = 1
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         trap = Trap()
         assert drained(small, store, trap, on_failure=OnFailure.RESUME) is not None
         count = trap.count
     for at in range(count - 5, count):
         small = furnished()
         small.world.guests[small.vm("v11")].assigned_devices = 1
-        with Store.open("sqlite://") as store:
+        with new_store() as store:
             assert drained(small, store, Trap(at), on_failure=OnFailure.RESUME) is None
             report = start_again(small, store, Trap(), on_failure=OnFailure.RESUME)
             assert report.end is RunEnd.IN_PART

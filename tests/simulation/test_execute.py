@@ -27,9 +27,9 @@ from balancer.policy.policy import Limits, Policy, TransportPolicy
 from balancer.policy.rules.avoid import Avoid
 from balancer.store.journal import Change
 from balancer.store.leases import Lease
-from balancer.store.store import Store
 from tests.simulation.small import Small
 from tests.simulation.traps import Trap, TrappedGateway
+from tests.stores import new_store
 
 WRITING = Policy(transport=TransportPolicy(write_settings=True))
 TWO = [("m1", "v11", "h2"), ("m2", "v31", "h4")]
@@ -40,7 +40,7 @@ class Bench:
 
     def __init__(self, hosts: int = 4, slots: int = 2) -> None:
         self.small = Small(hosts=hosts, slots=slots)
-        self.store = Store.open("sqlite://")
+        self.store = new_store()
         self.trap = Trap()
         self.seen: list[Progress] = []
         self.watch: Callable[[Progress], None] = lambda _: None

@@ -13,10 +13,10 @@ from balancer.execute.recover import recover
 from balancer.gateway.port import FencedError, MoveRequest, SettingAnswer
 from balancer.model.cluster import Transport
 from balancer.model.outcome import MigrationState, RunEnd
-from balancer.store.store import Store
 from tests.simulation.small import Small
 from tests.simulation.test_crashes import MOVES, POLICY
 from tests.simulation.traps import Trap, TrappedGateway
+from tests.stores import new_store
 
 
 class Sleepy(TrappedGateway):
@@ -47,7 +47,7 @@ class Sleepy(TrappedGateway):
 def test_an_executor_that_slept_through_its_lease_does_nothing_more(at: int) -> None:
     small = Small()
     plan = small.plan(MOVES, after={"m3": ("m1",)}, smb=("h1", "h2"))
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         notes: list[str] = []
 
         def take_over() -> None:
@@ -79,7 +79,7 @@ def test_an_executor_that_slept_through_its_lease_does_nothing_more(at: int) -> 
 
 def test_while_one_holds_the_cluster_the_other_is_told_who() -> None:
     small = Small()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         lease = store.leases.acquire("small", "night shift", 60.0, small.clock.now())
         with pytest.raises(HeldError, match="night shift"):
             store.leases.acquire("small", "day shift", 60.0, small.clock.now())

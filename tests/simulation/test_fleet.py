@@ -23,6 +23,7 @@ from balancer.unattended import SchedulePart
 from tests.simulation.daemon import setup
 from tests.simulation.small import Small
 from tests.simulation.test_clock_steps import SetClock
+from tests.stores import new_store
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Fleet:
     made: Setup
     dispatchers: int = 1
     workers: int = 3
-    store: Store = field(default_factory=lambda: Store.open("sqlite://"))
+    store: Store = field(default_factory=new_store)
     told: list[Event] = field(default_factory=list)
     wanted: bool = False
     visits: int = 0
@@ -186,7 +187,7 @@ def test_what_others_put_off_is_due_again_at_the_next_visit() -> None:
 def test_a_time_that_no_dispatcher_was_there_for_is_told_of_once() -> None:
     each = Small()
     nightly = made(each, schedule=SchedulePart(cron="30 2 * * *", sample_every=3600.0))
-    store = Store.open("sqlite://")
+    store = new_store()
     Fleet(each, nightly, store=store).run(hours=1)
     store.marks.set("small", "cycled", each.clock.now())
     each.clock.sleep(5 * 3600)
@@ -219,7 +220,7 @@ class Worker:
 
 
 def test_every_worker_shows_how_a_cluster_stands_whoever_visited_it_last() -> None:
-    each, store = Small(), Store.open("sqlite://")
+    each, store = Small(), new_store()
     one, two = (Worker(each, made(each, mode="recommend"), store) for _ in range(2))
 
     def visit(worker: Worker) -> None:
@@ -253,7 +254,7 @@ def test_every_worker_shows_how_a_cluster_stands_whoever_visited_it_last() -> No
 
 
 def test_a_freeze_that_was_lifted_meanwhile_costs_no_cycle() -> None:
-    each, store = Small(), Store.open("sqlite://")
+    each, store = Small(), new_store()
     one, two = (Worker(each, made(each), store) for _ in range(2))
     each.gateway.write_control(ControlName.FREEZE, "", "stop it", 0)
     one.loop.visit()

@@ -23,6 +23,7 @@ from balancer.policy.policy import Policy, TransportPolicy
 from balancer.store.store import Store
 from tests.simulation.small import Small
 from tests.simulation.traps import PowerCut, Trap, TrappedGateway
+from tests.stores import new_store
 
 REQUEST_S = 60.0
 POLL_S = 2.0
@@ -111,7 +112,7 @@ BOUND_S = REQUEST_S + STEP_MAX_S + POLL_S + 1.0
 def test_a_cancellation_waits_for_one_of_them_at_most() -> None:
     small, gateway = bench()
     inject(small.world, Fault(FaultKind.MOVE_HANGS))
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         run(small, gateway, store, stop_s=20.0)
     assert gateway.longest_s() <= BOUND_S
     # None of them is asked again before the healthy one has been asked.
@@ -120,7 +121,7 @@ def test_a_cancellation_waits_for_one_of_them_at_most() -> None:
 
 def test_settings_wait_for_one_of_them_at_most() -> None:
     small, gateway = bench()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         run(small, gateway, store, smb=("h1", "h2", "h3", "h5"))
     assert gateway.looks[0][0] <= 5 * BOUND_S
     assert small.host_of("v41") == "h5"
@@ -132,7 +133,7 @@ def test_taking_note_of_a_newer_number_waits_for_one_of_them_at_most(*, dies: bo
     small, gateway = bench()
     gateway.dies = dies
     inject(small.world, Fault(FaultKind.REQUEST_LOST, function="Start-LbMigration"))
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         if dies:
             with pytest.raises(PowerCut):
                 run(small, gateway, store)

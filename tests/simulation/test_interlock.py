@@ -27,6 +27,7 @@ from tests.simulation.daemon import AWAY, Daemon, setup
 from tests.simulation.small import Small
 from tests.simulation.test_execute import DONE, SKIPPED, TWO, Bench, states
 from tests.simulation.traps import PowerCut, Trap, TrappedGateway, trapped
+from tests.stores import new_store
 
 K = EventKind
 LEASE_S = 60.0
@@ -257,7 +258,7 @@ def test_after_a_crash_at_any_point_the_next_start_gives_it_back() -> None:
     for at in range(1, 200):
         small, trap = Small(), Trap(at)
         set_mode(small.world, 2)
-        with Store.open("sqlite://") as store:
+        with new_store() as store:
             cut = _crashed(small, store, trap)
             if not cut:
                 break

@@ -25,6 +25,7 @@ from balancer.store.store import Store
 from tests.simulation.draining import empty, furnished, holds, is_paused
 from tests.simulation.small import Small
 from tests.simulation.traps import PowerCut, Trap, TrappedGateway
+from tests.stores import new_store
 
 POLICY = Policy(transport=TransportPolicy(write_settings=True))
 START, WRITE = "Start-LbMigration", "Set-LbTransport"
@@ -88,7 +89,7 @@ class Bench:
 def test_a_late_start_is_seen_or_turned_away(
     delay_s: float, count: int, *, clustered: bool
 ) -> None:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         bench = Bench(store, clustered=clustered)
         bench.fault(FaultKind.LATE, "h1", START, count=count, delay_s=delay_s)
         report = bench.run()
@@ -106,7 +107,7 @@ def test_a_late_start_is_seen_or_turned_away(
 def test_a_late_write_is_restored_or_turned_away(
     delay_s: float, count: int, *, clustered: bool
 ) -> None:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         bench = Bench(store, clustered=clustered)
         bench.fault(FaultKind.LATE, "h3", WRITE, count=count, delay_s=delay_s, lasts_s=2000.0)
         bench.run()
@@ -122,7 +123,7 @@ def test_a_late_write_is_restored_or_turned_away(
 def test_while_the_host_does_not_take_note_of_our_number_nothing_is_concluded(
     *, clustered: bool
 ) -> None:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         bench = Bench(store, clustered=clustered)
         bench.fault(FaultKind.LATE, "h1", START, count=1, delay_s=400.0)
         bench.fault(FaultKind.SILENT, "h1", WRITE, lasts_s=500.0)
@@ -140,7 +141,7 @@ def test_while_the_host_does_not_take_note_of_our_number_nothing_is_concluded(
 
 
 def test_a_host_that_never_takes_note_leaves_a_question_and_says_so() -> None:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         bench = Bench(store)
         bench.fault(FaultKind.REQUEST_LOST, "h1", START, count=1)
         bench.fault(FaultKind.REQUEST_LOST, "h1", WRITE)
@@ -152,7 +153,7 @@ def test_a_host_that_never_takes_note_leaves_a_question_and_says_so() -> None:
 
 
 def test_a_setting_stays_a_debt_while_the_host_does_not_take_note() -> None:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         bench = Bench(store)
         bench.fault(FaultKind.SILENT, "h3", WRITE, lasts_s=2000.0)
         bench.fault(FaultKind.LATE, "h3", WRITE, count=1, delay_s=1500.0)
@@ -181,7 +182,7 @@ class DiesAtLook(TrappedGateway):
 def test_what_a_dead_executor_asked_for_is_turned_away_as_well(
     delay_s: float, silent_s: float
 ) -> None:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         bench = Bench(store)
         small = bench.small
         plan = small.plan([("m1", "v11", "h2")])
@@ -202,7 +203,7 @@ def test_what_a_dead_executor_asked_for_is_turned_away_as_well(
 
 
 def test_a_start_that_mends_does_not_conclude_for_a_host_that_does_not_take_note() -> None:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         bench = Bench(store)
         small = bench.small
         bench.fault(FaultKind.REQUEST_LOST, "h1", START, count=1)
@@ -222,7 +223,7 @@ def test_a_late_pause_does_not_come_over_a_node_that_was_taken_back() -> None:
     small = Small()
     late = Fault(FaultKind.LATE, function="Set-LbNode", count=1, delay_s=100.0)
     inject(small.world, late)
-    with Store.open("sqlite://") as store, store.leases.hold("small", "me", small.clock) as lease:
+    with new_store() as store, store.leases.hold("small", "me", small.clock) as lease:
         context = Context(small.gateway, store, small.clock, lease)
         assert set_paused(context, "h2", paused=True)
         assert set_paused(context, "h2", paused=False)
@@ -234,7 +235,7 @@ def test_a_late_move_of_a_role_does_not_come_over_a_newer_one() -> None:
     small = furnished()
     late = Fault(FaultKind.LATE, function="Move-LbGroup", count=1, delay_s=500.0)
     inject(small.world, late)
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         report = empty(small, store, "h1")
         assert report.end is RunEnd.DONE
         where = {host: holds(small, host) for host in small.world.machines}

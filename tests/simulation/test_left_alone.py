@@ -26,6 +26,7 @@ from balancer.store.store import Store
 from tests.simulation.daemon import Daemon, setup
 from tests.simulation.draining import holds, is_paused
 from tests.simulation.small import Small
+from tests.stores import new_store
 
 K = EventKind
 QUIET = "reserve: {memory: 10%}"
@@ -166,7 +167,7 @@ def test_a_dump_of_minutes_ago_is_known_as_one(tmp_path: Path, *, gently: bool) 
 
 def test_a_node_is_not_resumed_for_a_drain_that_was_given_up_long_ago() -> None:
     small = Small()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         with store.leases.hold("small", "me", small.clock) as lease:
             now = small.clock.now()
             drain = store.drains.begin(lease, Order(("h1",)), (), now, 0.0)

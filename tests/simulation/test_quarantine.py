@@ -23,12 +23,12 @@ from balancer.service.events import EventKind
 from balancer.store.asides import FIRST
 from balancer.store.breakers import COOL_OFF, RUNS_MAX
 from balancer.store.standing import Approval, Verdict
-from balancer.store.store import Store
 from tests.simulation.daemon import AWAY, Daemon, setup
 from tests.simulation.small import Small
 from tests.simulation.test_execute import DONE, FAILED, SKIPPED, Bench, states
 from tests.simulation.test_late import DiesAtLook
 from tests.simulation.traps import PowerCut, Trap
+from tests.stores import new_store
 
 K = EventKind
 INCOMPATIBLE, RESET, NO_MEMORY, LOCKED = 0x80071741, 0x80072746, 0x800705AA, 0x80071748
@@ -268,7 +268,7 @@ def test_a_restart_remembers_both() -> None:
 def test_a_run_that_a_crash_interrupted_counts_as_any_other(*, by_hand: bool) -> None:
     small = Small()
     inject(small.world, fails(NO_MEMORY))
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         for times in range(1, RUNS_MAX + 1):
             lease = store.leases.acquire("small", "first", 60.0, small.clock.now())
             with pytest.raises(PowerCut):

@@ -25,6 +25,7 @@ from balancer.store.campaigns import Campaign, CampaignState, HostStep
 from balancer.store.store import Store
 from tests.simulation.draining import everything_is_somewhere, furnished, holds, is_paused
 from tests.simulation.small import Small
+from tests.stores import new_store
 
 HOSTS = ("h1", "h2", "h3", "h4")
 
@@ -46,7 +47,7 @@ class Party:
     """A world, its store, and what was run on hosts."""
 
     small: Small = field(default_factory=furnished)
-    store: Store = field(default_factory=lambda: Store.open("sqlite://"))
+    store: Store = field(default_factory=new_store)
     said: list[str] = field(default_factory=list)
     began: list[tuple[datetime, str]] = field(default_factory=list)
     variables: list[Mapping[str, str]] = field(default_factory=list)

@@ -25,6 +25,7 @@ from balancer.store.records import TransitionKind
 from balancer.store.store import Store
 from tests.simulation.small import Small
 from tests.simulation.traps import PowerCut, Trap, TrappedGateway, trapped
+from tests.stores import new_store
 
 SEEDS = 60
 LONGEST_S = 6 * 3600.0
@@ -138,7 +139,7 @@ def test_whatever_happens(seed: int) -> None:
     plan = random_plan(random, small)
     schedule(small.world, random_faults(random))
     stop_s = random.choice((1e9, 1e9, 15.0))
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         trapped(store, trap)
         gateway = TrappedGateway(small.gateway, trap)
         with store.leases.hold("small", "first", small.clock) as lease:

@@ -33,6 +33,7 @@ from balancer.store.leases import LEASE_TTL_S, Lease, LeaseLostError
 from balancer.store.store import Store
 from tests.simulation.daemon import Daemon, setup
 from tests.simulation.small import Small
+from tests.stores import new_store
 
 T = TypeVar("T")
 
@@ -134,7 +135,7 @@ def test_several_hosts_that_hang_at_once_cost_time_and_not_the_cluster() -> None
     gather = SideBySide(clock)
     gateway = gateway_of(small, gather)
     plan = small.plan([(f"m{n}", f"v{n}1", f"h{n % 8 + 1}") for n in range(1, 9)])
-    with Store.open("sqlite://") as store, Store.open("sqlite://") as other:
+    with new_store() as store, new_store() as other:
         rivals = Rivals(small, store, other)
         polls: list[float] = []
         with held(small, store, gateway) as tenure:
@@ -179,7 +180,7 @@ def test_who_wants_it_to_stop_is_heard_before_each_start_however_long_a_step_tak
             gather.hung = {"h5"}
 
     clock.tick = tick
-    with Store.open("sqlite://") as store, held(small, store, gateway) as tenure:
+    with new_store() as store, held(small, store, gateway) as tenure:
         report = execute(
             plan,
             Charge(
@@ -198,7 +199,7 @@ def test_who_wants_it_to_stop_is_heard_before_each_start_however_long_a_step_tak
 
 def test_who_does_not_beat_any_more_loses_the_cluster() -> None:
     small = Small()
-    with Store.open("sqlite://") as store, Store.open("sqlite://") as other:
+    with new_store() as store, new_store() as other:
         rivals = Rivals(small, store, other)
         tenure = Tenure("small", store, small.gateway, small.clock, aside=lambda act: act())
         tenure.confirm()
@@ -218,7 +219,7 @@ def test_who_does_not_beat_any_more_loses_the_cluster() -> None:
 
 def test_a_number_raised_by_a_lost_reply_does_not_put_us_out() -> None:
     small = Small()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         tenure = Tenure("small", store, small.gateway, small.clock)
         lease = tenure.confirm()
         small.clock.sleep(CLUSTER_TTL_S / 2)
@@ -234,7 +235,7 @@ def test_a_number_raised_by_a_lost_reply_does_not_put_us_out() -> None:
 
 def test_a_renewal_whose_reply_is_lost_does_not_put_us_out() -> None:
     small = Small()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         tenure = Tenure("small", store, small.gateway, small.clock)
         tenure.confirm()
         lost = Fault(FaultKind.REPLY_LOST, "h1", function="Set-LbControl", count=1)
@@ -258,7 +259,7 @@ def test_a_renewal_whose_reply_is_lost_does_not_put_us_out() -> None:
 def test_who_was_fenced_out_lets_go_and_renews_nothing() -> None:
     small = Small()
     plan = small.plan([("m1", "v11", "h2")])
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         tenure = Tenure("small", store, small.gateway, small.clock)
         lease = tenure.confirm()
         newer = Lease("small", "another store", lease.fence + 100, 60.0, lease.expires_at)
@@ -275,7 +276,7 @@ def test_who_was_fenced_out_lets_go_and_renews_nothing() -> None:
 def test_a_loop_without_a_sign_of_life_is_not_kept_by_the_thread_that_keeps_leases() -> None:
     daemon = Daemon(Small(), setup(Small(), mode="observe"))
     daemon.loop.turn()
-    rivals = Rivals(daemon.small, daemon.store, Store.open("sqlite://"))
+    rivals = Rivals(daemon.small, daemon.store, new_store())
     for _ in range(12):
         daemon.clock.sleep(IDLE_S)
         keep_leases([daemon.loop], daemon.store, daemon.clock)
@@ -291,7 +292,7 @@ def test_a_loop_without_a_sign_of_life_is_not_kept_by_the_thread_that_keeps_leas
 def test_a_command_without_the_service_holds_the_cluster_in_the_cluster_too() -> None:
     small = Small()
     site = cast("Site", SimpleNamespace(name="small", policy=Policy()))
-    with Store.open("sqlite://") as store, Store.open("sqlite://") as other:
+    with new_store() as store, new_store() as other:
         with alone(site, store, small.gateway, small.clock, lambda: False) as charge:
             now = read_written(written(small))
             assert now is not None
@@ -317,7 +318,7 @@ def test_a_command_that_lost_the_cluster_is_told_at_its_next_question() -> None:
     small = Small()
     site = cast("Site", SimpleNamespace(name="small", policy=Policy()))
     with (
-        Store.open("sqlite://") as store,
+        new_store() as store,
         alone(site, store, small.gateway, small.clock, lambda: False) as charge,
     ):
         small.clock.sleep(LEASE_TTL_S + 1.0)
@@ -330,7 +331,7 @@ def test_a_copy_of_our_store_on_another_machine_does_not_put_us_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     small = Small()
-    with Store.open("sqlite://") as store, Store.open("sqlite://") as copy:
+    with new_store() as store, new_store() as copy:
         at = small.clock.now()
         store.marks.identity(at)
         monkeypatch.setattr(copy.marks, "identity", store.marks.identity)
@@ -356,7 +357,7 @@ def test_a_copy_of_our_store_on_another_machine_does_not_put_us_out(
 
 def test_whoever_has_our_store_after_us_need_not_wait_for_what_we_wrote() -> None:
     small = Small()
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         Tenure("small", store, small.gateway, small.clock).confirm()
         small.clock.sleep(LEASE_TTL_S + 1.0)  # it died
         after = Tenure("small", store, small.new_gateway(), small.clock)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from typing import Any, TypeVar
 
 from balancer.execute.machine import IN_FLIGHT
 from balancer.model.outcome import MigrationState
-from balancer.store.address import where
 from balancer.store.drains import Drains
-from balancer.store.engine import _engine
 from balancer.store.journal import Journal
 from balancer.store.records import SettingState
 from balancer.store.store import Store
+from tests.stores import driver, new_store
 
 T = TypeVar("T")
 
@@ -76,7 +72,7 @@ class Book:
     began_s: float = 0.0  # the last write
 
     def __post_init__(self) -> None:
-        self.store = _opened()
+        self.store = new_store()
         parts = (self.store.journal._engine, self.store.journal._reading_engine, "memory")
         self.store.journal = _Journal(*parts)
         self.store.journal.book = self
@@ -97,7 +93,7 @@ class Book:
 
     def trouble(self, pragma: str) -> None:
         """Let the database be full, or not be written: `PRAGMA` as SQLite has it."""
-        with _driver(self.store) as connection:
+        with driver(self.store) as connection:
             connection.execute(f"PRAGMA {pragma}")
 
     def around(self, write: Callable[[], T], note: Callable[[T], None]) -> T:
@@ -183,25 +179,3 @@ class _Drains(Drains):
             lambda: super(_Drains, self).moving(lease, drain, subject, target, *more),
             lambda _: self.book.announced.add((subject.partition(" ")[2], target)),
         )
-
-
-@cache
-def _template() -> Store:
-    """Return a store as it is when it was just made: migrating takes longer than some seeds."""
-    return Store.open("sqlite://")
-
-
-def _opened() -> Store:
-    """Return a new store in memory, a copy of the template."""
-    store = Store(_engine(where("sqlite://"), "memory", writing=True), "memory")
-    with _driver(_template()) as source, _driver(store) as target:
-        source.backup(target)
-    return store
-
-
-@contextmanager
-def _driver(store: Store) -> Iterator[sqlite3.Connection]:
-    connection = store.journal._engine.raw_connection()
-    driver: Any = connection.driver_connection
-    yield driver
-    connection.close()

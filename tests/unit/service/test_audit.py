@@ -16,6 +16,7 @@ from balancer.store import tables
 from balancer.store.faults import StoreError
 from balancer.store.leases import holder_name
 from balancer.store.store import Store
+from tests.stores import new_store
 
 AT = datetime(2026, 3, 1, 2, 0, tzinfo=UTC)
 
@@ -35,7 +36,7 @@ def event(kind: EventKind, minute: int = 0, cluster: str = "prod", **data: Value
 
 
 def test_an_act_becomes_a_line_and_a_reading_does_not() -> None:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         log = AuditLog(store)
         log.hear(event(EventKind.SAMPLED))
         log.hear(event(EventKind.PLANNED))
@@ -50,14 +51,14 @@ def test_a_line_that_can_never_be_taken_back_holds_no_secret() -> None:
     secrets = Secrets()
     secrets.learn("geheim")
     told = replace(event(EventKind.HOOK_FAILED), text="login geheim failed; password=hunter22")
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         AuditLog(store, secrets).hear(told)
         (line,) = store.audit.entries()
     assert line.text == "login [hidden] failed; password=[hidden]"
 
 
 def test_who_acts_is_who_asked_for_it_on_that_cluster() -> None:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         log = AuditLog(store)
         log.hear(event(EventKind.PLAN_APPROVED, by="ada"))
         log.hear(event(EventKind.REQUEST_TAKEN, asked_by="bob", verb="drain"))
@@ -72,7 +73,7 @@ def test_who_acts_is_who_asked_for_it_on_that_cluster() -> None:
 
 
 def test_lines_are_found_by_cluster_and_time_and_the_latest_are_shown_in_order() -> None:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         log = AuditLog(store)
         for minute in range(10):
             log.hear(event(EventKind.FROZEN, minute, cluster=("prod", "branch")[minute % 2]))

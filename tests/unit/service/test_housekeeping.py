@@ -18,6 +18,7 @@ from balancer.store.history import Sample, SubjectKind
 from balancer.store.store import Store
 from balancer.unattended import RetentionPart
 from tests.notation import cluster
+from tests.stores import new_store
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY_S = 86400.0
@@ -50,7 +51,7 @@ class House:
 
 @pytest.fixture
 def house() -> Iterator[House]:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         yield House(store)
 
 

@@ -13,6 +13,7 @@ from balancer.store.asides import FIRST, MOST
 from balancer.store.breakers import COOL_OFF, RUNS_MAX
 from balancer.store.leases import Lease, LeaseLostError
 from balancer.store.store import Store
+from tests.stores import new_store
 
 HOUR = timedelta(hours=1)
 
@@ -36,7 +37,7 @@ class Bench:
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         now = datetime(2026, 1, 1, tzinfo=UTC)
         yield Bench(store, store.leases.acquire("c", "me", 1e9, now), now)
 

@@ -18,6 +18,7 @@ from balancer.store.journal import Change, Entry
 from balancer.store.store import Store
 from tests.notation import cluster
 from tests.simulation.small import plan_for
+from tests.stores import new_store
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SEEN = cluster("h1 64G 16c: a 4G 2c, b 8G 1c\nh2 64G 16c: c 4G off")
@@ -30,7 +31,7 @@ def loaded(cores: float) -> Cluster:
 
 
 def test_loads_come_as_means_of_equal_times_and_what_was_off_is_not_known() -> None:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         for minute in range(60):
             store.history.record(loaded(float(minute // 30)), NOW + timedelta(minutes=minute))
         store.history.record(replace(SEEN, name="another"), NOW)
@@ -43,7 +44,7 @@ def test_loads_come_as_means_of_equal_times_and_what_was_off_is_not_known() -> N
 
 def test_work_is_counted_at_the_speed_of_the_host_it_was_read_on() -> None:
     fast = replace(SEEN, hosts=tuple(replace(host, cpu_speed=2.0) for host in SEEN.hosts))
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         store.history.record(fast, NOW)
         found = store.lately.readings(fast, NOW - HOUR, NOW)
         empty = store.lately.readings(fast, NOW + HOUR, NOW + 2 * HOUR)
@@ -53,7 +54,7 @@ def test_work_is_counted_at_the_speed_of_the_host_it_was_read_on() -> None:
 
 def test_moves_are_those_that_arrived_or_failed() -> None:
     made = plan_for(SEEN, [("m1", "a", "h2"), ("m2", "b", "h2")])
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         lease = store.leases.acquire("test", "me", 60.0, NOW)
         entries = [Entry(migration, clustered=True) for migration in made.migrations]
         run, (first, second) = store.journal.begin_run(lease, made.id, entries, NOW)
@@ -77,7 +78,7 @@ def recorded(store: Store, minutes: int, cores: float) -> datetime:
 
 
 def test_hindsight_is_demand_and_what_lasts() -> None:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         now = recorded(store, 60, 14.0)
         behind = hindsight(store, loaded(0.5), POLICY, now, unattended=True)
     assert behind.cluster.vm_by_id["a"].cpu_used_cores == pytest.approx(14.0)
@@ -87,7 +88,7 @@ def test_hindsight_is_demand_and_what_lasts() -> None:
 
 
 def test_a_short_history_binds_who_is_unattended_and_warns_who_asks() -> None:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         now = recorded(store, 5, 14.0)
         alone = hindsight(store, SEEN, POLICY, now, unattended=True)
         asked = hindsight(store, SEEN, POLICY, now, unattended=False)
@@ -98,7 +99,7 @@ def test_a_short_history_binds_who_is_unattended_and_warns_who_asks() -> None:
 
 
 def test_seasons_are_looked_for_once_an_hour() -> None:
-    with Store.open("sqlite://") as store:
+    with new_store() as store:
         recorded(store, 3, 1.0)
         found = store.lately.seasons(SEEN, NOW - 24 * HOUR, NOW + HOUR)
         assert store.lately.seasons(SEEN, NOW, NOW + HOUR + HOUR / 2) is found
