@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from balancer.cli.ask import have_carried_out
-from balancer.cli.maintain import me
 from balancer.cli.options import Source, examples, records_options
 from balancer.cli.site import open_site
+from balancer.cli.who import me
 from balancer.clock import SystemClock
 from balancer.execute.gate import check_plan
 from balancer.service.verbs import check_approvable, stored_plan

@@ -12,11 +12,12 @@ from rich.markup import escape
 
 from balancer.cli.carry import Onlooker, finish
 from balancer.cli.interrupt import asked_to_stop
-from balancer.cli.maintain import AnsweredError, me
+from balancer.cli.maintain import AnsweredError
 from balancer.cli.output import print_json
 from balancer.cli.progress import watching
 from balancer.cli.site import Site
 from balancer.cli.terminal import err
+from balancer.cli.who import me
 from balancer.clock import Clock, SystemClock
 from balancer.errors import ExitCode, InputError
 from balancer.execute.requests import follow, is_served, run_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 from rich.markup import escape
 
-from balancer.cli.maintain import me
 from balancer.cli.options import Source, examples, records_options
 from balancer.cli.terminal import err, out
+from balancer.cli.who import me
 from balancer.clock import Clock, SystemClock
 from balancer.config import load_config
 from balancer.errors import ExitCode, InputError, RefusedError

@@ -11,12 +11,13 @@ from rich.markup import escape
 from balancer.cli.carry import Onlooker
 from balancer.cli.explained import show_conflicts
 from balancer.cli.interrupt import asked_to_stop
-from balancer.cli.maintain import alone, ask, finish, local_zone, me, show_stuck
+from balancer.cli.maintain import alone, ask, finish, local_zone, show_stuck
 from balancer.cli.options import Source, examples, source_options
 from balancer.cli.output import duration, print_json, show_plan, warn
 from balancer.cli.progress import watching
 from balancer.cli.site import Site, open_site
 from balancer.cli.terminal import out
+from balancer.cli.who import me
 from balancer.clock import SystemClock
 from balancer.errors import ExitCode, InputError
 from balancer.execute.drain import drain, expected_s, latest_start, refuse_late, stretch_of

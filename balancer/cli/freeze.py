@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from balancer.cli.freezing import named, write_freeze
-from balancer.cli.maintain import me
 from balancer.cli.options import Source, examples, records_options
 from balancer.cli.output import warn
 from balancer.cli.terminal import out
+from balancer.cli.who import me
 from balancer.clock import SystemClock
 from balancer.config import load_config
 from balancer.store.standing import EVERY_CLUSTER, Freeze

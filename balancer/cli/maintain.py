@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from balancer.cli.output import duration, print_json, warn
 from balancer.cli.progress import watching
 from balancer.cli.site import Site
 from balancer.cli.terminal import err, out
+from balancer.cli.who import me
 from balancer.clock import Clock
 from balancer.errors import BalancerError, ExitCode, RefusedError
 from balancer.execute.charge import Charge
@@ -43,15 +42,6 @@ def local_zone() -> str:
         return named
     target = str(Path("/etc/localtime").resolve())
     return target.partition(_ZONES)[2] or "UTC"
-
-
-def me() -> str:
-    """Return who is asking, for the record."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
 
 
 def ask(

@@ -11,12 +11,13 @@ import click
 
 from balancer.cli.campaign import say_step, show_campaign, show_preview
 from balancer.cli.interrupt import asked_to_stop
-from balancer.cli.maintain import alone, asked, me
+from balancer.cli.maintain import alone, asked
 from balancer.cli.options import SECONDS, Source, examples, site_options
 from balancer.cli.output import counted, warn
 from balancer.cli.progress import watching
 from balancer.cli.site import Site, open_site
 from balancer.cli.terminal import err
+from balancer.cli.who import me
 from balancer.clock import SystemClock
 from balancer.errors import ExitCode, InputError
 from balancer.execute.campaign import Rolling, preview, those_up
