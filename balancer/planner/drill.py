@@ -97,6 +97,7 @@ class Drill:
         lead: (N,) the first of the VMs that restart as one with each; itself, if none do.
         joined: (N,) whether any others do.
         rehearsals: How many failures were gone through so far, times their hosts.
+        refused: How many placements that a search found lost more than what it came from.
         sets: The failures: arrays of as many rows as there are sets of that many hosts. Those of
             which nothing is counted are left out.
         counted: For each of these arrays how many priorities count, from high on: the others are
@@ -132,7 +133,7 @@ class Drill:
         self.reservable = np.array([cpu_reservable(host) for host in hosts], dtype=np.int64)
         self._know_failures(cluster)
         self._read(cluster)
-        self.rehearsals = 0
+        self.rehearsals = self.refused = 0
         self._limits: dict[tuple[int, ...], dict[int, int]] = {}
         self._lost: dict[bytes, Lost] = {}
         self._unsure: dict[bytes, int] = {}

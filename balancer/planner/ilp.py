@@ -29,6 +29,7 @@ Solver = Literal["auto", "highs", "cbc"]
 GAP_RELATIVE = 5e-7  # half of what "optimal" promises
 SEED = 0  # of the solver's own choices: fixed, so that the same model gives the same answer
 FEW_CUTS = 100  # and conflicts; where so many are kept HiGHS looks for no more of some kinds
+PARTS_EFFORT = 0.05  # share of all iterations that parts of a model may take; HiGHS's own default
 CBC_ITERATIONS = 1000  # what a run of CBC counts as: starting it takes longer than a small model
 # Rows and bounds of an answer hold to this; the default of 1e-7 is 100 KB of a 1 TB host.
 FEASIBILITY = 1e-9
@@ -51,6 +52,10 @@ class Effort:
         presolve: Whether to make the model smaller first; HiGHS only. Where hosts choose among
             sets of VMs much follows from little, and what took ten seconds takes a tenth of one.
             Where VMs choose hosts, it takes longer than it saves.
+        parts: Whether parts of the model are solved in between, where its relaxation and the best
+            answer differ; HiGHS only. That finds what no exchange of a few moves does. But in the
+            middle of a part HiGHS does not look whether it is to stop: one of a large model may
+            take minutes.
         proof: Whether a proof is worked for; HiGHS only. If not, branches are not solved before one
             is taken, so that more of them are, and cuts are looked for in each: without a proof,
             better answers are found so.
@@ -63,6 +68,7 @@ class Effort:
     gap: float = 1e-6
     few_cuts: bool = False
     presolve: bool = False
+    parts: bool = False
     proof: bool = True
 
 
@@ -233,17 +239,17 @@ class _WarmHighs(pulp.HiGHS):  # type: ignore[misc]  # PuLP is untyped
     def createAndConfigureSolver(self, lp: Any) -> None:  # noqa: N802 -- PuLP's name
         """Make a silent solver with counted limits."""
         lp.solverModel = quiet_highs()
-        # Heuristics that solve models of their own take most of the time, and find nothing: the
+        # Heuristics that solve parts of a large model take most of the time, and find nothing: the
         # start comes from searches that are better at it. Cuts at nodes delay a proof, and so does
         # presolve where VMs choose: at 16 x 400 a third of the gap is left without both in equal
         # time.
         options: dict[str, float | int | str] = {
             "presolve": "on" if self.effort.presolve else "off",
             "mip_allow_cut_separation_at_nodes": not self.effort.proof,
-            "mip_heuristic_effort": 0.0,
-            "mip_heuristic_run_rins": False,
+            "mip_heuristic_effort": PARTS_EFFORT if self.effort.parts else 0.0,
+            "mip_heuristic_run_rins": self.effort.parts,
             "mip_heuristic_run_rens": False,
-            "mip_heuristic_run_root_reduced_cost": False,
+            "mip_heuristic_run_root_reduced_cost": self.effort.parts,
             "mip_rel_gap": GAP_RELATIVE,
             "mip_abs_gap": self.effort.gap,
             "mip_max_nodes": self.effort.nodes,

@@ -29,6 +29,7 @@ WHOLE_NODES = 100_000  # looks end it before
 # beginning with, the root relaxation with cuts; and the search before.
 WHOLE_LOOK_UNITS, WHOLE_LOOK_UNITS_COLUMN = 8000.0, 1.0
 WHOLE_UNITS_COLUMN, SEARCH_UNITS_COLUMN = 340.0, 500.0
+PARTS_COLUMNS = 2400  # up to which HiGHS solves parts of the whole; at 16 x 400 one takes minutes
 POOL_UNITS = 1.5e6  # of a model of the columns with the best prices
 # How many they are; what their model is reckoned to take between two looks, and what it may take of
 # all that is left.
@@ -111,7 +112,8 @@ def whole(
     """
     vm, host = _worthwhile(problem, place, relaxed)
     look_units = WHOLE_LOOK_UNITS + WHOLE_LOOK_UNITS_COLUMN * len(vm)
-    effort = Effort(WHOLE_NODES, looks=int(most_units / look_units))
+    parts = len(vm) <= PARTS_COLUMNS
+    effort = Effort(WHOLE_NODES, looks=int(most_units / look_units), parts=parts)
     model = formulate(problem, vm, host, place)
     solved = solve_tiers(model, place, work, effort, solver, look_units)
     *upper, bound = solved.bounds

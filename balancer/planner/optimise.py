@@ -48,7 +48,7 @@ from balancer.planner.score import (
     tier_names,
 )
 from balancer.planner.search import construct, local, polish, shake, trim
-from balancer.planner.secure import secured
+from balancer.planner.secure import failures_bind, secured
 from balancer.planner.starts import best_start
 from balancer.planner.tiers import is_proven, model_units
 from balancer.planner.work import Work
@@ -116,12 +116,9 @@ def _chooses(problem: Problem, solver: Solver) -> bool:
 def _branches(problem: Problem, work: Work, solver: Solver) -> bool:
     """Tell whether a model of the whole is to follow the search.
 
-    Not where failures are to be survived: of those it knows nothing, and most that it finds is
-    refused. CBC cannot be told to stop by what it has done.
+    CBC cannot be told to stop by what it has done.
     """
-    if problem.policy.reserve.for_failures or not uses_highs(solver):
-        return False
-    return has_room_for_whole(problem, work, search_before_whole(problem))
+    return uses_highs(solver) and has_room_for_whole(problem, work, search_before_whole(problem))
 
 
 def _settled(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
@@ -276,7 +273,8 @@ def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: So
     if branches and units_before > 0.0:
         place = _searched_for(units_before, problem, found, work, seed, solver)
         found = replace(found, place=place)
-    if branches and not work.cut_short() and has_room_for_whole(problem, work, 0.0):
+    branches = branches and not work.cut_short() and not failures_bind(problem, found.place)
+    if branches and has_room_for_whole(problem, work, 0.0):
         found = _branched(problem, found, work, solver)
     if found.proven:
         return found

@@ -61,6 +61,7 @@ def secured(problem: Problem, place: Ints, start: Ints, *, with_less: bool = Fal
     most = _risk(problem, start)
     if _risk(problem, place) <= most:
         return place
+    problem.drill.refused += 1
     state = State(problem, place)
     steps = partial(_back if with_less else _steps, state, start)
     _lower(state, most, steps, Work(DRILLS_MAX * _units(problem)))
@@ -69,6 +70,16 @@ def secured(problem: Problem, place: Ints, start: Ints, *, with_less: bool = Fal
     if comes_first(problem, state.place, start):
         return _needed(problem, state.place, start, most)
     return _left_out(problem, state.place, start, most)
+
+
+def failures_bind(problem: Problem, place: Ints) -> bool:
+    """Tell whether a search that came to `place` met failures that are to be survived.
+
+    What knows nothing of them, as models do not, would then find little but what is refused.
+    """
+    if not problem.policy.reserve.for_failures:
+        return False
+    return problem.drill.refused > 0 or lost(problem, place) > NOTHING_LOST
 
 
 def _needed(problem: Problem, place: Ints, start: Ints, most: Risk) -> Ints:

@@ -17,14 +17,16 @@ from balancer.planner.neighbour import exact, search_before_whole, whole
 from balancer.planner.optimise import Found, optimise
 from balancer.planner.problem import CPU, MEMORY, Ints, Problem, build
 from balancer.planner.relax import Relaxed, relax
-from balancer.planner.score import Measure, measure
-from balancer.planner.search import construct, local
+from balancer.planner.score import NOTHING_LOST, Measure, lost, measure
+from balancer.planner.search import construct, local, shake
+from balancer.planner.secure import failures_bind, secured
 from balancer.planner.tiers import TierSolution, model_units
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Policy, Reserve, Thresholds
 from benchmarks.instances import generate
 
 EVEN = generate(24, 500, 1)
+SURVIVING = Policy(reserve=Reserve(host_failures=1))
 ENOUGH = 1.2e6  # for a model of the whole of 6 hosts with 160 VMs
 MIXED = replace(
     EVEN,
@@ -129,6 +131,32 @@ def test_a_model_of_the_whole_is_looked_at_as_often_as_there_is_work_for(
     looks = [effort.looks or 0 for effort in made]
     assert 50 < looks[0] < 100
     assert looks[1] == pytest.approx(2 * looks[0], abs=1)
+    assert not any(effort.parts for effort in made)  # they would not end
+
+
+def test_where_the_whole_is_not_large_its_parts_find_what_a_search_does_not() -> None:
+    problem, work = build(generate(6, 160, 2), Policy(), 8), Work(EFFORT)
+    place = shake(problem, local(problem, work), 0.0, work.part(1e6), 0)
+    assert measure(problem, place).balance > 0.016
+    solved = whole(problem, place, None, Work(EFFORT), "auto", 2e6).place
+    assert measure(problem, solved).balance < 0.0147
+
+
+def test_failures_that_no_plan_meets_leave_it_to_be_proven() -> None:
+    problem = build(generate(6, 160, 1), SURVIVING, 8)
+    found = optimise(problem, Work(EFFORT), 0, "auto")
+    assert found.proven
+    assert measure(problem, problem.home).lost > NOTHING_LOST == measure(problem, found.place).lost
+
+
+def test_failures_bind_where_something_is_lost_or_was_refused_for_them() -> None:
+    problem = build(generate(6, 160, 5), SURVIVING, 4)
+    assert not failures_bind(problem, problem.home)
+    crowded = np.where(np.isin(problem.home, [0, 1]), 2, problem.home)
+    assert failures_bind(problem, crowded)
+    assert lost(problem, secured(problem, crowded, problem.home)) == NOTHING_LOST
+    assert failures_bind(problem, problem.home)
+    assert not failures_bind(build(problem.cluster, Policy(), 4), crowded)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +165,7 @@ def test_a_model_of_the_whole_is_looked_at_as_often_as_there_is_work_for(
         (160, Policy(), "auto", True),
         (160, Policy(), "cbc", False),  # cannot be stopped by what it has done
         (160, Policy(goal=Goal.RELIEVE), "auto", False),  # J with no move more is not asked for
-        (160, Policy(reserve=Reserve(host_failures=1)), "auto", False),  # it knows nothing of them
+        (160, SURVIVING, "auto", False),  # more is lost than it knows of
         (100, Policy(), "auto", False),  # such a model has been solved already
     ],
 )
@@ -277,7 +305,7 @@ def test_where_failures_are_to_be_survived_small_models_begin_without_trials(
 
     monkeypatch.setattr(searched, "shake", noted)
     cluster = generate(4, 60, 2)
-    optimise(build(cluster, Policy(reserve=Reserve(host_failures=1)), 6), Work(1e6), 0, "auto")
+    optimise(build(cluster, SURVIVING, 6), Work(1e6), 0, "auto")
     assert not tried
     optimise(build(cluster, Policy(), 6), Work(1e6), 0, "auto")
     assert tried
