@@ -86,6 +86,9 @@ class Row:
 
 ROWS = (
     Row("generated", 4, 60, 6, 3.5, 1, best_gap=PROOF),
+    Row("generated", 6, 160, 8, 3.5),
+    Row("generated", 8, 200, 10, 3.5),
+    Row("real", 8, 120, 10, 3.5),
     Row("generated", 16, 400, 20, 0.66, 1, closed=99.7),
     Row("generated", 16, 400, 20, 11, 20, best_gap=0.08),
     Row("generated", 64, 1000, 50, 1.6, 3, closed=99.4),
