@@ -39,7 +39,7 @@ imports: install
 test-full: install
 	.ci/install-servers
 	$(BIN)/python -m pytest -m slow
-	$(BIN)/python -m pytest -m server -n 0  # one after another: they install on this machine
+	$(BIN)/python -m pytest -m server -n 2 --dist loadfile  # of a file one after another: one installs on this machine
 
 # The long simulations: a failing seed is named with the command that repeats it.
 sim: install

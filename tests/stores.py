@@ -33,6 +33,8 @@ def _template() -> Store:
 def driver(store: Store) -> Iterator[sqlite3.Connection]:
     """Yield the connection to SQLite that is below a store in memory."""
     connection = store.journal._engine.raw_connection()
-    driver: Any = connection.driver_connection
-    yield driver
-    connection.close()
+    below: Any = connection.driver_connection
+    try:
+        yield below
+    finally:
+        connection.close()

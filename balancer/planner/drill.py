@@ -97,7 +97,8 @@ class Drill:
         lead: (N,) the first of the VMs that restart as one with each; itself, if none do.
         joined: (N,) whether any others do.
         rehearsals: How many failures were gone through so far, times their hosts.
-        refused: How many placements that a search found lost more than what it came from.
+        refused: How many placements, of construction, search or solver, lost more than what they
+            came from, and were mended or given up.
         sets: The failures: arrays of as many rows as there are sets of that many hosts. Those of
             which nothing is counted are left out.
         counted: For each of these arrays how many priorities count, from high on: the others are

@@ -97,9 +97,9 @@ class Found:
 def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     """Return a placement from which planning again finds nothing, as far as the cap allows."""
     proving = PROVING * work.units
-    if _chooses(problem, solver) and not _branches(
-        problem, work.part(FIRST_ROUND * (work.units - proving)), solver
-    ):
+    first = work.part(FIRST_ROUND * (work.units - proving))
+    branches = _branches(problem, first, solver) and not problem.policy.reserve.for_failures
+    if _chooses(problem, solver) and not branches:
         proving += (PROVING_MORE - PROVING) * max(0.0, work.units - LONG)
     search = work.part(work.units - proving)
     found = _settled(problem, search, seed, solver)
@@ -114,7 +114,7 @@ def _chooses(problem: Problem, solver: Solver) -> bool:
 
 
 def _branches(problem: Problem, work: Work, solver: Solver) -> bool:
-    """Tell whether a model of the whole is to follow the search.
+    """Tell whether a model of the whole is to follow the search, unless failures bind.
 
     CBC cannot be told to stop by what it has done.
     """
@@ -243,8 +243,8 @@ def _from_above(
 def _shaken(problem: Problem, place: Ints, work: Work, seed: int) -> Ints:
     """Return a better start for a small model, which else spends half of its time to find one.
 
-    Where hosts' failures are to be survived most of what trials find is refused, and that takes
-    longer than it saves.
+    Where hosts' failures are to be survived what trials find may be refused, and to mend it takes
+    longer than they save.
     """
     if problem.policy.goal is not Goal.BALANCE or not problem.mean_is_constant:
         return place
@@ -261,6 +261,7 @@ def _shaken(problem: Problem, place: Ints, work: Work, seed: int) -> Ints:
 def _continued(problem: Problem, found: Found, work: Work, seed: int, solver: Solver) -> Found:
     """Search on from what was found, by all means there are."""
     branches = not found.branched and _branches(problem, work, solver)
+    branches = branches and not failures_bind(problem, found.place)
     units_before = search_before_whole(problem)
     if not found.weighed and has_room_for_pool(problem, work, before_whole=branches):
         units = (SEARCH_BEFORE_BOTH if branches else SEARCH_BEFORE_POOL) * work.units

@@ -73,9 +73,10 @@ def secured(problem: Problem, place: Ints, start: Ints, *, with_less: bool = Fal
 
 
 def failures_bind(problem: Problem, place: Ints) -> bool:
-    """Tell whether a search that came to `place` met failures that are to be survived.
+    """Tell whether what came to `place` met failures that are to be survived.
 
-    What knows nothing of them, as models do not, would then find little but what is refused.
+    What knows nothing of them, as models do not, would then find little but what is refused. That
+    they bind mostly shows as early as moves are constructed.
     """
     if not problem.policy.reserve.for_failures:
         return False

@@ -23,6 +23,7 @@ PROVEN_RELATIVE = 1e-6  # the gap within which a plan is called optimal
 # handing over one column, and of a model.
 ITERATION_UNITS, ITERATION_UNITS_MIN = 0.085, 60.0
 COLUMN_UNITS, MODEL_UNITS = 25.0, 12_000.0
+PARTS_ITERATION_UNITS = 300.0  # where parts of a model are solved: without a look in between
 LOOK_UNITS = 500.0  # of a look, where they are counted: what lies between is not all iterations
 
 
@@ -70,7 +71,8 @@ def solve_tiers(
     bounds: list[float] = []
     names = tier_names(goal)
     looks = effort.looks
-    each = max(ITERATION_UNITS_MIN, ITERATION_UNITS * len(formulation.vm))
+    least = PARTS_ITERATION_UNITS if effort.parts else ITERATION_UNITS_MIN
+    each = max(least, ITERATION_UNITS * len(formulation.vm))
     for at, tier in enumerate(formulation.tiers):
         last = at == len(formulation.tiers) - 1
         bound = 0.0

@@ -56,7 +56,7 @@ class Part:
 def inserting(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
     """Return an INSERT that can say what becomes of a row that is there already."""
     if connection.dialect.name == "postgresql":
-        # A file needs none of that dialect, which takes as long to import as SQLite's five times.
+        # A file needs none of that dialect, which takes five times as long to import as SQLite's.
         from sqlalchemy.dialects import postgresql  # noqa: PLC0415 -- start-up time
 
         return postgresql.insert(table)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NoReturn
 
 from alembic import command
 from alembic.config import Config
@@ -43,8 +42,8 @@ def migrate(connection: Connection) -> None:
     command.upgrade(revisions(connection), "head")
 
 
-def refuse_reading(connection: Connection, location: str) -> NoReturn:
-    """Say why what does not have exactly our schema cannot be read.
+def refuse_reading(connection: Connection, location: str) -> None:
+    """Say why what does not have exactly our schema cannot be read; it may have come by it since.
 
     Raises:
         NoStoreError: There is nothing at all.
@@ -52,6 +51,8 @@ def refuse_reading(connection: Connection, location: str) -> NoReturn:
     """
     present = MigrationContext.configure(connection).get_current_revision()
     scripts = ScriptDirectory.from_config(revisions(connection))
+    if present == scripts.get_current_head():
+        return
     _refuse_newer(present, scripts, location)
     if present is None and not inspect(connection).get_table_names():
         raise NoStoreError(location)

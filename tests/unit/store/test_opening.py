@@ -20,6 +20,7 @@ from balancer.store import tables
 from balancer.store.faults import StoreError, UnusableStoreError
 from balancer.store.schema import HEAD
 from balancer.store.store import Store
+from balancer.store.upgrade import refuse_reading
 from tests.notation import cluster
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -123,6 +124,11 @@ def test_reading_only_needs_a_store_of_our_schema(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(UnusableStoreError, match="not a store"):
         Store.open_read_only(empty)
+
+
+def test_a_store_that_came_by_our_schema_meanwhile_is_no_reason_to_refuse() -> None:
+    with Store.open("sqlite://") as store, store.journal._engine.connect() as connection:
+        refuse_reading(connection, "the store")
 
 
 def test_a_reader_neither_writes_nor_waits_nor_makes_wait(tmp_path: Path) -> None:
