@@ -73,7 +73,7 @@ class Book:
 
     def __post_init__(self) -> None:
         self.store = new_store()
-        parts = (self.store.journal._engine, self.store.journal._reading_engine, "memory")
+        parts = (self.store.journal._engine, self.store.journal._reading_engine, "sqlite://")
         self.store.journal = _Journal(*parts)
         self.store.journal.book = self
         self.store.drains = _Drains(*parts)

@@ -196,7 +196,7 @@ class Simulation:
         self.counts[event.kind.value] += 1
         self.say(f"{daemon.name}: {event.kind.value} {event.subject} {event.text}")
         ours = event.data.get("exit_code") == int(ExitCode.OUR_FAULT)
-        if ours and "the store memory failed" not in event.text:
+        if ours and "the store sqlite:// failed" not in event.text:
             self.guard.broken.append(f"{self.days.now_s:.0f} s: {event.kind.value}: {event.text}")
         match event.kind:
             case EventKind.RUN_STARTED:
