@@ -98,6 +98,7 @@ def optimise(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
     """Return a placement from which planning again finds nothing, as far as the cap allows."""
     proving = PROVING * work.units
     first = work.part(FIRST_ROUND * (work.units - proving))
+    # Whether failures bind, so that there will be no model of the whole, is not known yet.
     branches = _branches(problem, first, solver) and not problem.policy.reserve.for_failures
     if _chooses(problem, solver) and not branches:
         proving += (PROVING_MORE - PROVING) * max(0.0, work.units - LONG)
