@@ -36,6 +36,7 @@ WEIGHED = 40
 # short, how much for one attempt, and of the migrations that were begun within that, how many
 # surely fit into the next.
 WATCH_UNITS, HURRIED_SHARE, WATCH_SHARE, SEEN_SHARE = 8e6, 0.25, 0.5, 0.4
+PARTED_MAX = 40  # pairs of migrations that are told to wait for each other before any is given up
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Carried:
     dropped: dict[int, str] = field(default_factory=dict)
     lost: list[Loss] | None = None  # at the worst instant on the way; None: not asked about
     overran: Schedule | None = None  # the first that copied more than the caps on bytes allow
-    # Of those dropped, whom no order of moves brings to a target within the cap: there.
+    # Of those dropped, whom no order of moves that was tried brings to a target, safely and within
+    # the cap: there.
     stuck: dict[int, int] = field(default_factory=dict)
 
 
@@ -70,16 +72,23 @@ def carry(
     # Not cut short by the user: what the search has found is seen through, but in less time.
     units = WATCH_UNITS * (HURRIED_SHARE if work.cut_short() else 1.0)
     watching = replace(work.apart(units), interrupted=None, stopped_by=None)
+    parted: list[frozenset[int]] = []
     while True:
-        found, settings = _fastest(timing, place, work, _share(watching), solver)
+        found, settings = _fastest(timing, place, work, _share(watching), solver, parted)
         text, victims, count = _too_much(problem, found)
         lost, unseen = None, found.unseen
         if not victims and not unseen:
             part = _share(watching)
-            lost, victims = worst_instant(problem, place, found.timed, part)
-            text, count, unseen = UNSAFE, 1, part.stopped_by is not None
-        if not victims and not unseen:
-            return Carried(place, found, settings, timing, dropped, lost, overran, stuck)
+            lost, blamed = worst_instant(problem, place, found.timed, part)
+            if not blamed:
+                return Carried(place, found, settings, timing, dropped, lost, overran, stuck)
+            unseen = part.stopped_by is not None
+            waits = _waits(found, blamed)
+            if waits and not unseen and len(parted) < PARTED_MAX:
+                parted += waits
+                continue
+            text, count = UNSAFE, 1
+            victims = sorted({found.timed[at].leg.vm for at in blamed})
         if overran is None and _copies_too_much(problem, found):
             overran = found
         before = place
@@ -88,7 +97,7 @@ def carry(
         else:
             fewer = _without(problem, place, victims, count)
         place = legalise(problem, fewer)
-        if text == STUCK:
+        if text in (STUCK, UNSAFE):
             gone = np.flatnonzero(place != before).tolist()
             stuck |= {vm: int(before[vm]) for vm in gone}
         place = secured(problem, place, problem.home, with_less=True)
@@ -96,8 +105,7 @@ def carry(
             place = only_whole(problem, place)
         if not asked_for and not better(measure(problem, place).key(goal), nothing):
             place = problem.home.copy()
-        for vm in np.flatnonzero(place != before).tolist():
-            dropped[vm] = text
+        dropped |= dict.fromkeys(np.flatnonzero(place != before).tolist(), text)
 
 
 def moves_of(problem: Problem, place: Ints) -> list[tuple[int, int, int]]:
@@ -113,6 +121,20 @@ def _share(work: Work) -> Work:
     return work.part(WATCH_SHARE * units)
 
 
+def _waits(found: Schedule, blamed: list[int]) -> list[frozenset[int]]:
+    """Return pairs of VMs that were under way at once, which may be why an instant is unsafe.
+
+    Each by itself is safe from its start to its end, or it would not have begun.
+    """
+    last = found.timed[blamed[-1]]
+    beside = (
+        one
+        for one in found.timed
+        if one is not last and one.end_s > last.start_s and one.start_s < last.end_s
+    )
+    return [frozenset((one.leg.vm, last.leg.vm)) for one in beside]
+
+
 def _begun_first(problem: Problem, place: Ints, found: Schedule) -> Ints:
     """Return `place` with as many of the moves that begin first as can be seen through."""
     begun = list(dict.fromkeys(one.leg.vm for one in found.timed))
@@ -123,7 +145,12 @@ def _begun_first(problem: Problem, place: Ints, found: Schedule) -> Ints:
 
 
 def _fastest(
-    timing: Timing, place: Ints, work: Work, watching: Work, solver: Solver
+    timing: Timing,
+    place: Ints,
+    work: Work,
+    watching: Work,
+    solver: Solver,
+    parted: list[frozenset[int]],
 ) -> tuple[Schedule, tuple[SettingChange, ...]]:
     """Schedule with the present settings and with those worth trying; take what pays."""
     problem = timing.problem
@@ -133,10 +160,10 @@ def _fastest(
     chosen: dict[int, Transport] = transport.as_set(problem)
     if problem.policy.transport.prefer is not Prefer.AUTO and candidates:
         chosen = candidates.pop()
-    best = schedule(timing, moves, chosen, urgent, watching)
+    best = schedule(timing, moves, chosen, urgent, watching, parted)
     usual_s = best.makespan_s
     for settings in candidates:
-        tried = schedule(timing, moves, settings, urgent, watching)
+        tried = schedule(timing, moves, settings, urgent, watching, parted)
         if tried.unseen:
             break
         fewer_stuck = len(tried.stuck) < len(best.stuck)

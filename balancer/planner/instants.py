@@ -14,25 +14,25 @@ from balancer.planner.work import Work
 def worst_instant(
     problem: Problem, place: Ints, timed: Sequence[Timed], work: Work
 ) -> tuple[list[Loss] | None, list[int]]:
-    """Return what is lost at worst on the way, and the VMs to blame where that is too much.
+    """Return what is lost at worst on the way, and the migrations to blame where that is too much.
 
     These are the ones under way at the first instant at which more is lost than may be, or beyond
-    which the work did not go. None where nothing is asked of the way.
+    which the work did not go, by number. None where nothing is asked of the way.
     """
     seen = watch(problem, place, [(one.leg.vm, one.leg.target) for one in timed], work)
     if seen is None:
         return None, []
-    worst, flying, weigh = list[Loss](), dict[int, int](), problem.drill.weigh
+    worst, flying, weigh = list[Loss](), set[int](), problem.drill.weigh
     for _, is_start, number in instants(timed):
         leg = timed[number].leg
-        flying[number] = leg.vm
+        flying.add(number)
         (seen.start if is_start else seen.end)(leg.vm, leg.target)
         now = list(seen.losses())
         if seen.spent or weigh(now) > seen.most:
-            return now, sorted(set(flying.values()))
+            return now, sorted(flying)
         worst = max(worst, now, key=weigh)
         if not is_start:
-            del flying[number]
+            flying.remove(number)
     return worst, []
 
 

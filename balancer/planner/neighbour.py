@@ -23,6 +23,7 @@ from balancer.policy.policy import Goal
 
 EXACT_COLUMNS = 700  # 4 x 60 has 180, 6 x 100 has 500: proven in a second or few
 EXACT_EFFORT = Effort(4000, few_cuts=True)  # nodes
+UNPROVEN_NODES = 200
 WHOLE_COLUMNS = 7000  # 16 x 400 has 5,900
 WHOLE_NODES = 100_000  # looks end it before
 # Of the whole: a look at least, and for each column; for each column the least that it is worth
@@ -51,10 +52,13 @@ def is_medium(problem: Problem) -> bool:
     return 0 < count_columns(problem) <= WHOLE_COLUMNS
 
 
-def exact(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolution:
-    """Solve a small task as a whole."""
+def exact(
+    problem: Problem, place: Ints, work: Work, solver: Solver, *, proof: bool = True
+) -> TierSolution:
+    """Solve a small task as a whole, or without a `proof` as far as better plans mostly are."""
     vm, host = all_columns(problem)
-    return solve_tiers(formulate(problem, vm, host, place), place, work, EXACT_EFFORT, solver)
+    effort = EXACT_EFFORT if proof else replace(EXACT_EFFORT, nodes=UNPROVEN_NODES)
+    return solve_tiers(formulate(problem, vm, host, place), place, work, effort, solver)
 
 
 def search_before_whole(problem: Problem) -> float:

@@ -185,9 +185,15 @@ def _noted_if_proven(problem: Problem, found: Found) -> Found:
 
 
 def once(
-    problem: Problem, work: Work, seed: int, solver: Solver, start: Ints | None = None
+    problem: Problem,
+    work: Work,
+    seed: int,
+    solver: Solver,
+    start: Ints | None = None,
+    *,
+    proof: bool = True,
 ) -> Found:
-    """Return the best placement of one search, from which another may still find something."""
+    """Return the best placement of one search; without `proof` small tasks are not proven."""
     goal = problem.policy.goal
     place = construct(problem, work, start)
     if work.cut_short() or not len(problem.movable) or problem.cap < 1:
@@ -196,7 +202,7 @@ def once(
         return Found(place, _least(problem, place), proven=True)
     if is_small(problem):
         begun = _shaken(problem, local(problem, work, place), work, seed)
-        answer = exact(problem, begun, work, solver)
+        answer = exact(problem, begun, work, solver, proof=proof)
         return Found(answer.place, answer.bounds, answer.proven)
     if goal is Goal.CONSOLIDATE:
         return Found(more_asleep(problem, place, work, seed, solver))

@@ -1,9 +1,10 @@
 """Searching again where a schedule shows what the search could not reckon with.
 
 Sizes begin as the least that each VM copies, which proofs need. Where a schedule then does not fit
-the caps on bytes, or no order of moves brings a VM to its target, `carry` gives moves up; here the
-search is made anew: with sizes as that schedule had them, with a migration left for a stop-over,
-or without those targets of those VMs. The better end is taken.
+the caps on bytes, or no order of moves brings a VM to its target, or none that leaves room for
+failures on the way, `carry` gives moves up; here the search is made anew: with sizes as that
+schedule had them, with a migration left for a stop-over, or without those targets of those VMs. The
+better end is taken.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def fitted(
         else:
             break
         start = best.place if legal_end(task, best.place) else None
-        place = settle_ties(task, once(task, part, seed + number, solver, start).place)
+        place = settle_ties(task, once(task, part, seed + number, solver, start, proof=False).place)
         work.note(part)
         carried = finish(problem, place, work, solver)
         if better(*(measure(problem, one.place).key(goal) for one in (carried, best))):

@@ -106,6 +106,7 @@ def schedule(
     settings: Mapping[int, Transport],
     urgent: Collection[int],
     work: Work,
+    apart: Collection[frozenset[int]] = (),
 ) -> Schedule:
     """Order `moves`, (VM, source, target) each.
 
@@ -115,9 +116,10 @@ def schedule(
         settings: The transport setting of each host, by index.
         urgent: VMs whose move relieves, repairs or evacuates: they go first.
         work: What may be spent on seeing that hosts may fail meanwhile.
+        apart: Pairs of VMs that may not be under way at once.
     """
     seen = _watch(timing.problem, moves, work)
-    run = _Simulation(timing, settings, seen)
+    run = _Simulation(timing, settings, seen, apart)
     favoured = frozenset[int]().union(*timing.problem.turns[Turn.FIRST])
     for vm, source, target in moves:
         run.wait(vm, source, target, rank=2 * (vm not in urgent) + (vm not in favoured))
@@ -144,6 +146,7 @@ class _Simulation:
     timing: Timing
     settings: Mapping[int, Transport]
     watch: Watch | None
+    apart: Collection[frozenset[int]]
     now_s: float = 0.0
     started: int = 0
     waiting: list[_Waiting] = field(default_factory=list)
@@ -200,9 +203,11 @@ class _Simulation:
 
     def _is_safe(self, one: _Waiting) -> bool:
         """Tell whether hosts may fail while it is under way; else it waits for what is now."""
-        if self.watch is None or self.watch.may_start(one.vm, one.target):
+        beside = [run for run in self.running if frozenset((run.leg.vm, one.vm)) in self.apart]
+        if not beside and (self.watch is None or self.watch.may_start(one.vm, one.target)):
             return True
-        self.refused.setdefault(one.vm, set()).update(run.number for run in self.running)
+        waits_for = {run.number for run in beside or self.running}
+        self.refused.setdefault(one.vm, set()).update(waits_for)
         return False
 
     def _is_last(self) -> bool:

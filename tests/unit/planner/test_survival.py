@@ -23,6 +23,7 @@ from balancer.planner.work import Work
 from balancer.policy.heed import heeding
 from balancer.policy.policy import Goal, Limits, Policy, Reserve
 from balancer.policy.rules import Apart, Avoid
+from benchmarks.instances import generate
 from tests.notation import GIB, cluster
 from tests.unit.judge.plans import NOW, leg, plan_of
 
@@ -448,3 +449,17 @@ def test_a_plan_from_before_losses_were_measured_reads_and_is_written_as_it_was(
     assert read.survival is not None
     assert read.survival.lost_after is None
     assert json.loads(plan_to_json(read)) == document
+
+
+def test_migrations_that_are_unsafe_beside_each_other_wait_and_are_not_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each by itself is safe, and so are all once they are there; two that have arrived are not."""
+    problem = build(generate(8, 200, 4), Policy(reserve=ANY_ONE), max_migrations=10)
+    place = problem.home.copy()
+    place[[27, 50, 62, 72, 104, 150, 199]] = [3, 3, 1, 2, 1, 5, 6]
+    carried = carry(problem, place, Work(1e9), "auto")
+    assert not carried.dropped
+    assert carried.lost == []
+    monkeypatch.setattr("balancer.planner.carry.PARTED_MAX", 0)
+    assert carry(problem, place, Work(1e9), "auto").dropped
