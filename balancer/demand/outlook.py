@@ -104,8 +104,8 @@ class _Hosts:
         home = np.array([index[vm.host] for vm in cluster.vms], dtype=np.int64)
         speed = np.array([host.cpu_speed for host in cluster.hosts])
         load = np.array([vm.is_load for vm in cluster.vms], dtype=bool)
-        cores = np.array([vm.cpu_used_cores for vm in cluster.vms], dtype=float)
-        memory = np.array([float(vm.memory_assigned_bytes) for vm in cluster.vms])
+        cores = np.array([vm.cpu_demand_cores for vm in cluster.vms], dtype=float)
+        memory = np.array([float(vm.memory_needed_bytes) for vm in cluster.vms])
         fixed = np.array([fixed_cores(cluster, host) for host in cluster.hosts])
         return _Hosts(home, load, cores * speed[home], memory, speed, fixed)
 
@@ -181,7 +181,7 @@ def _planned_with(cluster: Cluster, hosts: _Hosts, demand: Floats) -> Cluster:
     """Return the cluster with these demands, in work, and the hosts' own load as it was."""
     cores = demand / hosts.speed[hosts.home]
     vms = tuple(
-        replace(vm, cpu_used_cores=float(used)) if vm.is_load else vm
+        replace(vm, cpu_used_cores=float(used), cpu_wait_cores=None) if vm.is_load else vm
         for vm, used in zip(cluster.vms, cores, strict=True)
     )
     total = hosts.fixed + hosts.sums(demand[None, :])[0] / hosts.speed

@@ -119,7 +119,13 @@ class VmPart(_Part):
     numa_nodes: PositiveWhole | None = Field(
         None, description="Virtual NUMA nodes, over which its memory is spread evenly; absent: 1."
     )
-    memory_demand_bytes: Whole | None = Field(None, description="What it asks for now.")
+    cpu_wait_cores: Real | None = Field(
+        None,
+        description="What it would use besides, had it not to wait for processors; counts as load.",
+    )
+    memory_demand_bytes: Whole | None = Field(
+        None, description="What it asks for now; counts where it is more than it has."
+    )
     memory_startup_bytes: Whole | None = Field(None, description="What a start needs.")
     dirty_bytes_per_s: Real | None = Field(None, description="Memory it writes to, per second.")
     priority: Priority = Field(Priority.MEDIUM, description="Start priority in the cluster.")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from balancer.gateway.blockers import Standing, standing
 from balancer.gateway.doubt import why_doubt
-from balancer.gateway.load import vm_cores
+from balancer.gateway.load import Cores, vm_cores
 from balancer.gateway.names import id_key
 from balancer.gateway.states import tags
 from balancer.gateway.wire import HostAnswer, VmRow
@@ -23,7 +23,7 @@ class HeardVm(NamedTuple):
     Attributes:
         key: Its folded id.
         row: What the host said.
-        cores: Logical processors that it uses.
+        cores: Logical processors that it uses, and would use.
         standing: What blocks it whatever the cluster says.
         switches: The virtual switches that it needs.
         tags: What its notes mark.
@@ -31,7 +31,7 @@ class HeardVm(NamedTuple):
 
     key: str
     row: VmRow
-    cores: float
+    cores: Cores
     standing: Standing
     switches: tuple[str, ...]
     tags: tuple[str, ...]

@@ -97,14 +97,18 @@ def vm_of(
         id=row.id,
         name=row.name,
         host=seen.host,
-        cpu_used_cores=seen.vm.cores,
+        cpu_used_cores=seen.vm.cores.used,
         memory_assigned_bytes=row.memory_assigned_bytes,
         state=state,
         clustered=row.clustered,
         vcpus=row.vcpus or None,
         cpu_reserved_cores=row.vcpus * row.cpu_reserve_percent / 100 or None,
         numa_nodes=row.numa_nodes if row.numa_nodes > 1 else None,
-        memory_demand_bytes=row.memory_demand_bytes or None if state.is_load else None,
+        cpu_wait_cores=seen.vm.cores.waited or None,
+        # Of others it may say more than they could ever have.
+        memory_demand_bytes=row.memory_demand_bytes or None
+        if state.is_load and row.dynamic_memory
+        else None,
         memory_startup_bytes=row.memory_startup_bytes or None,
         priority=priority(group.priority) if group else Priority.MEDIUM,
         tags=seen.vm.tags,

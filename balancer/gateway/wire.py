@@ -121,7 +121,7 @@ class VpRow(Wire):
     name: str  # of the VMs, as counters write it
     run_percent: float  # sum over the processors, 100 for each that is busy all the time
     count: int  # of processors
-    wait_ns: float  # CPU wait time per dispatch, of the processor that waits longest
+    wait_percent: float  # likewise of those that wait: their time per dispatch, times dispatches
 
 
 class MemoryPart(Wire):

@@ -15,7 +15,14 @@ from balancer.judge.finding import Code, Finding, gib
 from balancer.judge.order import Order, members
 from balancer.model.cluster import Cluster, Vm
 from balancer.model.rule import AllowedHosts, Cap, Unit
-from balancer.policy.capacity import arriving_bytes, cpu_reservable, cpu_reserve, usable
+from balancer.policy.capacity import (
+    arriving_bytes,
+    cpu_reservable,
+    cpu_reserve,
+    usable,
+    virtual_processors,
+    virtual_processors_most,
+)
 from balancer.policy.policy import Policy
 from balancer.policy.said import Said
 
@@ -29,7 +36,7 @@ def memory_faults(cluster: Cluster, policy: Policy, order: Order) -> Iterator[Fi
     """Find hosts that could at some instant hold more than they may (8)."""
 
     def size(vm: Vm) -> int:
-        return vm.memory_assigned_bytes if vm.is_load else 0
+        return vm.memory_needed_bytes if vm.is_load else 0
 
     for name, here, peak in _peaks(cluster, order, size):
         held = here + arriving_bytes(cluster, name)
@@ -53,6 +60,19 @@ def reserve_faults(cluster: Cluster, order: Order) -> Iterator[Finding]:
             )
             when = _when(cluster, order, peak, name)
             yield Finding(Code.CPU_RESERVE, name, f"{name} {text}: {when}")
+
+
+def ratio_faults(cluster: Cluster, policy: Policy, order: Order) -> Iterator[Finding]:
+    """Find hosts that could at some instant have too many virtual processors (8)."""
+    for name, held, peak in _peaks(cluster, order, virtual_processors):
+        limit = virtual_processors_most(cluster.host_by_name[name], policy)
+        if limit is not None and held + peak.added > max(limit, held):
+            text = (
+                f"could have {held + peak.added} virtual processors, "
+                f"{max(limit, held)} at most are allowed"
+            )
+            when = _when(cluster, order, peak, name)
+            yield Finding(Code.VIRTUAL_PROCESSORS, name, f"{name} {text}: {when}")
 
 
 def _peaks(

@@ -71,8 +71,8 @@ def _overloads(
 
 
 def memory(vms: list[Vm]) -> int:
-    """Return the bytes that `vms` hold; all of them are load."""
-    return sum(vm.memory_assigned_bytes for vm in vms)
+    """Return the bytes that `vms` hold or ask for; all of them are load."""
+    return sum(vm.memory_needed_bytes for vm in vms)
 
 
 def vm_cores(cluster: Cluster, host: Host, vms: list[Vm]) -> float:

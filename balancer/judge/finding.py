@@ -45,6 +45,7 @@ class Code(StrEnum):
     # On the way there
     MEMORY_DURING = "memory-during"
     CPU_RESERVE = "cpu-reserve"
+    VIRTUAL_PROCESSORS = "virtual-processors"
     RULE_DURING = "rule-during"
     WINDOW = "window"
     SURVIVAL_DURING = "survival-during"

@@ -126,7 +126,7 @@ def _used(cluster: Cluster, policy: Policy, name: str, vms: list[Vm]) -> tuple[f
     host = cluster.host_by_name[name]
     room = usable(host, policy)
     cores = fixed_cores(cluster, host) + vm_cores(cluster, host, vms)
-    held = sum(vm.memory_assigned_bytes for vm in vms)
+    held = sum(vm.memory_needed_bytes for vm in vms)
     return cores / max(room.cpu_cores, ROUNDING), held / max(room.memory_bytes, 1.0)
 
 

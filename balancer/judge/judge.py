@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from balancer.judge.calm import calm_faults
-from balancer.judge.during import memory_faults, reserve_faults, rule_during_faults
+from balancer.judge.during import (
+    memory_faults,
+    ratio_faults,
+    reserve_faults,
+    rule_during_faults,
+)
 from balancer.judge.end import end_faults, rule_end_faults
 from balancer.judge.finding import Code, Finding
 from balancer.judge.limits import limit_faults
@@ -63,6 +68,7 @@ def judge(
     found += rule_end_faults(cluster, said, order)
     found += memory_faults(cluster, policy, order)
     found += reserve_faults(cluster, order)
+    found += ratio_faults(cluster, policy, order)
     found += rule_during_faults(cluster, said, order)
     found += turn_faults(said, order)
     found += survival_faults(cluster, policy, said, order)

@@ -18,7 +18,14 @@ from balancer.migration.rates import common_network, cpu_cores
 from balancer.model.cluster import Cluster, Host, ManagedBy
 from balancer.model.plan import Migration, Plan
 from balancer.model.rule import AllowedHosts, Cap, InTurn, OnlyWhen, Unit
-from balancer.policy.capacity import cpu_reservable, cpu_reserve, fixed_cores, usable
+from balancer.policy.capacity import (
+    cpu_reservable,
+    cpu_reserve,
+    fixed_cores,
+    usable,
+    virtual_processors,
+    virtual_processors_most,
+)
 from balancer.policy.lifted import lifted
 from balancer.policy.policy import Policy
 from balancer.policy.said import what_is_said
@@ -70,6 +77,7 @@ def judge_start(
         *_transport_faults(cluster, policy, plan, migration),
         *_memory_faults(now, policy),
         *_reserve_faults(now),
+        *_ratio_faults(now, policy),
         *_overload_faults(now, policy, plan, running),
         *_rule_faults(now, policy, at),
         *survival_start_faults(now, policy),
@@ -174,6 +182,21 @@ def _reserve_faults(now: Moment) -> Iterator[Finding]:
     if started > most:
         text = f"{name} would have to keep {started / 1000:g} logical processors for VMs"
         yield Finding(Code.CPU_RESERVE, name, f"{text}, {most / 1000:g} are allowed")
+
+
+def _ratio_faults(now: Moment, policy: Policy) -> Iterator[Finding]:
+    """Find that the target would come to too many virtual processors (8)."""
+    name = now.migration.target
+    limit = virtual_processors_most(now.cluster.host_by_name[name], policy)
+    if limit is None:
+        return
+    before, started = (
+        sum(virtual_processors(vm) for vm in now.on_target(where))
+        for where in (now.was, now.started)
+    )
+    if started > max(limit, before):
+        text = f"{name} would have {started} virtual processors, {max(limit, before)} are allowed"
+        yield Finding(Code.VIRTUAL_PROCESSORS, name, text)
 
 
 def _overload_faults(

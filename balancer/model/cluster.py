@@ -159,6 +159,7 @@ class Vm:
     vcpus: int | None = None
     cpu_reserved_cores: float | None = None  # logical processors that its host has to keep for it
     numa_nodes: int | None = None  # virtual ones, over which its memory is spread evenly
+    cpu_wait_cores: float | None = None  # what it would have used had it not waited for processors
     memory_demand_bytes: int | None = None
     memory_startup_bytes: int | None = None
     dirty_bytes_per_s: float | None = None
@@ -172,6 +173,16 @@ class Vm:
     def is_load(self) -> bool:
         """Tell whether the VM takes CPU and memory of its host."""
         return self.state.is_load
+
+    @property
+    def cpu_demand_cores(self) -> float:
+        """Return the logical processors of its host that it would use if it never had to wait."""
+        return self.cpu_used_cores + (self.cpu_wait_cores or 0.0)
+
+    @property
+    def memory_needed_bytes(self) -> int:
+        """Return the memory that it holds, or asks for where that is more (dynamic memory)."""
+        return max(self.memory_assigned_bytes, self.memory_demand_bytes or 0)
 
 
 class AutoBalancer(StrEnum):

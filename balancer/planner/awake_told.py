@@ -155,7 +155,7 @@ class _Awake:
         if not able.any():
             return f"{name} has no other host: {self._against(state, vm, targets)}"
         cpu, memory = (percent(float(one)) for one in problem.sleepers.ceiling[:, 0])
-        cores = problem.vms[vm].cpu_used_cores
+        cores = problem.vms[vm].cpu_demand_cores
         size = problem.weight[MEMORY, vm] / GIB
         return (
             f"no host awake has room for {name} ({cores:.1f} cores, {size:.1f} GiB) and the rest "

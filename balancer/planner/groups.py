@@ -6,7 +6,7 @@ need only the number of members in each domain, so both are kept as such counts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +15,13 @@ import numpy.typing as npt
 
 from balancer.model.cluster import Cluster, Host, Vm
 from balancer.model.rule import Cap, Form, Rule, Unit
-from balancer.policy.capacity import cpu_reservable, cpu_reserve
+from balancer.policy.capacity import (
+    cpu_reservable,
+    cpu_reserve,
+    virtual_processors,
+    virtual_processors_most,
+)
+from balancer.policy.policy import Policy
 from balancer.policy.said import Said
 
 Ints = npt.NDArray[np.int64]
@@ -24,32 +30,65 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact(Rule):
-    """A fact of the platform, said like a rule of its own: a capacity that caps what VMs take."""
+    """A capacity of hosts, said like a rule of its own: a cap on what VMs take of it.
+
+    Attributes:
+        takes: How much each VM takes.
+        claim: What it says of hosts, in words.
+        lacks: What a host lacks for a VM that does not fit, in words that follow its name.
+    """
 
     kind: ClassVar[str] = "fact"
 
+    takes: Callable[[Vm], int]
+    claim: str
+    lacks: str
+
     def says(self, cluster: Cluster) -> tuple[Form, ...]:
-        """Say nothing: facts come from the snapshot."""
+        """Say nothing: it comes from snapshot and thresholds."""
         del cluster
         return ()
 
 
-def facts_of(hosts: Sequence[Host], vms: Sequence[Vm]) -> tuple[Said, ...]:
-    """Return what the platform says of VMs that reserve processors: a cap for each size of host."""
-    reserving = frozenset(vm.id for vm in vms if cpu_reserve(vm))
-    if not reserving:
-        return ()
-    alike: dict[int, list[frozenset[str]]] = {}
-    for host in hosts:
-        alike.setdefault(cpu_reservable(host), []).append(frozenset({host.name}))
-    fact = Fact(vms=(), name="room for CPU reserves")
-    return tuple(
-        Said(fact, Cap(reserving, tuple(names), limit)) for limit, names in sorted(alike.items())
+def facts_of(hosts: Sequence[Host], vms: Sequence[Vm], policy: Policy) -> tuple[Said, ...]:
+    """Return what hosts have of processors for all their VMs together: a cap for each size of host.
+
+    Those that VMs reserve, and virtual ones where the policy has a threshold for them.
+    """
+    reserves = Fact(
+        vms=(),
+        name="room for CPU reserves",
+        takes=cpu_reserve,
+        claim="hosts have only so many processors for CPU reserves",
+        lacks="has no processors left for its CPU reserve",
     )
+    reserving = frozenset(vm.id for vm in vms if cpu_reserve(vm))
+    found = list(_capped(reserves, reserving, {host.name: cpu_reservable(host) for host in hosts}))
+    most = {host.name: virtual_processors_most(host, policy) for host in hosts}
+    known = {name: limit for name, limit in most.items() if limit is not None}
+    if known and any(map(virtual_processors, vms)):
+        ratio = f"{policy.thresholds.vcpus_per_core:g} virtual processors for each logical one"
+        virtual = Fact(
+            vms=(),
+            name="virtual processors",
+            takes=virtual_processors,
+            claim=f"hosts have no more than {ratio}",
+            lacks=f"would have more than {ratio}",
+        )
+        found += _capped(virtual, frozenset(vm.id for vm in vms), known)
+    return tuple(found)
+
+
+def _capped(fact: Fact, vms: frozenset[str], most: Mapping[str, int]) -> Iterator[Said]:
+    alike: dict[int, list[frozenset[str]]] = {}
+    for name, limit in most.items() if vms else ():
+        alike.setdefault(limit, []).append(frozenset({name}))
+    for limit, names in sorted(alike.items()):
+        yield Said(fact, Cap(vms, tuple(names), limit))
 
 
 def _size(one: Said, vm: Vm) -> int:
-    return cpu_reserve(vm) if isinstance(one.rule, Fact) else 1
+    return one.rule.takes(vm) if isinstance(one.rule, Fact) else 1
 
 
 @dataclass(frozen=True)
@@ -79,8 +118,14 @@ class Group:
 
     @property
     def is_fact(self) -> bool:
-        """Tell whether it is a fact of the platform: legality, and no goal."""
+        """Tell whether it is a capacity of hosts: legality, and no goal."""
         return isinstance(self.said.rule, Fact)
+
+    @property
+    def lacks(self) -> str:
+        """Return what a host lacks where it does not take a VM, in words that follow its name."""
+        rule = self.said.rule
+        return rule.lacks if isinstance(rule, Fact) else ""
 
     @property
     def hard(self) -> bool:
@@ -151,11 +196,14 @@ class Group:
         return np.where(same, 0, arrive), same | room | (not self.hard)
 
     def room(self, counts: Ints, host: int) -> int:
-        """Return how many more members a cap lets come to `host` before it is broken more."""
+        """Return how many more members a cap lets come to `host` before it is broken more.
+
+        Of a fact that many of its largest members.
+        """
         domain = int(self.domain[host])
         if domain < 0 or self.limit is None:
             return len(self.members)
-        return max(0, self.limit - int(counts[domain]))
+        return max(0, self.limit - int(counts[domain])) // max(1, int(self.size.max(initial=1)))
 
     def guilty(self, counts: Ints, place: Ints) -> Ints:
         """Return the members whose move could make it less broken."""
@@ -235,7 +283,6 @@ def groups_of(
             before = np.bincount(there[known], size[known], minlength=len(domains))
             before = before.astype(np.int64)
             crowd = limit is not None and len(members) == len(vms)
-            crowd &= not isinstance(one.rule, Fact)
             crowd &= all(len(names) == 1 for names in domains)
             fixed = not disjoint
             found.append(Group(one, members, domain, before, limit, size, fixed, crowd))

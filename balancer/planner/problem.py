@@ -231,7 +231,9 @@ class Problem:
         Thresholds are the policy's again, whatever they were replaced by.
         """
         vms = tuple(
-            vm if vm.host == self.hosts[at].name else _moved(vm, self, int(at))
+            vm
+            if vm.host == self.hosts[at].name and not vm.cpu_wait_cores
+            else _moved(vm, self, int(at))
             for vm, at in zip(self.vms, place.tolist(), strict=True)
         )
         hosts = tuple(
@@ -246,8 +248,8 @@ class Problem:
 
 def _moved(vm: Vm, problem: Problem, at: int) -> Vm:
     source, target = problem.cluster.host_by_name[vm.host], problem.hosts[at]
-    cores = vm.cpu_used_cores * source.cpu_speed / target.cpu_speed
-    return replace(vm, host=target.name, cpu_used_cores=cores)
+    cores = vm.cpu_demand_cores * source.cpu_speed / target.cpu_speed
+    return replace(vm, host=target.name, cpu_used_cores=cores, cpu_wait_cores=None)
 
 
 def _measured(problem: Problem, place: Ints, host: int) -> float:
@@ -298,7 +300,7 @@ def build(
         _refuse_overflow(weight, fixed, scale)
     count = len(hosts)
     load = fixed + np.stack([np.bincount(home, row, minlength=count) for row in weight])
-    groups = groups_of((*said, *facts_of(hosts, vms)), hosts, vms, home)
+    groups = groups_of((*said, *facts_of(hosts, vms, policy)), hosts, vms, home)
     connected = _connected(hosts)
     allowed, astray = allowed_hosts(cluster, caps, hosts, vms, said, home, connected)
     closed = closed_vms(vms, said, now)
@@ -344,8 +346,8 @@ def _said_order(one: Said) -> tuple[str, ...]:
 
 
 def _weights(vms: Sequence[Vm], speed: Floats, home: Ints) -> Floats:
-    used = np.array([vm.cpu_used_cores if vm.is_load else 0.0 for vm in vms], dtype=float)
-    memory = [float(vm.memory_assigned_bytes) if vm.is_load else 0.0 for vm in vms]
+    used = np.array([vm.cpu_demand_cores if vm.is_load else 0.0 for vm in vms], dtype=float)
+    memory = [float(vm.memory_needed_bytes) if vm.is_load else 0.0 for vm in vms]
     return np.stack([used * speed[home], np.array(memory, dtype=float)])
 
 
@@ -355,7 +357,7 @@ def _arriving(cluster: Cluster, hosts: Sequence[Host]) -> Floats:
     for at, host in enumerate(hosts):
         for vm in cluster.arriving_on.get(host.name, ()):
             speed = cluster.host_by_name[vm.host].cpu_speed
-            load[:, at] += vm.cpu_used_cores * speed, vm.memory_assigned_bytes
+            load[:, at] += vm.cpu_demand_cores * speed, vm.memory_needed_bytes
     return load
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from balancer.model.rule import Rule
 from balancer.planner.claims import Claims
-from balancer.planner.groups import Group
+from balancer.planner.groups import Fact, Group
 from balancer.planner.ilp import Solver
 from balancer.planner.problem import CPU, GIB, MEMORY, Bools, Floats, Ints, Problem
 from balancer.planner.stays import reserved
@@ -291,9 +291,9 @@ class _Builder:
         self.claims.most(self.claims.claim(key, "limit", text), most, index, value, top)
 
     def _rule(self, rule: Rule) -> int:
-        is_fact = rule.kind == "fact"
-        text = "hosts have only so many processors for CPU reserves" if is_fact else cite(rule)
-        return self.claims.claim(("rule", id(rule)), "fact" if is_fact else "rule", text)
+        if isinstance(rule, Fact):
+            return self.claims.claim(("rule", id(rule)), "fact", rule.claim)
+        return self.claims.claim(("rule", id(rule)), "rule", cite(rule))
 
     def _host(self, host: int) -> int:
         one = self.problem.hosts[host]

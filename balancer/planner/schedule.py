@@ -313,7 +313,7 @@ class _Simulation:
         problem = self.timing.problem
         if self.total >= problem.cap:
             return False
-        memory = {one.vm: problem.vms[one.vm].memory_assigned_bytes for one in self.waiting}
+        memory = {one.vm: problem.vms[one.vm].memory_needed_bytes for one in self.waiting}
         choices = [
             one
             for one in self.waiting
@@ -336,11 +336,11 @@ class _Simulation:
 
     def _unblocks(self, one: _Waiting) -> bool:
         """Tell whether another VM could move once this one has left its host."""
-        room = self.timing.problem.vms[one.vm].memory_assigned_bytes
+        room = self.timing.problem.vms[one.vm].memory_needed_bytes
         room += self.bank.purses[MEMORY, one.source].total()
         return any(
             other.target == one.source
-            and self.timing.problem.vms[other.vm].memory_assigned_bytes <= room
+            and self.timing.problem.vms[other.vm].memory_needed_bytes <= room
             for other in self.waiting
         )
 

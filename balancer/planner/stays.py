@@ -150,7 +150,7 @@ def ruled_out(state: State, vm: int, host: int) -> tuple[str, ...]:
         group = problem.groups[index]
         if not group.change(vm, state.counts[index], int(state.place[vm]))[1][host]:
             broken = f"{cite(group.said.rule)} would be broken"
-            no_room = f"{target.name} has no processors left for its CPU reserve"
+            no_room = f"{target.name} {group.lacks}"
             found.append(no_room if group.is_fact else broken)
         elif group.limit is None and group.hard and not problem.allowed[vm, host] and not found:
             found.append(f"{cite(group.said.rule)} holds during the moves")

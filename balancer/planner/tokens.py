@@ -58,7 +58,7 @@ class Bank:
         held = [arriving_bytes(problem.cluster, host.name) for host in problem.hosts]
         for vm, home in zip(problem.vms, problem.home.tolist(), strict=True):
             if vm.is_load:
-                held[home] += vm.memory_assigned_bytes
+                held[home] += vm.memory_needed_bytes
         for at, host in enumerate(problem.hosts):
             room = int(usable(host, problem.policy).memory_bytes)
             self.purses[MEMORY, at] = Purse(max(room, held[at]) - held[at])
@@ -79,12 +79,12 @@ class Bank:
 
     def needs(self, vm: int, source: int, target: int) -> dict[Hashable, int]:
         """Return what `vm` must hold to start from `source` to `target`."""
-        memory = self.problem.vms[vm].memory_assigned_bytes
+        memory = self.problem.vms[vm].memory_needed_bytes
         return {(MEMORY, target): memory} | self._places(vm, target, source) | self._turns(vm)
 
     def gives(self, vm: int, source: int, target: int) -> dict[Hashable, int]:
         """Return what is given back when `vm` has left `source` for `target`."""
-        memory = self.problem.vms[vm].memory_assigned_bytes
+        memory = self.problem.vms[vm].memory_needed_bytes
         return {(MEMORY, source): memory} | self._places(vm, source, target) | self._turns(vm)
 
     def _turns(self, vm: int) -> dict[Hashable, int]:

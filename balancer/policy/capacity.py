@@ -38,7 +38,7 @@ def usable(host: Host, policy: Policy) -> Usable:
 
 def cores_on(vm: Vm, source: Host, target: Host) -> float:
     """Return the cores that `vm`, measured on `source`, would use on `target`."""
-    return vm.cpu_used_cores * source.cpu_speed / target.cpu_speed
+    return vm.cpu_demand_cores * source.cpu_speed / target.cpu_speed
 
 
 def fixed_cores(cluster: Cluster, host: Host) -> float:
@@ -51,7 +51,7 @@ def fixed_cores(cluster: Cluster, host: Host) -> float:
 
 def arriving_bytes(cluster: Cluster, host: str) -> int:
     """Return the memory that migrations of others, while under way, bring to `host`."""
-    return sum(vm.memory_assigned_bytes for vm in cluster.arriving_on.get(host, ()))
+    return sum(vm.memory_needed_bytes for vm in cluster.arriving_on.get(host, ()))
 
 
 def in_play(host: Host) -> bool:
@@ -142,6 +142,17 @@ def cpu_reserve(vm: Vm) -> int:
 def cpu_reservable(host: Host) -> int:
     """Return thousandths of logical processors that VMs on `host` may reserve together."""
     return int(1000 * host.cpu_cores)
+
+
+def virtual_processors(vm: Vm) -> int:
+    """Return the virtual processors of `vm` that want logical ones; none where nobody knows."""
+    return (vm.vcpus or 0) if vm.is_load else 0
+
+
+def virtual_processors_most(host: Host, policy: Policy) -> int | None:
+    """Return how many virtual processors may come together on `host`; None: any number."""
+    ratio = policy.thresholds.vcpus_per_core
+    return None if ratio is None else int(ratio * host.cpu_cores + 1e-9)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from balancer.policy.fields import (
     Duration,
     Failures,
     Flag,
+    Number,
     Percent,
     Positive,
     Share,
@@ -69,6 +70,12 @@ class ThresholdsDocument(Document):
         None,
         description="While every host is this close to the mean, nothing moves for balance alone; "
         "left out, what `aggressiveness` says, else 5%.",
+    )
+    vcpus_per_core: Number | None = Field(
+        None,
+        gt=0,
+        description="Virtual processors of running VMs for each logical one, above which no "
+        "migration brings a host. One that has more already comes to no more.",
     )
 
 
@@ -252,6 +259,7 @@ def parse_policy(document: str | bytes, file: str) -> Policy:
             memory=read.thresholds.memory,
             imbalance=read.thresholds.imbalance
             or (Thresholds() if level is None else level).imbalance,
+            vcpus_per_core=read.thresholds.vcpus_per_core,
         ),
         reserve=_reserve(read.reserve),
         consolidation=_consolidation(read, places),

@@ -53,11 +53,14 @@ class Thresholds:
 
     A host above `cpu` or `memory` is overloaded. While every host is within `imbalance` of the
     mean, nothing moves for the sake of balance: even loads drift, and chasing them never ends.
+    Nothing comes to a host that would have more than `vcpus_per_core` virtual processors of running
+    VMs for each logical one.
     """
 
     cpu: float = 0.80
     memory: float = 0.85
     imbalance: float = 0.05
+    vcpus_per_core: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ def _samples(cluster: Cluster, ids: dict[Subject, int], at: datetime) -> Iterato
             "at": at,
             "host": ids[SubjectKind.HOST, vm.host],
             "state": vm.state.value,
-            "cpu_used_cores": vm.cpu_used_cores,
+            "cpu_used_cores": vm.cpu_demand_cores,  # what is planned for
             "memory_assigned_bytes": vm.memory_assigned_bytes,
             "memory_demand_bytes": vm.memory_demand_bytes,
         }

@@ -20,9 +20,6 @@ from balancer.gateway.simulator.windows import MOVING_VM_JOB
 from balancer.gateway.simulator.world import World
 
 _MIB = 2**20
-_WAIT_IDLE_NS = 2000.0  # CPU wait per dispatch on an idle host
-_WAIT_STEP_NS = 1500.0  # for each percent of load above the point where waiting begins
-_WAIT_BEGINS_PERCENT = 60
 
 
 class Reader:
@@ -153,14 +150,14 @@ class Reader:
         wanted = sum(wants)
         scale = min(1.0, (processors - root) / wanted) if wanted > 0 else 1.0
         busy = round(100 * min(1.0, (root + wanted * scale) / processors))
-        wait = _WAIT_IDLE_NS + _WAIT_STEP_NS * max(0, busy - _WAIT_BEGINS_PERCENT)
         vps: dict[str, wire.VpRow] = {}
         vms: list[wire.VmRow] = []
         for guest, want in zip(guests, wants, strict=True):
             rows = self._rows[guest.id]
             cores = min(want * scale, float(guest.vcpus))
             if guest.is_load:
-                row = rows.vps(round(100 * cores), wait)
+                waits = min(want, float(guest.vcpus)) - cores
+                row = rows.vps(round(100 * cores), round(100 * waits))
                 vps[row.name] = _together(vps[row.name], row) if row.name in vps else row
             size = guest.maximum_bytes or guest.assigned_bytes
             demand = guest.load.demand(at_s, size)
@@ -236,7 +233,7 @@ def _together(one: wire.VpRow, other: wire.VpRow) -> wire.VpRow:
         name=one.name,
         run_percent=one.run_percent + other.run_percent,
         count=one.count + other.count,
-        wait_ns=max(one.wait_ns, other.wait_ns),
+        wait_percent=one.wait_percent + other.wait_percent,
     )
 
 

@@ -28,15 +28,15 @@ class GuestRows:
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
         self._instance = guest.name.translate(_IN_COUNTERS)
-        self._vps: dict[tuple[int, float], wire.VpRow] = {}
+        self._vps: dict[tuple[int, int], wire.VpRow] = {}
         self._vm_key: tuple[object, ...] = ()
         self._vm: wire.VmRow | None = None
         self._group_key: tuple[object, ...] = ()
         self._group: wire.GroupRow | None = None
 
-    def vps(self, percent: int, wait_ns: float) -> wire.VpRow:
-        """Return the virtual processors' counters, which sum up to `percent` of one processor."""
-        key = (percent, wait_ns)
+    def vps(self, percent: int, wait_percent: int) -> wire.VpRow:
+        """Return the virtual processors' counters, in percent of one processor."""
+        key = (percent, wait_percent)
         found = self._vps.get(key)
         if found is None:
             if len(self._vps) >= _VP_ROWS_KEPT:
@@ -45,7 +45,7 @@ class GuestRows:
                 name=self._instance,
                 run_percent=float(percent),
                 count=self._guest.vcpus,
-                wait_ns=wait_ns,
+                wait_percent=float(wait_percent),
             )
         return found
 

@@ -105,7 +105,7 @@ def assemble(
 
 
 def vps(name: str, *percents: float) -> list[VpRow]:
-    return [VpRow(name=name, run_percent=sum(percents), count=len(percents), wait_ns=0)]
+    return [VpRow(name=name, run_percent=sum(percents), count=len(percents), wait_percent=0)]
 
 
 def job(vm_id: str, target: str, **values: Any) -> JobRow:

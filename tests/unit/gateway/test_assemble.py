@@ -133,6 +133,27 @@ def test_processor_load_is_found_by_the_name_counters_give(name: str, counted: s
 
 
 @pytest.mark.parametrize(
+    ("percent", "cores"),
+    [(0.3, None), (40.4, 0.4), (500.0, 0.8), (-3.0, None), (float("nan"), None)],
+    ids=["hardly", "some", "more than there is", "less than nothing", "no number"],
+)
+def test_what_processors_wait_for_is_told_beside_what_they_use(
+    percent: float, cores: float | None
+) -> None:
+    counters = [row.model_copy(update={"wait_percent": percent}) for row in vps("a", 30, 90)]
+    seen = only(observe(vm("a"), vps=counters))
+    assert (seen.cpu_used_cores, seen.cpu_wait_cores) == (1.2, cores)
+
+
+def test_only_dynamic_memory_can_be_asked_for() -> None:
+    fixed = only(observe(vm("a", memory_demand_bytes=7, dynamic_memory=False)))
+    assert fixed.memory_demand_bytes is None
+    assert (
+        only(observe(vm("a", memory_demand_bytes=7, dynamic_memory=True))).memory_demand_bytes == 7
+    )
+
+
+@pytest.mark.parametrize(
     "counters",
     [[], vps("a", 30), vps("a", 30, 90, 10), [*vps("a", 1, 1), *vps("A", 1)], failed()],
     ids=["none", "one of two", "three of two", "three of two, by two names", "failed"],

@@ -56,9 +56,11 @@ def test_a_small_model_begins_near_what_it_proves(monkeypatch: pytest.MonkeyPatc
     problem = build(generate(4, 60, 2), Policy(), 6)
     begun: list[Ints] = []
 
-    def noted(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolution:
+    def noted(
+        problem: Problem, place: Ints, work: Work, solver: Solver, *, proof: bool
+    ) -> TierSolution:
         begun.append(place)
-        return exact(problem, place, work, solver)
+        return exact(problem, place, work, solver, proof=proof)
 
     monkeypatch.setattr(searched, "exact", noted)
     least = measure(problem, optimise(problem, Work(1e9), 0, "auto").place).balance
@@ -84,9 +86,11 @@ def test_trials_leave_enough_for_the_model(
     needed = model_units(len(all_columns(problem)[0]))
     left: list[float] = []
 
-    def noted(problem: Problem, place: Ints, work: Work, solver: Solver) -> TierSolution:
+    def noted(
+        problem: Problem, place: Ints, work: Work, solver: Solver, *, proof: bool
+    ) -> TierSolution:
         left.append(work.units)
-        return exact(problem, place, work, solver)
+        return exact(problem, place, work, solver, proof=proof)
 
     monkeypatch.setattr(searched, "exact", noted)
     searched.once(problem, Work(units), 0, "auto")

@@ -312,7 +312,7 @@ function Read-LbCpu {
 function Read-LbVps {
     try {
         $byName = [System.Collections.Generic.Dictionary[string, object]]::new()
-        $processors = @(CimCmdlets\Get-CimInstance -Namespace 'root\cimv2' -ClassName Win32_PerfFormattedData_HvStats_HyperVHypervisorVirtualProcessor -Property 'Name', 'PercentTotalRunTime', 'CPUWaitTimePerDispatch' -ErrorAction Stop)
+        $processors = @(CimCmdlets\Get-CimInstance -Namespace 'root\cimv2' -ClassName Win32_PerfFormattedData_HvStats_HyperVHypervisorVirtualProcessor -Property 'Name', 'PercentTotalRunTime', 'CPUWaitTimePerDispatch', 'LogicalProcessorDispatchesPersec' -ErrorAction Stop)
         foreach ($processor in $processors) {
             $instance = [string] $processor.Name
             $end = $instance.LastIndexOf(':Hv VP ', [System.StringComparison]::Ordinal)
@@ -324,9 +324,8 @@ function Read-LbVps {
                 $sums = $byName[$name]
                 $sums.run += [double] $processor.PercentTotalRunTime
                 $sums.processors += 1
-                if ([double] $processor.CPUWaitTimePerDispatch -gt $sums.wait) {
-                    $sums.wait = [double] $processor.CPUWaitTimePerDispatch
-                }
+                # Nanoseconds a dispatch times dispatches a second; a whole second is 100 percent.
+                $sums.wait += [double] $processor.CPUWaitTimePerDispatch * [double] $processor.LogicalProcessorDispatchesPersec / 1e7
             }
         }
         $rows = @(foreach ($pair in $byName.GetEnumerator()) {
@@ -334,7 +333,7 @@ function Read-LbVps {
                 name = [string] $pair.Key
                 run_percent = [double] $pair.Value.run
                 count = [int] $pair.Value.processors
-                wait_ns = [double] $pair.Value.wait
+                wait_percent = [double] $pair.Value.wait
             }
         })
         New-LbList -Rows $rows
