@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from balancer.judge.counts import count_in, occupied
+from balancer.judge.drill import Drill
 from balancer.judge.end import vm_cores
 from balancer.judge.finding import Code, Finding
+from balancer.judge.losses import awake, lost, weight
 from balancer.judge.order import order_of
 from balancer.model.cluster import Cluster, HostState, Vm
 from balancer.model.plan import Plan
@@ -21,7 +23,6 @@ from balancer.policy.capacity import (
     filled_up_to,
     fixed_cores,
     in_play,
-    keeps_awake,
     usable,
 )
 from balancer.policy.lifted import lifted
@@ -60,22 +61,21 @@ def goal_faults(cluster: Cluster, policy: Policy, plan: Plan) -> Iterator[Findin
     yield from _crowded(cluster, policy, before, after)
 
 
-def awake(cluster: Cluster, place: Place) -> frozenset[str]:
-    """Return the hosts that are up and carry something that needs them."""
-    carrying = {place[vm.id] for vm in cluster.vms if keeps_awake(vm)}
-    carrying |= {name for name, vms in cluster.arriving_on.items() if vms}
-    up = (host.name for host in cluster.hosts if host.state is HostState.UP)
-    return frozenset(name for name in up if name in carrying)
-
-
 def _serves_more(cluster: Cluster, policy: Policy, before: Place, after: Place) -> bool:
-    """Tell whether the plan evacuates, repairs a rule, hard or soft, or relieves overload."""
+    """Tell whether a plan evacuates, repairs a rule, hard or soft, relieves, or loses less."""
     if stranded(cluster, after) < stranded(cluster, before):
         return True
     for one in what_is_said(cluster, policy):
         if broken(one.form, after) < broken(one.form, before):
             return True
-    return overload(cluster, policy, after) < overload(cluster, policy, before) - ROUNDING
+    if overload(cluster, policy, after) < overload(cluster, policy, before) - ROUNDING:
+        return True
+    if not policy.reserve.for_failures:
+        return False
+    # What fails while others sleep finds no host: for that one is woken (decision 10).
+    drill = Drill(cluster, policy)
+    was, ends = (weight(cluster, lost(drill, place)) for place in (before, after))
+    return ends < was
 
 
 def stranded(cluster: Cluster, place: Place) -> int:

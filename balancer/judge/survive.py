@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from math import isfinite
 
 from balancer.judge.drill import Drill, Loss
 from balancer.judge.finding import Code, Finding, gib
-from balancer.judge.goal import ROUNDING, awake, broken, overload, stranded
+from balancer.judge.goal import ROUNDING, broken, overload, stranded
+from balancer.judge.losses import lost, weight
 from balancer.judge.migrations import ends_s
 from balancer.judge.moment import Moment
 from balancer.judge.order import Order
@@ -18,7 +19,7 @@ from balancer.model.plan import Migration, Plan
 from balancer.policy.lifted import lifted
 from balancer.policy.policy import Goal, Policy
 from balancer.policy.said import Said
-from balancer.policy.survival import RANKS, restart_bytes, restart_rank
+from balancer.policy.survival import RANKS, restart_bytes
 
 Place = Mapping[str, str]
 
@@ -42,14 +43,14 @@ def survival_faults(
     first = _mends_rules(said, before, after) or (
         not policy.firm and (drains or _relieves(cluster, policy, before, after))
     )
-    weights = [_weight(cluster, losses) for losses in (was, ends)]
+    weights = [weight(cluster, losses) for losses in (was, ends)]
     if weights[1] > weights[0] and not first:
         now, then = (_in_words(cluster, losses) for losses in (was, ends))
         text = f"{_told(cluster, was, ends)}; {then} would find no host at the end, {now} do now"
         yield Finding(Code.SURVIVAL_END, _named(ends[0]), text)
 
     if not drains:
-        yield from _on_the_way(drill, order, before, max(was, ends, key=partial(_weight, cluster)))
+        yield from _on_the_way(drill, order, before, max(was, ends, key=partial(weight, cluster)))
 
 
 def unseen_on_the_way(cluster: Cluster, policy: Policy, plan: Plan) -> int:
@@ -72,12 +73,12 @@ def _on_the_way(
     drill: Drill, order: Order, place: Place, worse: Sequence[Loss]
 ) -> Iterator[Finding]:
     """Find the first instant at which more is lost than at the worse end."""
-    migrations, most = order.migrations, _weight(drill.cluster, worse)
+    migrations, most = order.migrations, weight(drill.cluster, worse)
     way = Way(drill, place, [(one.vm, one.target) for one in migrations])
     for one, is_start in _instants(migrations) if way.in_doubt else ():
         (way.start if is_start else way.end)(one.vm, one.target)
         now = list(way.losses())
-        if _weight(drill.cluster, now) > most:
+        if weight(drill.cluster, now) > most:
             when = f"once {one.id} has {'begun' if is_start else 'ended'}"
             yield _of_instant(drill.cluster, one.id, f"{when}, ", now, worse)
             return
@@ -115,24 +116,18 @@ def survival_start_faults(now: Moment, policy: Policy) -> Iterator[Finding]:
     mine = (now.vm.id, now.migration.target)
     others = [one for one in flying if one != mine]
     # Looked at one after another: mostly the first allows it already.
-    weight = partial(_weight, now.cluster)
+    weigh = partial(weight, now.cluster)
     allowed = [list(drill.losses(place, flying=others))]
     for where in (
         {vm.id: vm.host for vm in now.start.vms},
         {vm: min(now.ends(vm)) for vm in place},
     ):
-        if weight(started) <= weight(allowed[-1]):
+        if weigh(started) <= weigh(allowed[-1]):
             return
         allowed.append(lost(drill, where))
-    if weight(started) > weight(allowed[-1]):
-        worst = max(allowed, key=weight)
+    if weigh(started) > weigh(allowed[-1]):
+        worst = max(allowed, key=weigh)
         yield _of_instant(now.cluster, now.migration.id, "meanwhile ", started, worst)
-
-
-def lost(drill: Drill, place: Place) -> list[Loss]:
-    """Return what is lost once nothing moves; a host that is to sleep takes no restarts."""
-    packs = drill.policy.goal is Goal.CONSOLIDATE
-    return list(drill.losses(place, takers=awake(drill.cluster, place) if packs else None))
 
 
 def _mends_rules(said: Sequence[Said], before: Place, after: Place) -> bool:
@@ -146,18 +141,9 @@ def _relieves(cluster: Cluster, policy: Policy, before: Place, after: Place) -> 
     return overload(cluster, policy, after) < overload(cluster, policy, before) - ROUNDING
 
 
-def _weight(cluster: Cluster, losses: Iterable[Loss]) -> tuple[int, ...]:
-    """Return the bytes of losses by priority, the highest first: what compares as more is worse."""
-    total = [0] * len(RANKS)
-    for loss in losses:
-        vm = cluster.vm_by_id[loss.vm]
-        total[restart_rank(vm)] += restart_bytes(vm)
-    return tuple(total)
-
-
 def _in_words(cluster: Cluster, losses: Sequence[Loss]) -> str:
     """Say how many restarts these are, and how large by priority."""
-    sizes = zip(RANKS, _weight(cluster, losses), strict=True)
+    sizes = zip(RANKS, weight(cluster, losses), strict=True)
     parts = [f"{gib(size)} of {name} priority" for name, size in sizes if size]
     count = "1 restart" if len(losses) == 1 else f"{len(losses)} restarts"
     return count + (f" ({', '.join(parts)})" if parts else "")

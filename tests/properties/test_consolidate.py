@@ -12,7 +12,7 @@ from balancer.judge import goal_faults, judge
 from balancer.model.cluster import Cluster
 from balancer.model.plan import Plan, Status, StoppedBy
 from balancer.planner import plan
-from balancer.policy.policy import Consolidation, Goal, Limits, Policy
+from balancer.policy.policy import Consolidation, Goal, Limits, Policy, Reserve
 from tests.properties.planner_clusters import clusters, policies
 from tests.unit.planner.oracle import (
     NOW,
@@ -72,6 +72,21 @@ def test_no_rule_and_no_load_is_worse_and_no_host_is_woken_for_nothing(
     ends = end_of(cluster, made)
     running = {ends[vm.id] for vm in cluster.vms if vm.is_load}
     assert not running & {one.host for one in made.sleep if one.may_sleep}
+
+
+@few
+@given(clusters(), policies(), packed, st.integers(1, 2))
+def test_what_is_planned_for_failures_is_let_through(
+    cluster: Cluster, policy: Policy, packing: Consolidation, failed: int
+) -> None:
+    """All on one host: others are woken, and the judge counts for itself what that saves."""
+    one = cluster.hosts[0].name
+    on_one = {vm.id: vm.host if vm.migrating_to else one for vm in cluster.vms}
+    cluster = moved_to(cluster, on_one)
+    policy = dataclasses.replace(policy, reserve=Reserve(host_failures=failed))
+    made, policy = planned(cluster, policy, packing)
+    assert judge(cluster, policy, made) == ()
+    assert list(goal_faults(cluster, policy, made)) == []
 
 
 @few

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from balancer.errors import InputError
 from balancer.judge import Code, judge, judge_start
 from balancer.judge.drill import Drill, Loss
-from balancer.judge.survive import lost
+from balancer.judge.losses import lost
 from balancer.judge.way import Way
 from balancer.model.cluster import Cluster, HostState, Priority
 from balancer.model.plan import Lost, Plan, StoppedBy
