@@ -75,14 +75,16 @@ def filled_up_to(policy: Policy) -> tuple[float, float]:
 
 
 def awake_at_least(cluster: Cluster, policy: Policy) -> int:
-    """Return how many of the hosts that are up have to stay awake; one at least.
+    """Return how many of the hosts that are up have to stay awake; one at least, if one is up.
 
-    A majority is asked of nodes of a failover cluster only, those that are down included.
+    More than are up cannot be kept awake, whatever a policy asks for. A majority is asked of nodes
+    of a failover cluster only, those that are down included.
     """
     least = policy.consolidation.awake_at_least
     if policy.consolidation.majority and any(vm.clustered for vm in cluster.vms):
         least = max(least, len(cluster.hosts) // 2 + 1)
-    return max(1, least)
+    up = sum(host.state is HostState.UP for host in cluster.hosts)
+    return min(max(1, least), up)
 
 
 def why_immovable(cluster: Cluster, vm: Vm) -> str | None:

@@ -167,7 +167,7 @@ def awake(cluster: Cluster, policy: Policy, place: Place) -> int:
     if policy.consolidation.majority:
         least = max(least, len(cluster.hosts) // 2 + 1)
     up = [host.name for host in cluster.hosts if host.state is HostState.UP]
-    return max(least, len(needs & set(up)))
+    return max(min(least, len(up)), len(needs & set(up)))
 
 
 def crowding(cluster: Cluster, policy: Policy, place: Place) -> float:

@@ -60,3 +60,25 @@ def test_the_judge_lets_hosts_be_woken_for_failures_only_where_less_is_lost() ->
     for seen, policy in ((all_on_one, nobody_asks), (spread, ASKED)):
         (found,) = goal_faults(seen, policy, plan_of(seen, wakes))
         assert found.code is Code.AWAKE
+
+
+@pytest.mark.parametrize(
+    ("text", "awake"),
+    [
+        ("h1: a 8G 1c", 1),
+        ("h1: a 8G 1c\nh2 down:", 1),
+        ("h1 down:\nh2 paused: a 8G 1c", 0),
+        ("h1: a 8G 1c\nh2: b 8G 1c\nh3 down:\nh4 down:\nh5 down:", 2),
+    ],
+    ids=["one host", "one up", "none up", "a majority is down"],
+)
+@pytest.mark.parametrize("majority", [False, True])
+def test_no_more_hosts_are_kept_awake_than_are_up(text: str, awake: int, *, majority: bool) -> None:
+    packed = Consolidation(awake_at_least=2, majority=majority)
+    made = planned(cluster(text), Policy(goal=Goal.CONSOLIDATE, consolidation=packed))
+    assert made.migrations == ()
+    (told,) = [one for one in made.score.tiers if one.name == "hosts awake"]
+    assert (told.before, told.after, told.bound) == (awake, awake, awake)
+    assert [one.may_sleep for one in made.sleep] == [False] * awake
+    kept = [one.reason for one in made.sleep if "the policy keeps" in one.reason]
+    assert all(f"keeps {awake} host" in reason for reason in kept)
