@@ -53,12 +53,12 @@ def judge(
         found.append(Finding(Code.WRONG_CLUSTER, plan.id, text))
     found += limit_faults(cluster, policy, plan, max_migrations)
     found += settings_faults(cluster, policy, plan)
-    if past is not None:
-        found += calm_faults(cluster, policy, plan, past)
     senseless = [*unknown_names(cluster, plan), *order_faults(plan.migrations)]
     senseless = senseless or list(chain_faults(cluster, plan))
     if senseless:
         return (*found, *senseless)
+    if past is not None:
+        found += calm_faults(cluster, policy, plan, past)
     found += migration_faults(cluster, plan)
     transports = transports_in_plan(cluster, plan)
     faults = (transport_fault(transports, migration) for migration in plan.migrations)

@@ -200,7 +200,7 @@ def _too_much(problem: Problem, found: Schedule) -> tuple[str, list[int], int]:
         text = f"the cap of {caps.bytes / GIB:.1f} GiB a run is used up"
         excess = (found.bytes - caps.bytes) / found.bytes
         return text, sorted(set(timed)), max(1, int(excess * len(timed) / 2))
-    return _over_budget(problem, found) or _too_late(problem, found)
+    return over_budget(problem, found) or _too_late(problem, found)
 
 
 def _copies_too_much(problem: Problem, found: Schedule) -> bool:
@@ -237,7 +237,7 @@ def _outside(problem: Problem, found: Schedule, vm: int) -> bool:
     )
 
 
-def _over_budget(problem: Problem, found: Schedule) -> tuple[str, list[int], int] | None:
+def over_budget(problem: Problem, found: Schedule) -> tuple[str, list[int], int] | None:
     """Return what of the day's budget `found` does not keep; moves that must be are not in it."""
     calm, limits = problem.calm, problem.policy.limits
     if calm.past is None:

@@ -146,7 +146,7 @@ def _settled(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
 def _again(problem: Problem, place: Ints, work: Work, seed: int, solver: Solver) -> Ints | None:
     """Return where a second plan would end that begins where this one does, if it is better."""
     goal = problem.policy.goal
-    again = restrain(problem.at(place), problem.calm.past)
+    again = restrain(problem.at(place), problem.calm.past, problem.calm.exempt)
     after = once(again, work, seed, solver).place
     key = measure(problem, after).key(goal)
     if legal_end(problem, after) and better(key, measure(problem, place).key(goal)):

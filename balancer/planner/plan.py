@@ -18,9 +18,9 @@ from balancer.planner.effects import effects
 from balancer.planner.ilp import Solver
 from balancer.planner.leftover import not_moved, unresolved
 from balancer.planner.optimise import Found, balance_bound, optimise
-from balancer.planner.problem import Ints, Problem, build, utilisation
+from balancer.planner.problem import Bools, Ints, Problem, build, utilisation
 from balancer.planner.refit import FINISH_UNITS, fitted, may_be_needed
-from balancer.planner.restrain import restrain
+from balancer.planner.restrain import exempt_less, may_be_less, restrain
 from balancer.planner.score import (
     LOST,
     LOST_LABELS,
@@ -52,8 +52,9 @@ EFFORT = 3.5e6
 EFFORT_A_SECOND = 6e5
 BOUND_UNITS = 5e6  # of a bound, where the search has none
 # Seconds of a time limit that are kept for what follows the search: a share, also where failures
-# are to be rehearsed on the way or bytes may call for another search, and for each VM.
-RESERVE_SHARE, RESERVE_SHARE_MORE, RESERVE_S = 0.05, 0.2, 4e-5
+# are to be rehearsed on the way or bytes may call for another search, or where a rule that cannot
+# be mended would call for a whole one; and for each VM.
+RESERVE_SHARE, RESERVE_SHARE_MORE, RESERVE_SHARE_TWICE, RESERVE_S = 0.05, 0.2, 0.6, 4e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +103,23 @@ def plan(
     Raises:
         InputError: Rules contradict each other.
     """
-    problem = content(restrain(build(cluster, policy, max_migrations, now=now), past))
+    task = build(cluster, policy, max_migrations, now=now)
     effort = max(EFFORT, EFFORT_A_SECOND * (time_limit_s or 0.0)) if effort is None else effort
-    work = Work(effort, elapsed_s, time_limit_s, interrupted)
-    more = policy.reserve.for_failures or may_be_needed(problem)
-    share = RESERVE_SHARE_MORE if more else RESERVE_SHARE
-    work.reserve_s = share * (time_limit_s or 0.0) + RESERVE_S * len(problem.vms)
-    found = optimise(problem, work, seed, solver)
-    found = replace(found, place=settle_ties(problem, found.place))
-    found, carried = fitted(problem, found, work, effort, seed, solver)
-    return assemble(problem, found, carried, work, Stamp(now, snapshot_sha256), solver)
+    among: Bools | None = None
+    while True:
+        problem = content(restrain(task, past, among))
+        work = Work(effort, elapsed_s, time_limit_s, interrupted)
+        more = policy.reserve.for_failures or may_be_needed(problem)
+        share = RESERVE_SHARE_MORE if more else RESERVE_SHARE
+        if among is None and may_be_less(problem):
+            share = RESERVE_SHARE_TWICE
+        work.reserve_s = share * (time_limit_s or 0.0) + RESERVE_S * len(problem.vms)
+        found = optimise(problem, work, seed, solver)
+        found = replace(found, place=settle_ties(problem, found.place))
+        found, carried = fitted(problem, found, work, effort, seed, solver)
+        among = exempt_less(problem, carried)
+        if among is None:
+            return assemble(problem, found, carried, work, Stamp(now, snapshot_sha256), solver)
 
 
 def move(

@@ -33,7 +33,7 @@ from balancer.planner.relaxed import (
     same_task,
     without_rules,
 )
-from balancer.planner.restrain import restrain
+from balancer.planner.restrain import exempt_less, restrain
 from balancer.planner.score import Measure, better, content, legal_end, measure, tier_names
 from balancer.planner.search import settle_ties
 from balancer.planner.whynot import TIER_LABELS
@@ -161,11 +161,16 @@ def prices(
         InputError: Rules contradict each other, or the goal cannot be planned.
     """
     tools = _Tools(seed, solver, elapsed_s, time_limit_s, interrupted)
-    problem = content(restrain(build(cluster, policy, now=now), past))
+    unbound, among = build(cluster, policy, now=now), None
+    problem = content(restrain(unbound, past))
     base, searched_on = _base(problem, tools, effort, effort_each)
+    while (less := exempt_less(problem, base.carried)) is not None:
+        among = less
+        problem = content(restrain(unbound, past, among))
+        base, searched_on = _base(problem, tools, effort, effort_each)
 
     def task(cluster: Cluster, policy: Policy) -> Problem:
-        made = restrain(build(cluster, policy, now=now), past)
+        made = restrain(build(cluster, policy, now=now), past, among)
         # Whatever is relaxed, the same is asked.
         return replace(made, policy=replace(made.policy, goal=problem.policy.goal))
 

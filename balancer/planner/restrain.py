@@ -1,7 +1,9 @@
 """Cool-downs, budgets and the hold time, written into a task before it is solved.
 
 Whoever is left alone has nowhere to go, so no search and no solver needs to know why. VMs that
-have to move (off a draining host, or to mend a hard rule) are exempt.
+have to move (off a draining host, or to mend a hard rule) are exempt. Whether a rule can be mended
+is known once a plan is made: one that mends none is no reason to move anybody, and the plan is made
+again without it (`exempt_less`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ import numpy as np
 
 from balancer.model.past import Past, PastMove, Trouble
 from balancer.planner.calm import Calm
-from balancer.planner.problem import GIB, Bools, Problem
+from balancer.planner.carry import Carried, over_budget
+from balancer.planner.problem import GIB, Bools, Ints, Problem
 from balancer.planner.score import measure, overloaded
 from balancer.policy.policy import Goal
 from balancer.policy.quantities import format_duration
@@ -22,11 +25,18 @@ from balancer.policy.stability import DAY_S
 HOUR_MINUTES = 60
 
 
-def restrain(problem: Problem, past: Past | None) -> Problem:
-    """Return the task as the recent past leaves it."""
+def restrain(problem: Problem, past: Past | None, among: Bools | None = None) -> Problem:
+    """Return the task as the recent past leaves it.
+
+    Args:
+        problem: The task.
+        past: What led to this moment; None for nothing.
+        among: (N,) VMs of which alone any may be exempt; None for all.
+    """
     if past is None:
         return problem
-    calm = _calm(problem, past)
+    exempt = exempted(problem) if among is None else exempted(problem) & among
+    calm = _calm(problem, past, exempt)
     problem = _with_goal(problem, past, calm)
     calm = problem.calm
     allowed = problem.allowed.copy()
@@ -46,7 +56,7 @@ def restrain(problem: Problem, past: Past | None) -> Problem:
     return replace(problem, allowed=allowed, caps=caps)
 
 
-def _calm(problem: Problem, past: Past) -> Calm:
+def _calm(problem: Problem, past: Past, exempt: Bools) -> Calm:
     policy, now = problem.policy, past.now
     cool = policy.cooldown
     vms = {vm.id: at for at, vm in enumerate(problem.vms)}
@@ -73,21 +83,71 @@ def _calm(problem: Problem, past: Past) -> Calm:
         if cool.undo_s is not None and _within(move, now, cool.undo_s)
         if move.vm in vms and move.source in hosts
     }
-    calm = Calm(past=past, exempt=_exempt(problem), kept=kept, never_back=never_back, cooled=cooled)
+    calm = Calm(past=past, exempt=exempt, kept=kept, never_back=never_back, cooled=cooled)
     return _budgeted(problem, calm, past)
 
 
-def _exempt(problem: Problem) -> Bools:
-    """Return the (N,) VMs that have to move, and those that hard rules take along."""
+def exempted(problem: Problem, end: Ints | None = None) -> Bools:
+    """Return the (N,) VMs that have to move, and those that hard rules take along.
+
+    Args:
+        problem: The task.
+        end: (N,) where a plan ends: only whom it takes to another domain of a rule that is less
+            broken there counts, and whom they take along. None before there is a plan.
+    """
     exempt: Bools = problem.from_drain | (problem.astray > 0)
+    moves = np.ones(len(exempt), dtype=bool) if end is None else end != problem.home
     hard = [group for group in problem.groups if group.hard]
     for group in hard:
-        if group.broken(group.before):
-            exempt[group.members] = True
-    for group in hard:
-        if group.limit is None and exempt[group.members].any():
-            exempt[group.members] = True
+        was, members = group.broken(group.before), group.members
+        if was and end is None:
+            exempt[members] = True
+        elif was and end is not None and group.broken(group.counts(end)) < was:
+            domains = group.domain[problem.home[members]] != group.domain[end[members]]
+            exempt[members[domains]] = True
+    units = [group.members for group in hard if group.limit is None]
+    taken = True
+    while taken:  # whom one takes along may take others along
+        taken = False
+        for members in units:
+            if (exempt & moves)[members].any() and not exempt[members].all():
+                exempt[members] = taken = True
     return exempt
+
+
+def may_be_less(problem: Problem) -> bool:
+    """Tell whether a plan may have to be made again with fewer exempt: a restrained task."""
+    calm = problem.calm
+    if calm.past is None or not (calm.exempt & ~exempted(problem, problem.home)).any():
+        return False
+    caps = (calm.day_moves, calm.day_bytes)
+    return bool(calm.kept or calm.never_back or calm.cooled) or caps != (None, None)
+
+
+def exempt_less(problem: Problem, carried: Carried) -> Bools | None:
+    """Return of whom alone any may be exempt in a plan in the place of this one; None to keep it.
+
+    VMs under a rule that cannot be mended would otherwise be moved to and fro for whatever reason,
+    for as long as the rule is there.
+
+    Args:
+        problem: The task, restrained.
+        carried: The plan.
+    """
+    calm = problem.calm
+    if calm.past is None:
+        return None
+    among = calm.exempt & exempted(problem, carried.place)
+    if (among == calm.exempt).all():
+        return None
+    held = replace(calm, exempt=among)
+    legs = (one.leg for one in carried.schedule.timed)
+    against = any(
+        held.against(leg.vm, leg.source, leg.target) for leg in legs if calm.exempt[leg.vm]
+    )
+    if against or over_budget(replace(problem, calm=held), carried.schedule):
+        return among
+    return None
 
 
 def _budgeted(problem: Problem, calm: Calm, past: Past) -> Calm:

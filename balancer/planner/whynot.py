@@ -6,7 +6,7 @@ Asked of the end of the plan, all others where it puts them: what stands against
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +18,7 @@ from balancer.model.past import Past
 from balancer.model.plan import Plan
 from balancer.planner.payback import why_unpaid
 from balancer.planner.problem import Ints, Problem, build
-from balancer.planner.restrain import restrain
+from balancer.planner.restrain import exempted, restrain
 from balancer.planner.score import (
     GAIN_MIN,
     LOST,
@@ -183,8 +183,9 @@ class Inquiry:
         problem = self.problem
         end = State(problem, self.place)
         end.move(vm, int(problem.home[vm]))
-        found = obstacles(end, vm, host)
-        if not found or obstacles(State(problem), vm, host):
+        calm = self._calm_against(vm, host)
+        found = tuple(dict.fromkeys((*calm, *obstacles(end, vm, host))))
+        if not found or calm or obstacles(State(problem), vm, host):
             return found
         came = np.flatnonzero((self.place == host) & (problem.home != host)).tolist()
         names = [problem.vms[other].name for other in came if other != vm]
@@ -192,6 +193,16 @@ class Inquiry:
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
         last = f"{found[-1]}; the plan sends {shown}{more} there" if names else found[-1]
         return (*found[:-1], last)
+
+    def _calm_against(self, vm: int, host: int) -> tuple[str, ...]:
+        """Return what the past has against a host; being there may mend what a VM is exempt for."""
+        problem, calm = self.problem, self.problem.calm
+        if calm.past is None:
+            return ()
+        trial = self.place.copy()
+        trial[vm] = host
+        held = replace(calm, exempt=calm.exempt & exempted(problem, trial))
+        return held.against(vm, int(problem.home[vm]), host)
 
     def _compare(self, vm: int, trial: Ints) -> tuple[tuple[Gain, ...], str]:
         """Return the tiers that differ where a VM is elsewhere, and what the first of them says."""

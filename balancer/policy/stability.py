@@ -41,7 +41,7 @@ class Cooldown:
     """How long what has just been moved is left alone; None is not at all.
 
     Drains, what a returning host gets back, moves that are asked for and repairs of hard rules
-    are exempt.
+    are exempt; of a hard rule that is no less broken at the end of a plan, none of its VMs is.
 
     Attributes:
         vm_s: A VM that was migrated stays where it is.

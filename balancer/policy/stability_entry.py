@@ -51,7 +51,8 @@ class HistoryDocument(Document):
 class CooldownDocument(Document):
     """How long what has just been moved is left alone.
 
-    Drains, returns, moves that are asked for and repairs of hard rules are exempt.
+    Drains, returns, moves that are asked for and repairs of hard rules are exempt; of a hard rule
+    that is no less broken at the end of a plan, none of its VMs is.
     """
 
     vm: Duration | None = Field(None, description="A VM that was migrated stays where it is.")

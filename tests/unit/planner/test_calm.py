@@ -14,8 +14,9 @@ from balancer.model.past import Past, PastMove, Trouble
 from balancer.model.plan import Plan, Status
 from balancer.model.rule import SelectBy, Selector
 from balancer.planner import plan
+from balancer.planner.whynot import Inquiry
 from balancer.policy.policy import Goal, Limits, Policy
-from balancer.policy.rules import Allow, Apart, Together
+from balancer.policy.rules import Allow, Apart, Spread, Together, Within
 from balancer.policy.stability import Cooldown, Costs
 from tests.notation import cluster
 from tests.unit.planner.oracle import NOW
@@ -99,6 +100,64 @@ def test_drains_and_repairs_are_exempt_and_take_along_whom_they_must() -> None:
     assert len(moved(planned(on_one, apart, lately))) == 1
     strays = replace(COOL, rules=(Allow(vms=pair[:1], hosts=h2), Together(vms=pair)))
     assert moved(planned(on_one, strays, lately)) == {"a", "b"}
+
+
+SITES = "h1 64G 16c @Site=A: a 8G 7c, b 8G 7c\nh2 64G 16c @Site=A:\nh3 64G 16c @Site=B: {}"
+
+
+def spread(*vms: str) -> Policy:
+    chosen = tuple(Selector(SelectBy.EXACT, vm) for vm in vms)
+    return replace(COOL, rules=(Spread(vms=chosen, domain="site", max_per_domain=1),))
+
+
+def test_a_rule_that_no_plan_mends_excuses_no_move() -> None:
+    """Three on two sites, one on each at the most: for good, and relief could go anywhere."""
+    seen, policy = cluster(SITES.format("c 8G 1c")), spread("a", "b", "c")
+    lately = past(ago(60, "a", "h2", "h1"), ago(60, "b", "h2", "h1"))
+    made = planned(seen, policy, lately)
+    assert moved(made) == set()
+    assert {one.reason for one in made.not_moved} == {
+        "it was migrated 1 h 00 min ago and is left alone for 4h (cool-down)"
+    }
+    assert against(seen, policy, lately) == {Code.COOLDOWN, Code.UNDONE}
+    free = planned(seen, policy, past(ago(60, "a", "h2", "h1")))
+    assert moved(free) == {"b"}, "who was not moved may relieve the host"
+    limits = replace(policy, cooldown=Cooldown(), limits=Limits(migrations_per_day=1))
+    assert moved(planned(seen, limits, past(ago(60, "x", "h8", "h9")))) == set()
+    assert against(seen, limits, past(ago(60, "x", "h8", "h9"))) == {Code.CAP_DAY}
+
+
+def test_a_rule_that_can_be_mended_in_part_excuses_that() -> None:
+    seen, policy = cluster(SITES.format("d 8G 1c")), spread("a", "b")
+    lately = past(*(ago(60, vm, "h2", "h1") for vm in "ab"), ago(1, "d", "h1", "h3"))
+    (one,) = planned(seen, policy, lately).migrations
+    assert (one.target, one.reason.split(" [")[0]) == ("h3", "repairs spread")
+    three = cluster(SITES.format("d 8G 1c").replace("h2 64G 16c @Site=A:", "h2 @Site=A: c 8G 1c"))
+    assert len(planned(three, spread("a", "b", "c"), lately).migrations) == 1
+
+
+def test_who_is_to_take_others_along_has_to_move() -> None:
+    """One VM is where it may not be and cannot leave: the others of its site are left alone."""
+    seen = cluster(SITES.format("d 8G 1c").replace("b 8G 7c", "b 8G 7c, c 8G 1c !assigned_device"))
+    abc = tuple(Selector(SelectBy.EXACT, vm) for vm in "abc")
+    stray = Allow(vms=abc[2:], hosts=(Selector(SelectBy.EXACT, "h2"),))
+    policy = replace(COOL, rules=(stray, Within(vms=abc, domain="site")))
+    lately = past(ago(60, "a", "h2", "h1"), ago(60, "b", "h2", "h1"))
+    assert moved(planned(seen, policy, lately)) == set()
+    assert against(seen, policy, lately) == {Code.COOLDOWN, Code.UNDONE}
+    freed = cluster(SITES.format("d 8G 1c").replace("b 8G 7c", "b 8G 7c, c 8G 1c"))
+    assert "c" in moved(planned(freed, policy, lately))
+
+
+def test_an_answer_names_the_cooldown_where_a_move_would_mend_nothing() -> None:
+    seen, policy = cluster(SITES.format("c 8G 1c")), spread("a", "b", "c")
+    lately = past(ago(60, "a", "h2", "h1"), ago(60, "b", "h2", "h1"))
+    asked = Inquiry(seen, policy, planned(seen, policy, lately), lately)
+    (instead,) = asked.vm("a", "h2").instead
+    assert instead.against == (
+        "it was migrated 1 h 00 min ago and is left alone for 4h (cool-down)",
+        "it was migrated off h2 1 h 00 min ago and does not go back within 1d",
+    )
 
 
 def test_what_the_day_has_left_is_not_passed() -> None:
