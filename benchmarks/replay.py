@@ -18,9 +18,10 @@ import numpy as np
 
 from balancer.backtest import Decide, Moment, Recording, Tally, by_policy, nothing, replay
 from balancer.backtest.decide import EFFORT, behind_of
+from balancer.backtest.recording import VM_STATES
 from balancer.hindsight import Hindsight
 from balancer.judged import plan_and_judge
-from balancer.model.cluster import Cluster, Host, HostState, MigrationSettings, Vm
+from balancer.model.cluster import Cluster, Host, HostState, MigrationSettings, Vm, VmState
 from balancer.policy.load import load_policy
 from balancer.policy.policy import Policy
 
@@ -73,6 +74,8 @@ def recording(seed: int, days: int = 30) -> Recording:
         work=work,
         memory=np.tile(gib * float(GIB), (count, 1)),
         place=np.tile(place, (count, 1)),
+        vm_states=np.full(work.shape, VM_STATES.index(VmState.RUNNING), dtype=np.int8),
+        blocked=({},) * count,
         fixed=np.zeros((count, HOSTS)),
         states=np.full((count, HOSTS), HostState.UP.value),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -10,23 +10,30 @@ import numpy as np
 import numpy.typing as npt
 
 from balancer.errors import InputError
-from balancer.model.cluster import Cluster, Host, HostState, Vm
+from balancer.model.cluster import Blocker, Cluster, Host, HostState, Vm, VmState
 from balancer.policy.capacity import fixed_cores
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+VM_STATES = tuple(VmState)  # what `Recording.vm_states` counts in
+UNDER_WAY = frozenset({Blocker.MIGRATING})
 
 
 @dataclass(frozen=True)
 class Recording:
     """What a cluster was like over time, whoever balanced it then.
 
+    A migration under way is none of it: it was decided by whoever balanced then, and a replay
+    decides anew. It holds no VM, and keeps no room on a host where the VM never arrives.
+
     Attributes:
-        base: Every host and VM that ever was, with what of them does not change.
+        base: Every host and VM that ever was, set up as they were last; so are rules and settings.
         at_s: (T,) seconds since 1970, ascending.
         work: (T, N) CPU use in cores times speed; NaN where the VM was not there or not running.
         memory: (T, N) bytes assigned.
         place: (T, N) where the VM was, an index of `base.hosts`; -1 where it was not there.
+        vm_states: (T, N) indices of `VM_STATES`; they say nothing where the VM was not there.
+        blocked: (T,) what kept VMs from being migrated, words of `Blocker` by id, where anything.
         fixed: (T, H) cores that were the hosts' own.
         states: (T, H) words of `HostState`.
     """
@@ -36,6 +43,8 @@ class Recording:
     work: Floats
     memory: Floats
     place: Ints
+    vm_states: npt.NDArray[np.int8]
+    blocked: Sequence[Mapping[str, tuple[str, ...]]]
     fixed: Floats
     states: npt.NDArray[np.str_]
 
@@ -49,19 +58,30 @@ class Recording:
             )
             for number, host in enumerate(self.base.hosts)
         )
-        vms = tuple(
-            replace(
-                self.base.vms[vm],
-                host=hosts[place[vm]].name,
-                cpu_used_cores=float(self.work[at, vm] / hosts[place[vm]].cpu_speed),
-                memory_assigned_bytes=int(self.memory[at, vm]),
-            )
-            for vm in np.flatnonzero(~np.isnan(self.work[at])).tolist()
-        )
+        there_were = np.flatnonzero(self.place[at] >= 0).tolist()
+        vms = tuple(self._vm(at, vm, hosts[place[vm]]) for vm in there_were)
         there = replace(
             self.base, hosts=hosts, vms=vms, taken_at=datetime.fromtimestamp(self.at_s[at], UTC)
         )
         return _with_own_load(there, self.fixed[at])
+
+    def _vm(self, at: int, vm: int, host: Host) -> Vm:
+        one = self.base.vms[vm]
+        return replace(
+            one,
+            host=host.name,
+            cpu_used_cores=float(np.nan_to_num(self.work[at, vm]) / host.cpu_speed),
+            memory_assigned_bytes=int(self.memory[at, vm]),
+            state=VM_STATES[self.vm_states[at, vm]],
+            blocked_by=self.blocked[at].get(one.id, ()),
+            migrating_to=None,
+        )
+
+    def facts(self, at: int) -> bytes:
+        """Return all that rules may ask of moment `at` but where VMs are: alike, they say alike."""
+        there = self.place[at] >= 0
+        known = (there, np.where(there, self.vm_states[at], -1), self.states[at])
+        return b"".join(one.tobytes() for one in known)
 
     @property
     def hours(self) -> Floats:
@@ -83,6 +103,18 @@ def _with_own_load(cluster: Cluster, fixed: Floats) -> Cluster:
         for host, total in zip(cluster.hosts, totals, strict=True)
     )
     return replace(cluster, hosts=hosts)
+
+
+def blocked_in(
+    snapshot: Cluster, passing: frozenset[Blocker] = UNDER_WAY
+) -> dict[str, tuple[str, ...]]:
+    """Return what blocks VMs of a snapshot, by id, without the words in `passing`."""
+    words = {
+        vm.id: tuple(word for word in vm.blocked_by if word not in passing)
+        for vm in snapshot.vms
+        if vm.blocked_by
+    }
+    return {vm: left for vm, left in words.items() if left}
 
 
 def from_snapshots(snapshots: Sequence[Cluster]) -> Recording:
@@ -123,7 +155,7 @@ def _filled(base: Cluster, at_s: Floats, snapshots: Sequence[Cluster]) -> Record
     vm_at = {vm.id: number for number, vm in enumerate(base.vms)}
     shape, wide = (len(at_s), len(base.vms)), (len(at_s), len(base.hosts))
     work, memory = np.full(shape, np.nan), np.zeros(shape)
-    place = np.full(shape, -1, dtype=np.int64)
+    place, vm_states = np.full(shape, -1, dtype=np.int64), np.zeros(shape, dtype=np.int8)
     fixed, states = np.zeros(wide), np.full(wide, HostState.DOWN.value, dtype="<U16")
     for row, one in enumerate(snapshots):
         for host in one.hosts:
@@ -133,6 +165,8 @@ def _filled(base: Cluster, at_s: Floats, snapshots: Sequence[Cluster]) -> Record
             column, on = vm_at[vm.id], host_at[vm.host]
             place[row, column] = on
             memory[row, column] = vm.memory_assigned_bytes
+            vm_states[row, column] = VM_STATES.index(vm.state)
             if vm.is_load:
                 work[row, column] = vm.cpu_used_cores * one.host_by_name[vm.host].cpu_speed
-    return Recording(base, at_s, work, memory, place, fixed, states)
+    blocked = [blocked_in(one) for one in snapshots]
+    return Recording(base, at_s, work, memory, place, vm_states, blocked, fixed, states)

@@ -2,7 +2,8 @@
 
 The load is as it was recorded, whatever is decided; where VMs are is not. Migrations succeed, and
 at once: what they cost is counted, not simulated. A VM whose host goes down is taken to be where
-it was recorded, as failover would have it.
+it was recorded, as failover would have it. What was recorded of a VM at a moment (whether it ran,
+what blocked it) holds at that moment, but for migrations: those are for the replay to decide.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def replay(
         counts[at], excess[at] = (over > 0).any(axis=0).sum(), over.sum()
         off[at] = scale.off_mean(at, used)
         awake[at] = scale.awake(at, place)
-        key = place.tobytes() + np.isnan(recording.work[at]).tobytes()
+        key = place.tobytes() + recording.facts(at)
         if key not in known:
             known[key] = broken_rules(recording.cluster(at, place), policy)
         broken[at] = known[key]

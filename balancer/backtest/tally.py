@@ -20,7 +20,7 @@ class Tally:
     Attributes:
         label: Whose replay it is.
         hours: How long it went.
-        vms: How many VMs there were, on average.
+        vms: How many VMs ran, on average.
         migrations: How many VMs were moved.
         migrations_per_vm_week: The same for each VM and week.
         gib: Memory copied.

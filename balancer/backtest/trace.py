@@ -11,16 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from balancer.backtest.recording import Recording
+from balancer.backtest.recording import UNDER_WAY, VM_STATES, Recording, blocked_in
 from balancer.demand.readings import Readings
 from balancer.errors import InputError, Place
-from balancer.model.cluster import Cluster
+from balancer.model.cluster import Blocker, Cluster, VmState
 from balancer.policy.capacity import fixed_cores
 from balancer.policy.reading import name_of, read_bytes, text_of
 
 BYTES_MAX = 1 << 30
 COLUMNS = ("time", "vm", "cpu_used_cores", "memory_assigned_bytes")
 _HEAD = ",".join(COLUMNS)
+# One snapshot stands for all days: what was so at its moment only is left out.
+PASSING = UNDER_WAY | {Blocker.OPERATION_RUNNING, Blocker.NOT_RUNNING}
 
 
 def read_trace(base: Cluster, path: Path | str) -> Recording:
@@ -72,7 +74,13 @@ def from_readings(base: Cluster, readings: Readings) -> Recording:
 def _recording(base: Cluster, at_s: np.ndarray, work: np.ndarray, memory: np.ndarray) -> Recording:
     index = {host.name: number for number, host in enumerate(base.hosts)}
     usual = np.array([float(vm.memory_assigned_bytes) for vm in base.vms])
-    place = np.array([index[vm.host] for vm in base.vms], dtype=np.int64)
+    home = np.array([index[vm.host] for vm in base.vms], dtype=np.int64)
+    at_rest = np.array([not vm.is_load for vm in base.vms])
+    # A VM that used something ran, whatever it does in the snapshot; of one that runs there and
+    # used nothing is only known that it did not run.
+    ran = ~np.isnan(work)
+    state = np.array([VM_STATES.index(vm.state) for vm in base.vms], dtype=np.int8)
+    running = np.int8(VM_STATES.index(VmState.RUNNING))
     count = len(at_s)
     own = np.array([fixed_cores(base, host) for host in base.hosts])
     return Recording(
@@ -80,7 +88,9 @@ def _recording(base: Cluster, at_s: np.ndarray, work: np.ndarray, memory: np.nda
         at_s=np.asarray(at_s, dtype=np.float64),
         work=work,
         memory=np.where(np.isnan(memory), usual, memory),
-        place=np.tile(place, (count, 1)),
+        place=np.where(ran | at_rest, home, -1),
+        vm_states=np.where(ran & at_rest, running, state),
+        blocked=(blocked_in(base, PASSING),) * count,
         fixed=np.tile(own, (count, 1)),
         states=np.tile(np.array([host.state.value for host in base.hosts]), (count, 1)),
     )

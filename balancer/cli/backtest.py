@@ -132,6 +132,11 @@ def command(
     The days are SNAPSHOTS (files, or directories of them), a --trace of loads for one --snapshot,
     or what the service has recorded of the configured cluster. Load is as it was recorded;
     where VMs are follows from the decisions, which succeed at once.
+
+    What a snapshot says of a VM's state and of what blocks it holds at its moment; migrations
+    under way were somebody else's decision and are left out. How hosts and VMs are set up, the
+    cluster's own rules and its settings are those of the last snapshot on all days. With a trace,
+    or the service's records, one snapshot is all days: a backup that runs in it is left out too.
     """
     policy = source.policy()
     others = [load_policy(path) for path in against]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,11 @@ from balancer.backtest.replay import broken_rules
 from balancer.backtest.trace import from_readings, read_trace
 from balancer.demand.readings import empty
 from balancer.errors import InputError
-from balancer.model.cluster import Cluster, HostState
+from balancer.model.cluster import Blocker, Cluster, HostState, VmState
 from balancer.model.rule import SelectBy, Selector
 from balancer.policy.load import parse_policy
 from balancer.policy.policy import Policy
-from balancer.policy.rules import Apart
+from balancer.policy.rules import Apart, Spread
 from balancer.policy.windows import Calendar, Span
 from tests.notation import cluster
 
@@ -80,6 +81,82 @@ def test_a_spike_of_one_reading_moves_nobody() -> None:
 
     assert run(days(4, spikes), CALM)["migrations"] == 0
     assert run(days(4, spikes), Policy())["migrations"] > 0
+
+
+def seen_at(record: Recording) -> list[Cluster]:
+    """Return what whoever decides is shown, moment by moment, while nobody moves anything."""
+    found: list[Cluster] = []
+
+    def look(moment: Moment) -> dict[str, str]:
+        found.append(moment.cluster)
+        return {}
+
+    replay(record, Policy(), look, label="", every_s=1.0)
+    return found
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"state": VmState.OFF},
+        {"blocked_by": (Blocker.OPERATION_RUNNING.value,)},
+        {"migrating_to": "h2"},
+    ],
+)
+def test_what_is_so_at_the_last_moment_says_nothing_of_the_days_before(
+    last: dict[str, Any],
+) -> None:
+    def change(hour: int, one: Cluster) -> Cluster:
+        return replace(one, vms=tuple(replace(vm, **last) if hour == 23 else vm for vm in one.vms))
+
+    found = run(days(1, change), Policy())
+    assert found["migrations"] >= 1
+    assert found["overload_hours"] == 0
+
+
+def test_each_moment_has_the_states_and_blockers_recorded_then_but_no_migrations() -> None:
+    backup, moving = Blocker.OPERATION_RUNNING.value, Blocker.MIGRATING.value
+
+    def change(hour: int, one: Cluster) -> Cluster:
+        a, b, c, d = one.vms
+        if hour == 1:
+            a = replace(a, state=VmState.OFF, cpu_used_cores=0.0)
+            b = replace(b, blocked_by=(backup,))
+            c = replace(c, blocked_by=(moving, backup), migrating_to="h2")
+            d = replace(d, blocked_by=(moving,), state=VmState.PAUSED)
+        return replace(one, vms=(a, b, c, d) if hour < 3 else (a, b, c))
+
+    before, then, after, gone, *_ = seen_at(days(1, change))
+    assert [vm.state for vm in then.vms] == ["off", "running", "running", "paused"]
+    assert [vm.blocked_by for vm in then.vms] == [(), (backup,), (backup,), ()]
+    assert not any(vm.migrating_to for vm in then.vms)
+    assert before.vms == after.vms == SEEN.vms
+    assert [vm.id for vm in gone.vms] == ["a", "b", "c"]
+
+
+def test_a_vm_that_is_off_is_counted_by_rules_while_it_is_there() -> None:
+    """As `plan` counts it; what is known of one moment is not taken for another."""
+
+    def change(hour: int, one: Cluster) -> Cluster:
+        off = replace(one.vms[1], state=VmState.OFF, cpu_used_cores=0.0)
+        b = [off] if hour < 12 else []
+        return replace(one, vms=(one.vms[0], *b, *one.vms[2:]))
+
+    pair = (Selector(SelectBy.EXACT, "a"), Selector(SelectBy.EXACT, "b"))
+    policy = Policy(rules=(Apart(vms=pair),))
+    idle = replay(days(1, change), policy, nothing, label="", every_s=3600.0)
+    assert idle.violation_hours == 12
+
+
+def test_rules_are_asked_anew_when_a_host_goes() -> None:
+    def change(hour: int, one: Cluster) -> Cluster:
+        state = HostState.UP if hour < 12 else HostState.PAUSED
+        return replace(one, hosts=(one.hosts[0], replace(one.hosts[1], state=state)))
+
+    pair = (Selector(SelectBy.EXACT, "a"), Selector(SelectBy.EXACT, "b"))
+    policy = Policy(rules=(Spread(vms=pair, domain="host"),))
+    idle = replay(days(1, change), policy, nothing, label="", every_s=3600.0)
+    assert idle.violation_hours == 12  # with one host left there is nothing to spread over
 
 
 def test_the_same_recording_gives_the_same_figures() -> None:
@@ -172,6 +249,34 @@ def test_a_trace_says_what_vms_used(tmp_path: Path) -> None:
     assert record.work[:, 0].tolist() == [3.0, 4.5]
     assert record.work[:, 3].tolist() == [2.0, 2.0]  # d is not named
     assert np.diff(record.at_s).tolist() == [3600.0]
+
+
+def test_days_of_one_snapshot_have_what_lasts_of_it(tmp_path: Path) -> None:
+    """A VM that used something ran; a backup and a migration were of the snapshot's moment."""
+    base = cluster(
+        "h1 64G 16c: a 8G off !operation_running !shared_disk, b 8G 5c !migrating >h2, e 8G off\n"
+        "h2 64G 16c: d 8G 2c"
+    )
+    file = tmp_path / "trace.csv"
+    file.write_text(
+        "time,vm,cpu_used_cores\n"
+        "2026-06-01T00:00:00Z,a,3\n2026-06-01T01:00:00Z,b,4\n2026-06-01T02:00:00Z,a,0\n"
+    )
+    first, second, _ = seen_at(read_trace(base, file))
+    assert {vm.id: vm.state for vm in first.vms} == {
+        "a": VmState.RUNNING,
+        "e": VmState.OFF,
+        "d": VmState.RUNNING,
+    }
+    assert {vm.id: vm.state for vm in second.vms} == {
+        "a": VmState.OFF,
+        "b": VmState.RUNNING,
+        "e": VmState.OFF,
+        "d": VmState.RUNNING,
+    }
+    assert first.vm_by_id["a"].blocked_by == ("shared_disk",)
+    assert second.vm_by_id["b"].blocked_by == ()
+    assert second.vm_by_id["b"].migrating_to is None
 
 
 @pytest.mark.parametrize(
