@@ -162,7 +162,9 @@ def measured(seed: int, days: int, every_s: float, policy: Policy) -> list[Tally
     tallies: list[Tally] = []
     for label, (decide, step_s) in deciders.items():
         began_s = time.process_time()
-        tally = replay(record, policy, decide, label=label, every_s=step_s)
+        tally = replay(
+            record, policy, decide, label=label, every_s=step_s, calendar=policy.calendar
+        )
         tallies.append(tally)
         print(_row(seed, tally, time.process_time() - began_s), flush=True)
     return tallies

@@ -24,6 +24,7 @@ from balancer.model.rule import AllowedHosts, Cap, Unit
 from balancer.policy.capacity import usable
 from balancer.policy.policy import Policy
 from balancer.policy.said import what_is_said
+from balancer.policy.windows import Calendar
 
 GIB = 2**30
 HOUR_S = 3600.0
@@ -67,22 +68,30 @@ class Moment:
 
 # Where VMs are to go, by id: hosts by name. What is not named stays.
 Decide = Callable[[Moment], dict[str, str]]
+ALWAYS = Calendar()
 
 
 def replay(
-    recording: Recording, policy: Policy, decide: Decide, *, label: str, every_s: float
+    recording: Recording,
+    yardstick: Policy,
+    decide: Decide,
+    *,
+    label: str,
+    every_s: float,
+    calendar: Calendar = ALWAYS,
 ) -> Tally:
     """Go through a recording, asking `decide` every `every_s` seconds, and count what came of it.
 
     Args:
         recording: The days.
-        policy: Its thresholds, reserve and rules say what counts as overload and as broken; its
-            windows say when may be decided.
+        yardstick: Its thresholds, reserve and rules say what counts as overload and as broken,
+            whoever decides: replays are compared only where they have the same.
         decide: Whose decisions.
         label: What the tally is called.
         every_s: Seconds between decisions.
+        calendar: When may be decided.
     """
-    scale = _Scale(recording, policy)
+    scale = _Scale(recording, yardstick)
     place = recording.place[0].copy()
     counts, excess, off, broken, awake = (np.zeros(len(recording.at_s)) for _ in range(5))
     moves: list[PastMove] = []
@@ -92,7 +101,7 @@ def replay(
     for at, at_s in enumerate(recording.at_s.tolist()):
         _follow(recording, at, place)
         now = datetime.fromtimestamp(at_s, UTC)
-        if at_s >= due_s and policy.calendar.is_open(now):
+        if at_s >= due_s and calendar.is_open(now):
             due_s = at_s + every_s
             seen = recording.cluster(at, place)
             moment = Moment(recording, at, now, seen, tuple(moves), seasons_kept)
@@ -103,7 +112,7 @@ def replay(
         awake[at] = scale.awake(at, place)
         key = place.tobytes() + recording.facts(at)
         if key not in known:
-            known[key] = broken_rules(recording.cluster(at, place), policy)
+            known[key] = broken_rules(recording.cluster(at, place), yardstick)
         broken[at] = known[key]
     there = (~np.isnan(recording.work)).sum(axis=1)
     hours = recording.hours

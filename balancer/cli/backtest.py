@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +22,7 @@ from balancer.clock import SystemClock
 from balancer.errors import ExitCode, InputError
 from balancer.formats.snapshot import read_snapshot
 from balancer.policy.load import load_policy
+from balancer.policy.policy import Policy
 from balancer.policy.quantities import format_duration, parse_duration
 
 HOUR_S = 3600.0
@@ -73,8 +75,8 @@ class Every(click.ParamType[float]):
 @click.command(
     name="backtest",
     epilog=examples(
-        "balancer backtest --policy new.yaml --against old.yaml --days 30",
-        "balancer backtest --policy new.yaml recorded/ --limit thrash=0",
+        "balancer backtest --against changed.yaml --days 30",
+        "balancer backtest recorded/ --policy now.yaml --against changed.yaml --limit thrash=0",
         "balancer backtest --snapshot inventory.json --trace loads.csv --policy new.yaml",
     ),
 )
@@ -91,7 +93,7 @@ class Every(click.ParamType[float]):
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="Another policy to compare with; may be given several times.",
+    help="A changed policy, measured by the first one; may be given several times.",
 )
 @click.option(
     "--days",
@@ -113,7 +115,8 @@ class Every(click.ParamType[float]):
     "limits",
     type=Limit(),
     multiple=True,
-    help="The most that a figure may be; passed, the exit code is 3. May be given several times.",
+    help="The most that a figure of a policy --against may be, or of the only policy; passed, the "
+    "exit code is 3. May be given several times.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -133,23 +136,29 @@ def command(
     or what the service has recorded of the configured cluster. Load is as it was recorded;
     where VMs are follows from the decisions, which succeed at once.
 
+    The policy in force, --policy or the configured one, says in every replay what is overloaded
+    and which rules there are to break; a changed one goes with --against, and is no better for
+    higher thresholds. A policy alone measures itself.
+
     What a snapshot says of a VM's state and of what blocks it holds at its moment; migrations
     under way were somebody else's decision and are left out. How hosts and VMs are set up, the
     cluster's own rules and its settings are those of the last snapshot on all days. With a trace,
     or the service's records, one snapshot is all days: a backup that runs in it is left out too.
     """
     policy = source.policy()
-    others = [load_policy(path) for path in against]
+    policies = [policy, *(load_policy(path) for path in against)]
+    labels = _labels(policies, [source.policy_file, *against])
     record = _recorded(source, snapshots, trace, days)
     tallies = [replay(record, policy, nothing, label="doing nothing", every_s=every)]
     tallies += [
-        replay(record, one, by_policy(one), label=one.name, every_s=every)
-        for one in (policy, *others)
+        replay(record, policy, by_policy(one), label=label, every_s=every, calendar=one.calendar)
+        for one, label in zip(policies, labels, strict=True)
     ]
     passed = [
-        f"{name} is {figure:g}, {most:g} is the limit"
+        f"{name} of {one.label} is {figure:g}, {most:g} is the limit"
         for name, most in limits
-        for figure in [tallies[1].figures()[name]]
+        for one in tallies[2:] or tallies[1:]
+        for figure in [one.figures()[name]]
         if figure > most
     ]
     if as_json:
@@ -157,6 +166,15 @@ def command(
     else:
         _show(record, tallies, passed)
     return ExitCode.ANSWER_IS_NO if passed else ExitCode.DONE
+
+
+def _labels(policies: list[Policy], paths: list[Path | None]) -> list[str]:
+    """Return names to tell policies by: a changed one is mostly called as the one it was."""
+    names = [one.name for one in policies]
+    return [
+        name if names.count(name) == 1 else f"{name} ({path or 'configured'})"
+        for name, path in zip(names, paths, strict=True)
+    ]
 
 
 def _recorded(
@@ -204,6 +222,7 @@ def _document(
         "from": datetime.fromtimestamp(record.at_s[0], UTC).isoformat(),
         "to": datetime.fromtimestamp(record.at_s[-1], UTC).isoformat(),
         "every_s": every_s,
+        "measured_by": tallies[1].label,
         "replays": [
             {"label": one.label, **one.figures(), "overload_hours_by_day": by_day(record, one)}
             for one in tallies
@@ -234,6 +253,7 @@ HEADINGS = {
 def _show(record: Recording, tallies: list[Tally], passed: list[str]) -> None:
     took = format_duration(round(tallies[0].hours) * HOUR_S)
     out.say(f"{took} of {len(record.base.hosts)} hosts and {tallies[0].vms:.0f} VMs")
+    out.say(f"measured by thresholds, reserve and rules of {escape(tallies[1].label)}")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     for one in tallies:
@@ -243,7 +263,7 @@ def _show(record: Recording, tallies: list[Tally], passed: list[str]) -> None:
     out.print(table)
     _chart(record, tallies)
     for text in passed:
-        out.say(f"[red]limit passed:[/] {text}")
+        out.say(f"[red]limit passed:[/] {escape(text)}")
 
 
 def _bar(value: float, most: float) -> str:

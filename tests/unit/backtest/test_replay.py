@@ -40,7 +40,8 @@ def days(count: int, change: Callable[[int, Cluster], Cluster] = lambda _, one: 
 
 
 def run(record: Recording, policy: Policy, every_s: float = 3600.0) -> dict[str, float]:
-    return replay(record, policy, by_policy(policy), label="us", every_s=every_s).figures()
+    who, when = by_policy(policy), policy.calendar
+    return replay(record, policy, who, label="us", every_s=every_s, calendar=when).figures()
 
 
 def with_cores(one: Cluster, vm: str, cores: float) -> Cluster:
@@ -183,7 +184,7 @@ def test_nothing_is_decided_outside_the_windows() -> None:
         asked.append(moment.now)
         return {}
 
-    replay(days(2), replace(Policy(), calendar=night), ask, label="", every_s=3600.0)
+    replay(days(2), Policy(), ask, label="", every_s=3600.0, calendar=night)
     assert [at.hour for at in asked] == [0, 0]
 
 

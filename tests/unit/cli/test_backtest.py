@@ -49,8 +49,53 @@ def test_a_limit_that_is_passed_is_exit_code_3(
     assert (idle["label"], idle["migrations"], idle["overload_hours"]) == ("doing nothing", 0, 12)
     assert ours["migrations"] >= 1
     assert ours["overload_hours"] == 0
-    assert document["limits_passed"] == [f"migrations is {ours['migrations']:g}, 0 is the limit"]
+    passed = f"migrations of ours is {ours['migrations']:g}, 0 is the limit"
+    assert document["limits_passed"] == [passed]
     assert run([*base, "--limit", "migrations=99"]) == 0
+
+
+def test_a_changed_policy_is_measured_by_the_one_in_force(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither higher thresholds nor a rule left out let it pass a limit."""
+    now, changed, days = recorded / "now.yaml", recorded / "changed.yaml", recorded / "days"
+    rule = "rules: [{apart: {vms: [b, c]}}]\n"
+    now.write_text("version: 1\nname: same\n" + rule)
+    changed.write_text("version: 1\nname: same\nthresholds: {cpu: 99%}\ngoal: relieve\n")
+    gate = ["--limit", "overload_hours=1", "--limit", "violation_hours=1", "--json"]
+    base = ["backtest", str(days), "--policy", str(now), "--against", str(changed)]
+    assert run([*base, *gate]) == 3
+    document = json.loads(capsys.readouterr().out)
+    idle, first, second = document["replays"]
+    assert document["measured_by"] == first["label"] == f"same ({now})"
+    assert (first["overload_hours"], first["violation_hours"]) == (0, 0)
+    for figure in ("overload_hours", "violation_hours"):
+        assert second[figure] == idle[figure] == 12
+    assert document["limits_passed"] == [
+        f"overload_hours of same ({changed}) is 12, 1 is the limit",
+        f"violation_hours of same ({changed}) is 12, 1 is the limit",
+    ]
+    # Limits are for the changed one: what is wrong at present does not keep it from being better.
+    swapped = ["backtest", str(days), "--policy", str(changed), "--against", str(now)]
+    assert run([*swapped, *gate]) == 0
+    assert run([*base[:4], *gate]) == 0
+    capsys.readouterr()
+    assert run(base) == 0
+    assert f"measured by thresholds, reserve and rules of same ({now})" in capsys.readouterr().out
+
+
+def test_each_policy_decides_in_its_own_windows(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shut = recorded / "shut.yaml"
+    shut.write_text("version: 1\nname: shut\nwindows: [{from: '03:00', to: '04:00'}]\n")
+    base = ["backtest", str(recorded / "days"), "--json"]
+    assert run([*base, "--policy", str(recorded / "p.yaml"), "--against", str(shut)]) == 0
+    assert [one["migrations"] > 0 for one in json.loads(capsys.readouterr().out)["replays"]] == [
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
