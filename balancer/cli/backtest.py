@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -26,7 +27,7 @@ from balancer.policy.policy import Policy
 from balancer.policy.quantities import format_duration, parse_duration
 
 HOUR_S = 3600.0
-BAR_WIDTH = 24
+BAR_MOST, BAR_LEAST, GAP = 24, 8, 2  # columns
 SAMPLE_S = 300  # of the store's history: finer than any decision
 SUFFIXES = {".json", ".gz"}
 
@@ -255,9 +256,9 @@ def _show(record: Recording, tallies: list[Tally], passed: list[str]) -> None:
     out.say(f"{took} of {len(record.base.hosts)} hosts and {tallies[0].vms:.0f} VMs")
     out.say(f"measured by thresholds, reserve and rules of {escape(tallies[1].label)}")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for one in tallies:
-        table.add_column(Text(one.label), justify="right")
+        table.add_column(Text(one.label), justify="right", overflow="fold")
     for name, (heading, form) in HEADINGS.items():
         table.add_row(heading, *(form.format(one.figures()[name]) for one in tallies))
     out.print(table)
@@ -266,22 +267,25 @@ def _show(record: Recording, tallies: list[Tally], passed: list[str]) -> None:
         out.say(f"[red]limit passed:[/] {escape(text)}")
 
 
-def _bar(value: float, most: float) -> str:
-    return f"{'█' * round(BAR_WIDTH * value / most):<{BAR_WIDTH}} {value:.1f}"
-
-
 def _chart(record: Recording, tallies: list[Tally]) -> None:
-    """Print the overload hours of each day as bars, one column a replay."""
+    """Print the overload hours of each day as bars, as many replays beside each other as fit."""
     days = [by_day(record, one) for one in tallies]
     most = max((max(one) for one in days), default=0.0)
     if most <= 0:
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("host hours overloaded", no_wrap=True)
-    for one in tallies:
-        table.add_column(Text(one.label), no_wrap=True)
     first = datetime.fromtimestamp(record.at_s[0], UTC).date()
-    for number, row in enumerate(zip(*days, strict=True)):
-        bars = [Text(_bar(value, most)) for value in row]
-        table.add_row(str(first + timedelta(days=number)), *bars)
-    out.print(table)
+    dates = [str(first + timedelta(days=number)) for number in range(len(days[0]))]
+    number, room = len(f"{most:.1f}"), out.width - len(dates[0])
+    beside = max(1, min(len(tallies), room // (BAR_LEAST + number + 2 * GAP)))
+    bar = max(1, min(BAR_MOST, room // beside - number - 2 * GAP))
+    out.say("host hours overloaded, day by day")
+    for at in range(0, len(tallies), beside):
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+        table.add_column("", no_wrap=True, min_width=len(dates[0]))
+        for one in tallies[at : at + beside]:
+            table.add_column(Text(one.label), width=bar, overflow="fold")
+            table.add_column("", no_wrap=True, min_width=number, justify="right")
+        for date, row in zip(dates, zip(*days[at : at + beside], strict=True), strict=True):
+            cells = (("█" * round(bar * value / most), f"{value:.1f}") for value in row)
+            table.add_row(date, *chain.from_iterable(cells))
+        out.print(table)

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from balancer.backtest import nothing, replay
+from balancer.backtest.recording import from_snapshots
 from balancer.cli import run
+from balancer.cli.backtest import _show
 from balancer.formats.snapshot import snapshot_to_json
+from balancer.policy.policy import Policy
 from tests.notation import cluster
 
 SEEN = cluster("h1 64G 16c: a 8G 5c, b 8G 5c, c 8G 5c\nh2 64G 16c: d 8G 2c")
@@ -37,6 +41,28 @@ def test_a_table_beside_nothing_and_another_policy(
     told = capsys.readouterr().out
     assert "12h of 2 hosts and 4 VMs" in told
     assert all(word in told for word in ("doing nothing", "ours", "theirs", "2026-06-01", "█"))
+
+
+@pytest.mark.parametrize("columns", [40, 80, 140])
+@pytest.mark.parametrize("others", [0, 1, 3, 9])
+def test_the_chart_shows_every_number_whole(
+    columns: int, others: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However many replays: what does not fit beside the others comes below them."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    record = from_snapshots([replace(SEEN, taken_at=NOON + timedelta(days=n)) for n in range(3)])
+    busy = replay(record, Policy(), nothing, label="doing nothing", every_s=3600.0)
+    idle = replace(busy, overloaded=0 * busy.overloaded, label="a-policy-with-quite-a-long-name")
+    _show(record, [busy, *[idle] * others, busy], [])
+    told = capsys.readouterr().out
+    assert "…" not in told
+    lines = told.partition("host hours overloaded, day by day\n")[2].splitlines()
+    for day in range(3):
+        rows = [line for line in lines if line.startswith(f"2026-06-{day + 1:02d}")]
+        numbers = [word for row in rows for word in row.split()[1:] if "█" not in word]
+        assert numbers == ["24.0", *["0.0"] * others, "24.0"]
+        assert sum("█" in word for row in rows for word in row.split()) == 2
+    assert max(map(len, lines)) <= columns
 
 
 def test_a_limit_that_is_passed_is_exit_code_3(
