@@ -36,10 +36,10 @@ from balancer.policy.policy import (
     Thresholds,
     TransportPolicy,
 )
-from balancer.policy.quantities import format_percent
+from balancer.policy.quantities import format_duration, format_percent
 from balancer.policy.reading import name_of, read_bytes
 from balancer.policy.span_entry import SpanEntry
-from balancer.policy.stability import Level
+from balancer.policy.stability import HistoryPolicy, Level
 from balancer.policy.stability_entry import (
     Aggressiveness,
     CooldownDocument,
@@ -273,7 +273,7 @@ def parse_policy(document: str | bytes, file: str) -> Policy:
             bytes_per_day=read.limits.bytes_per_day,
         ),
         aggressiveness=None if read.aggressiveness is None else int(read.aggressiveness),
-        history=history_of(read.history, level),
+        history=_history(read, level, places),
         cooldown=cooldown_of(read.cooldown, level),
         costs=costs_of(read.costs, level),
         transport=TransportPolicy(
@@ -311,6 +311,31 @@ def _consolidation(read: PolicyDocument, places: Places) -> Consolidation:
             remedy="write a smaller margin, for example 10%",
         )
     return Consolidation(said.margin, said.awake_at_least, said.majority)
+
+
+def _history(read: PolicyDocument, level: Level | None, places: Places) -> HistoryPolicy | None:
+    """Return how demand follows from history.
+
+    Raises:
+        InputError: Nothing can last for the hold time within the window.
+    """
+    how, written = history_of(read.history, level), read.history
+    if how is None or written is None or how.hold_s <= how.window_s:
+        return how
+    hold, window = format_duration(how.hold_s), format_duration(how.window_s)
+    unsaid = "by default" if level is None else f"by aggressiveness {read.aggressiveness}"
+    said = [
+        text if value is not None else f"{text} ({unsaid})"
+        for text, value in (
+            (f"a hold of {hold}", written.hold),
+            (f"a window of {window}", written.window),
+        )
+    ]
+    raise InputError(
+        f"{said[0]} is longer than {said[1]}: nothing lasts that long within it",
+        place=places.value(("history", "window" if written.hold is None else "hold")),
+        remedy=f"write a hold of at most {window}, or a window of at least {hold}",
+    )
 
 
 def _reserve(read: ReserveDocument) -> Reserve:

@@ -33,7 +33,7 @@ class HistoryDocument(Document):
     hold: Duration | None = Field(
         None,
         description="Overload, or an uneven load, must have lasted this long, taken together "
-        "within the window, to be acted on.",
+        "within the window, to be acted on; no longer than the window.",
     )
     at_least: Duration | None = Field(
         None,

@@ -58,6 +58,14 @@ def test_an_empty_history_is_one_with_its_defaults() -> None:
     assert policy("history: {}").history == HistoryPolicy()
 
 
+def test_a_hold_as_long_as_the_window_is_one_that_can_be_met() -> None:
+    read = policy("history: {window: 1h, hold: 1h}").history
+    assert read is not None
+    assert read.hold_s == read.window_s
+    for level, one in LEVELS.items():
+        assert policy(f"aggressiveness: {level}\nhistory: {{}}").history == one.history
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
