@@ -132,9 +132,8 @@ def from_snapshots(snapshots: Sequence[Cluster]) -> Recording:
             )
     ordered = sorted(snapshots, key=lambda one: one.taken_at or datetime.min.replace(tzinfo=UTC))
     if len(ordered) < 2:  # noqa: PLR2004 -- a time passes between two
-        raise InputError(
-            f"{len(ordered)} snapshots are no history", remedy="give two snapshots or more"
-        )
+        given = "one snapshot is" if ordered else "no snapshots are"
+        raise InputError(f"{given} no history", remedy="give two snapshots or more")
     last = ordered[-1]
     if other := next((one for one in ordered if one.name.casefold() != last.name.casefold()), None):
         raise InputError(

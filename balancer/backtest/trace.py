@@ -40,6 +40,12 @@ def read_trace(base: Cluster, path: Path | str) -> Recording:
     if not rows:
         raise InputError("the trace has no lines", place=Place(file), remedy=f"it begins {_HEAD}")
     times = sorted({at for at, *_ in rows})
+    if len(times) < 2:  # noqa: PLR2004 -- a time passes between two
+        raise InputError(
+            "one moment is no history",
+            place=Place(file),
+            remedy="give lines of two times or more",
+        )
     row_of = {at: number for number, at in enumerate(times)}
     column = {vm.id: number for number, vm in enumerate(base.vms)}
     work = np.full((len(times), len(base.vms)), np.nan)
@@ -108,6 +114,12 @@ def _rows(
         )
     for row in reader:
         place = Place(file, reader.line_num)
+        if short := next((name for name in COLUMNS[:3] if row[name] is None), None):
+            raise InputError(
+                f"the line ends before its {short}",
+                place=place,
+                remedy=f"write a value for each of {', '.join(COLUMNS[:3])}",
+            )
         memory = row.get("memory_assigned_bytes") or ""
         yield (
             _time(row["time"], place),

@@ -29,7 +29,7 @@ from balancer.policy.quantities import format_duration, parse_duration
 HOUR_S = 3600.0
 BAR_MOST, BAR_LEAST, GAP = 24, 8, 2  # columns
 SAMPLE_S = 300  # of the store's history: finer than any decision
-SUFFIXES = {".json", ".gz"}
+SUFFIXES = (".json", ".gz")
 
 
 class Limit(click.ParamType[tuple[str, float]]):
@@ -82,7 +82,7 @@ class Every(click.ParamType[float]):
     ),
 )
 @source_options
-@click.argument("snapshots", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.argument("snapshots", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--trace",
     type=click.Path(path_type=Path, allow_dash=True),
@@ -188,6 +188,11 @@ def _recorded(
                 remedy="give --snapshot FILE with --trace, and no other snapshots",
             )
         return read_trace(source.read().cluster, trace)
+    if snapshots and source.snapshot is not None:
+        raise InputError(
+            f"days are given twice: {snapshots[0]} and --snapshot {source.snapshot}",
+            remedy="leave out --snapshot, or give it with the other snapshots",
+        )
     if snapshots:
         return from_snapshots([read_snapshot(path).cluster for path in _files(snapshots)])
     if source.snapshot is not None:
@@ -209,7 +214,13 @@ def _files(paths: tuple[Path, ...]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(one for one in path.iterdir() if one.suffix in SUFFIXES)
+            inside = sorted(one for one in path.iterdir() if one.suffix in SUFFIXES)
+            if not inside:
+                raise InputError(
+                    f"there are no snapshots in {path}",
+                    remedy=f"give a directory with files that end in {' or '.join(SUFFIXES)}",
+                )
+            found += inside
         else:
             found.append(path)
     return found

@@ -224,7 +224,7 @@ def test_broken_rules_are_counted_by_the_hour() -> None:
 @pytest.mark.parametrize(
     ("snapshots", "message"),
     [
-        ([replace(SEEN, taken_at=NOON)], "1 snapshots are no history"),
+        ([replace(SEEN, taken_at=NOON)], "one snapshot is no history"),
         ([SEEN, replace(SEEN, taken_at=NOON)], "does not say when it was taken"),
         ([replace(SEEN, taken_at=NOON)] * 2, "of the same time"),
         (
@@ -289,7 +289,10 @@ def test_days_of_one_snapshot_have_what_lasts_of_it(tmp_path: Path) -> None:
         ("time,vm,cpu_used_cores\n2026-06-01,zz,1\n", "no VM is called 'zz'"),
         ("time,vm,cpu_used_cores\n2026-06-01,a,-1\n", "cpu_used_cores is '-1'"),
         ("time,vm,cpu_used_cores\n2026-06-01,a,nan\n", "cpu_used_cores is 'nan'"),
-        ("time,vm,cpu_used_cores\n2026-06-01\n", "no VM is called"),
+        ("time,vm,cpu_used_cores\n2026-06-01\n", "the line ends before its vm"),
+        ("vm,cpu_used_cores,time\n\na,1\n", "trace.csv:3: the line ends before its time"),
+        ("time,vm,cpu_used_cores\n2026-06-01,a\n", "ends before its cpu_used_cores"),
+        ("time,vm,cpu_used_cores\n2026-06-01,a,1\n2026-06-01,b,1\n", "one moment is no history"),
     ],
 )
 def test_a_wrong_trace_is_refused_with_its_line(tmp_path: Path, text: str, message: str) -> None:

@@ -124,6 +124,24 @@ def test_each_policy_decides_in_its_own_windows(
     ]
 
 
+def test_days_that_are_not_there_are_named_with_a_remedy(
+    recorded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (recorded / "empty").mkdir()
+    one = recorded / "days" / "00.json"
+    for paths, message in (
+        ([recorded / "empty"], f"there are no snapshots in {recorded / 'empty'}"),
+        ([recorded / "days", recorded / "empty"], f"no snapshots in {recorded / 'empty'}"),
+        ([recorded / "gone"], f"there is no snapshot file {recorded / 'gone'}"),
+        ([one], "one snapshot is no history"),
+        ([recorded / "days", "--snapshot", one], f"days and --snapshot {one}"),
+    ):
+        assert run(["backtest", *map(str, paths), "--policy", str(recorded / "p.yaml")]) == 2
+        told = capsys.readouterr().err
+        assert message in told
+        assert "remedy: " in told
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
