@@ -259,6 +259,9 @@ def _price(base: _Base, one: Relaxation, relaxed: Problem, tools: _Tools, effort
     before = measure(relaxed, base.carried.place)
     start = base.start if legal_end(relaxed, base.start) else base.carried.place
     _, carried, found = _searched(relaxed, start, tools, effort)
+    # Asked before the plan that is priced may stand in: of what that search found and no schedule
+    # could keep, another part may still be worth something.
+    sure = found.proven and not carried.dropped
     after = measure(relaxed, carried.place)
     if not better(after.key(goal), before.key(goal)):
         after, carried = before, base.carried
@@ -266,7 +269,6 @@ def _price(base: _Base, one: Relaxation, relaxed: Problem, tools: _Tools, effort
     if one.kind in ("memory", "reserve"):
         gains = _with_freed(base, relaxed, before, after)
     balance = sum(gain.by for gain in gains if gain.tier == "balance")
-    sure = found.proven and not carried.dropped
     return Price(
         kind=one.kind,
         relaxed=one.text,
