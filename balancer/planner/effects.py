@@ -12,10 +12,10 @@ import numpy as np
 from balancer.migration.forecast import SETUP_S, SWITCH_S
 from balancer.model.effect import Effect, End, Gain, Repair
 from balancer.planner.carry import Carried
-from balancer.planner.explain import repairs
+from balancer.planner.explain import eased, repairs
 from balancer.planner.problem import GIB, Bools, Floats, Ints, Problem, utilisation
 from balancer.planner.schedule import Timed
-from balancer.planner.score import LOST_LABELS, OVERLOAD_WEIGHT, lost, means, overloaded, phi
+from balancer.planner.score import LOST_LABELS, OVERLOAD_WEIGHT, lost, means, phi
 from balancer.planner.state import State
 from balancer.planner.words import RESOURCES
 from balancer.policy.policy import Goal
@@ -37,7 +37,7 @@ def effects(problem: Problem, carried: Carried) -> tuple[Effect, ...]:
         names = problem.hosts[one.leg.source].name, problem.hosts[one.leg.target].name
         found.append(
             Effect(
-                repairs=() if one.stopover else _repairs(problem, carried.place, vm),
+                repairs=() if one.stopover else _repairs(problem, carried.place, whole.after, vm),
                 gains=() if one.stopover else gains[vm],
                 ends=() if one.stopover else whole.of(vm),
                 score_cost=0.0 if one.stopover else round(float(problem.move_cost[vm]), 9),
@@ -136,17 +136,17 @@ def _share_of_mean(problem: Problem) -> Floats:
     return share
 
 
-def _repairs(problem: Problem, place: Ints, vm: int) -> tuple[Repair, ...]:
+def _repairs(problem: Problem, place: Ints, after: Floats, vm: int) -> tuple[Repair, ...]:
     """Return what is wrong now, mended at least in part at the end, and caused by `vm` too."""
     source = int(problem.home[vm])
     name = problem.hosts[source].name
     found = [Repair("drain", name)] if problem.from_drain[vm] else []
     found += [Repair("rules", rule) for rule in repairs(problem, place, vm)]
-    hot = overloaded(problem, problem.before)
+    less = eased(problem, after)
     found += [
         Repair("overload", f"{name} {label}")
         for resource, label in RESOURCES.items()
-        if hot[resource, source] and problem.weight[resource, vm] > 0
+        if less[resource, source] and problem.weight[resource, vm] > 0
     ]
     found += [Repair("soft rules", rule) for rule in repairs(problem, place, vm, hard=False)]
     return tuple(found)

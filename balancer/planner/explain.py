@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from balancer.planner.idle import empties
-from balancer.planner.problem import Floats, Ints, Problem, utilisation
+from balancer.planner.problem import Bools, Floats, Ints, Problem, utilisation
 from balancer.planner.score import means, overloaded
 from balancer.planner.stays import last_resort
 from balancer.planner.survival import needed_for_failures
-from balancer.planner.words import RESOURCES, cite, hosts_of, percent
+from balancer.planner.words import DIGITS_MAX, RESOURCES, cite, hosts_of, percent
 from balancer.policy.policy import Goal
+
+SEEN = 10.0 ** -(DIGITS_MAX + 2)  # a share that shows as percent
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,19 @@ def _mends(story: Story, vm: int) -> str:
     problem, source = story.problem, int(story.problem.home[vm])
     relieves = kept = ""
     for resource, label in RESOURCES.items():
-        if overloaded(problem, story.before)[resource, source] and not relieves:
+        if eased(problem, story.after)[resource, source] and not relieves:
             name = problem.hosts[source].name
             relieves = f"relieves {name}: {label} {_change(story, resource, source)}"
     if more := needed_for_failures(problem, story.place, vm):
         kept = f"keeps room for failures: without it {more} would find no host"
     return kept or relieves if problem.policy.goal is Goal.RULES_ONLY else relieves or kept
+
+
+def eased(problem: Problem, after: Floats) -> Bools:
+    """Return the (2, H) overloads that are less at utilisations (2, H) `after` than now."""
+    # Where as much comes as leaves, a move makes room and relieves nothing.
+    less: Bools = overloaded(problem, problem.before) & (after < problem.before - SEEN)
+    return less
 
 
 def stopover_reason(story: Story, vm: int) -> str:
@@ -81,8 +90,9 @@ def stopover_reason(story: Story, vm: int) -> str:
 
 def _change(story: Story, resource: int, host: int) -> str:
     before, after = story.before[resource, host], story.after[resource, host]
-    digits = 0 if percent(before) != percent(after) else 1
-    return f"{percent(before, digits)} -> {percent(after, digits)}"
+    told = ((percent(before, digits), percent(after, digits)) for digits in range(DIGITS_MAX + 1))
+    alike = percent(before, 1), percent(after, 1)
+    return " -> ".join(next((pair for pair in told if pair[0] != pair[1]), alike))
 
 
 def _follows(story: Story, vm: int) -> str:
@@ -126,6 +136,8 @@ def _only_makes_room(story: Story, source: int) -> bool:
     """Tell whether the source ends no better off: something else comes in its stead."""
     if not ((story.place == source) & (story.problem.home != source)).any():
         return False
+    if overloaded(story.problem, story.before)[:, source].any():
+        return True  # or it would have been told that this is relieved
     mean = means(story.problem, story.place)[:, 0]
     before = np.abs(story.before[:, source] - mean).max()
     return bool(np.abs(story.after[:, source] - mean).max() >= before)

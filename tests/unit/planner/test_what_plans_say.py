@@ -15,7 +15,7 @@ from balancer.model.rule import Rule, SelectBy, Selector
 from balancer.planner import plan
 from balancer.planner.words import beyond, percent
 from balancer.policy.policy import Goal, Limits, Policy, Prefer, TransportPolicy
-from balancer.policy.rules import Allow, Apart, Avoid, NeverMove, Pin, Together
+from balancer.policy.rules import Allow, Apart, AsOne, Avoid, NeverMove, Pin, Together
 from tests.notation import cluster
 from tests.unit.planner.oracle import NOW
 
@@ -87,6 +87,22 @@ def test_one_that_goes_along_names_the_one_that_has_to() -> None:
         "a": "repairs allow [a]",
         "b": "stays with a, which has to move: together [a, b]",
     }
+
+
+@pytest.mark.parametrize("goal", [Goal.BALANCE, Goal.RELIEVE, Goal.RULES_ONLY])
+def test_a_host_is_relieved_only_where_its_overload_is_less(goal: Goal) -> None:
+    text = "h1 32G: a 8G 3c, b 8G 6c, d 8G 3c\nh2 32G: c 12G 0.5c, e 8G 1c, f 8G 0.5c"
+    policy = Policy(goal=goal, rules=(AsOne(vms=names("b", "c")),))
+    first, second = planned(text, policy=policy).migrations
+    assert first.reason == "makes room on h2 for other migrations of this plan"
+    assert first.effect is not None
+    assert first.effect.repairs == ()
+    assert second.reason == "repairs as_one [b, c]"
+
+
+def test_a_change_by_a_hair_shows() -> None:
+    (one,) = planned("h1 100G: a 86G !assigned_device, b 0.01G\nh2 100G:").migrations
+    assert one.reason == "relieves h1: memory 86.01 % -> 86.00 %"
 
 
 @pytest.mark.parametrize(
