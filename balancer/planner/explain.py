@@ -127,7 +127,9 @@ def repairs(problem: Problem, place: Ints, vm: int, *, hard: bool = True) -> tup
         if group.hard != hard or not group.broken(group.before):
             continue
         helped = group.broken(group.counts(place)) < group.broken(group.before)
-        if helped and vm in group.guilty(group.before, problem.home):
+        # From one host to another of the same domain changes nothing about who is together there.
+        left = group.domain[problem.home[vm]] != group.domain[place[vm]]
+        if helped and left and vm in group.guilty(group.before, problem.home):
             found.append(cite(group.said.rule))
     return tuple(sorted(set(found)))
 

@@ -15,7 +15,7 @@ from balancer.model.rule import Rule, SelectBy, Selector
 from balancer.planner import plan
 from balancer.planner.words import beyond, percent
 from balancer.policy.policy import Goal, Limits, Policy, Prefer, TransportPolicy
-from balancer.policy.rules import Allow, Apart, AsOne, Avoid, NeverMove, Pin, Together
+from balancer.policy.rules import Allow, Apart, AsOne, Avoid, NeverMove, Pin, Spread, Together
 from tests.notation import cluster
 from tests.unit.planner.oracle import NOW
 
@@ -174,3 +174,13 @@ def test_a_forecast_is_never_more_than_a_document_holds() -> None:
     vms = tuple(replace(vm, memory_assigned_bytes=big) for vm in seen.vms)
     made = planned(replace(seen, hosts=hosts, vms=vms))
     assert parse_plan(plan_to_json(made), "p") == made
+
+
+def test_a_move_within_a_domain_repairs_no_spread_over_domains() -> None:
+    text = "h1 @Site=A: a 4G, b 4G, c 4G, d 4G\nh2 @Site=A:\nh3 @Site=B:"
+    rule = Spread(vms=names("a", "b", "c"), domain="site", max_per_domain=2)
+    made = {one.target: one for one in planned(text, rule).migrations}
+    assert made["h3"].reason.startswith("repairs spread [a, b, c]")
+    assert made["h2"].reason.startswith("evens out memory: ")
+    assert made["h2"].effect is not None
+    assert made["h2"].effect.repairs == ()
