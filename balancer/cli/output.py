@@ -219,14 +219,23 @@ def _sizes(lost: Lost | None) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
+def _why_nothing(plan: Plan) -> str:
+    """Return why nothing is to be done; what a cap or a rule holds back is not within policy."""
+    if plan.not_moved:
+        return "no migration that may be made helps"
+    if plan.survival is not None and plan.survival.beyond_help:
+        return "nothing that a plan could mend"
+    if any(not one.may_sleep for one in plan.sleep):
+        return "no migration that may be made lets another host sleep"
+    return "it is within policy"
+
+
 def show_plan(plan: Plan, warnings: Sequence[str] = ()) -> None:
     """Print a plan for a person: what, why, how good, and what it leaves."""
     for text in warnings:
         warn(text)
     if plan.status is Status.NOTHING_TO_DO and not plan.unresolved:
-        helped = plan.survival is None or not plan.survival.beyond_help
-        why = "it is within policy" if helped else "nothing that a plan could mend"
-        out.say(f"[green]Nothing to do[/] on {escape(plan.cluster)}: {why}.")
+        out.say(f"[green]Nothing to do[/] on {escape(plan.cluster)}: {_why_nothing(plan)}.")
     elif plan.migrations:
         gib = sum(migration.bytes for migration in plan.migrations) / GIB
         out.say(

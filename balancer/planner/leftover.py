@@ -7,16 +7,20 @@ from collections.abc import Mapping
 import numpy as np
 
 from balancer.model.plan import NotMoved, Unresolved
-from balancer.planner.construct import suspects
+from balancer.planner.construct import best_target, suspects
 from balancer.planner.groups import Group
 from balancer.planner.idle import who_could
+from balancer.planner.payback import why_unpaid
 from balancer.planner.problem import Ints, Problem
-from balancer.planner.score import overloaded
+from balancer.planner.score import better, means, measure, overloaded
 from balancer.planner.state import State
-from balancer.planner.stays import what_keeps
+from balancer.planner.stays import short_of, what_keeps
 from balancer.planner.survival import not_survived
+from balancer.planner.timing import Timing
 from balancer.planner.words import REASONS_SHOWN, RESOURCES, beyond, cite, counted, hosts_of
 from balancer.policy.policy import Goal
+
+WEIGHED_MAX = 20  # moves that are measured to see whether it is a cap that keeps a VM
 
 
 def not_moved(
@@ -37,6 +41,8 @@ def not_moved(
         wanted.update(vm for vm in suspects(state, hard=False) if at_home[vm])
     if problem.policy.goal is not Goal.CONSOLIDATE:  # there it is told by host, see `Plan.sleep`
         wanted.update(vm for vm in dropped if at_home[vm])
+    if not wanted and at_home.all():
+        wanted.update(_held_by_caps(state))
     return tuple(
         NotMoved(
             vm=problem.vms[vm].id,
@@ -46,6 +52,36 @@ def not_moved(
         )
         for vm in sorted(wanted)
     )
+
+
+def _held_by_caps(state: State) -> list[int]:
+    """Return the first VMs whose move alone would better balance and that a cap keeps at home.
+
+    A plan that moves nothing says by them that it is a cap that it ends at, and not the goal.
+    """
+    problem, found, weighed = state.problem, list[int](), 0
+    if problem.policy.goal is not Goal.BALANCE:
+        return found
+    mean, timing = means(problem, state.place), Timing(problem)
+    now = measure(problem, state.place).key(Goal.BALANCE)
+    for vm in problem.movable[~problem.reluctant[problem.movable]].tolist():
+        if len(found) >= REASONS_SHOWN or weighed >= WEIGHED_MAX:
+            break
+        if not short_of(state, vm) and state.moves < problem.cap:
+            continue
+        change = state.rule_change(vm)
+        able = change.legal & state.fits(vm)
+        able[problem.home[vm]] = False
+        target = best_target(state, vm, mean, change, able)
+        if target is None or target[1][-1] + problem.move_cost[vm] >= 0:
+            continue
+        weighed += 1
+        trial = state.place.copy()
+        trial[vm] = target[0]
+        helps = better(measure(problem, trial).key(Goal.BALANCE), now)
+        if helps and not why_unpaid(timing, trial, state.place, vm):
+            found.append(vm)
+    return found
 
 
 def unresolved(problem: Problem, place: Ints, curbed: str = "") -> tuple[Unresolved, ...]:

@@ -16,7 +16,7 @@ from balancer.planner import plan
 from balancer.planner.words import beyond, percent
 from balancer.policy.policy import Goal, Limits, Policy, Prefer, TransportPolicy
 from balancer.policy.rules import Allow, Apart, AsOne, Avoid, NeverMove, Pin, Spread, Together
-from tests.notation import cluster
+from tests.notation import GIB, cluster
 from tests.unit.planner.oracle import NOW
 
 HOT = "h1 64G 16c: a 4G 5c, b 4G 5c, c 4G 5c\nh2 64G 16c:"
@@ -184,3 +184,27 @@ def test_a_move_within_a_domain_repairs_no_spread_over_domains() -> None:
     assert made["h2"].reason.startswith("evens out memory: ")
     assert made["h2"].effect is not None
     assert made["h2"].effect.repairs == ()
+
+
+UNEVEN = "h1: a 40G 6c, b 8G 6c\nh2: c 4G 1c"
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        (Limits(duration_per_run_s=5.0), {"b": "it would not end within 5 s"}),
+        (Limits(migrations_per_run=0), dict.fromkeys("ab", "the cap of 0 migrations is used up")),
+        (Limits(bytes_per_run=4 * GIB), dict.fromkeys("ab", "the cap of 4.0 GiB a run is used up")),
+        (Limits(bytes_per_run=12 * GIB), {}),
+    ],
+    ids=["duration", "migrations", "bytes", "enough"],
+)
+def test_a_cap_by_which_nothing_moves_is_named(limits: Limits, told: dict[str, str]) -> None:
+    made = planned(UNEVEN, policy=Policy(limits=limits))
+    assert {one.vm: one.reason for one in made.not_moved} == told
+    assert (made.status is Status.NOTHING_TO_DO) is bool(told)
+
+
+@pytest.mark.parametrize("text", ["h1: a 4G 1c\nh2: b 4G 1c", "h1: a 40G 6c\nh2:"])
+def test_a_cap_without_which_nothing_would_move_either_is_not_named(text: str) -> None:
+    assert planned(text, policy=Policy(limits=Limits(migrations_per_run=0))).not_moved == ()
