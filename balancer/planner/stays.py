@@ -11,7 +11,15 @@ import numpy as np
 from balancer.model.rule import Hours, Rule, StayPut
 from balancer.planner.problem import GIB, MEMORY, Problem
 from balancer.planner.state import State
-from balancer.planner.words import REASONS_SHOWN, RESOURCES, beyond, cite, counted, hosts_of
+from balancer.planner.words import (
+    DIGITS_MAX,
+    REASONS_SHOWN,
+    RESOURCES,
+    beyond,
+    cite,
+    counted,
+    hosts_of,
+)
 from balancer.policy.capacity import usable, why_immovable, why_no_target, why_unfit
 from balancer.policy.rules import HostReserve
 
@@ -62,7 +70,7 @@ def used_up(problem: Problem) -> str:
     limits, day = problem.policy.limits, problem.calm.day_moves
     if day is not None and (limits.migrations_per_run or problem.cap + 1) > problem.cap:
         return f"the budget of {limits.migrations_per_day} migrations a day is used up"
-    return f"the cap of {problem.cap} migrations is used up"
+    return f"the cap of {counted(problem.cap, 'migration')} is used up"
 
 
 def short_of(state: State, vm: int) -> str:
@@ -71,16 +79,22 @@ def short_of(state: State, vm: int) -> str:
     if state.place[vm] != problem.home[vm]:
         return ""
     stay = problem.movable[state.place[problem.movable] == problem.home[problem.movable]]
-    for size, spent, most, name in zip(
-        budgets.size, state.spent, budgets.most, budgets.names, strict=True
-    ):
+    rows = (budgets.size, state.spent, budgets.most, budgets.names, budgets.in_gib)
+    for size, spent, most, name, in_gib in zip(*rows, strict=True):
         if spent + size[vm] > most:
-            if spent + size[stay].min(initial=np.inf) > most:
+            least = size[stay].min(initial=np.inf)
+            # Of what nothing was taken from, nothing is used up: the VM is too large for it.
+            if not in_gib or most <= 0 or (spent > 0 and spent + least > most):
                 return f"{name} is used up"
-            return (
-                f"moving it copies {size[vm]:.1f} GiB, {name} leaves {max(0.0, most - spent):.1f}"
-            )
+            needs, left = _apart(float(size[vm]), max(0.0, most - spent))
+            return f"moving it copies {needs} GiB, {name} leaves {left}"
     return ""
+
+
+def _apart(more: float, less: float) -> tuple[str, str]:
+    """Return two sizes with digits enough to see which is more."""
+    shown = ((f"{more:.{digits}f}", f"{less:.{digits}f}") for digits in range(1, DIGITS_MAX))
+    return next((pair for pair in shown if pair[0] != pair[1]), (f"{more:g}", f"{less:g}"))
 
 
 def curb(dropped: Mapping[int, str], *, cut_short: bool) -> str:

@@ -158,7 +158,7 @@ def test_the_cap_on_migrations_is_kept_and_named(cap: int) -> None:
     rule = Apart(vms=names("a", "b", "c"))
     made = plan(hot(rule), Policy(), now=NOW, max_migrations=cap)
     assert len(made.migrations) == cap
-    assert any(f"cap of {cap} migrations" in one.reason for one in made.not_moved)
+    assert any(f"cap of {cap} migration" in one.reason for one in made.not_moved)
 
 
 def test_within_a_cap_on_bytes_the_best_plan_is_found_and_proven() -> None:

@@ -53,7 +53,7 @@ def test_a_search_that_was_cut_short_does_not_say_that_there_is_nothing_to_do() 
 def test_what_a_cap_held_back_names_the_cap_wherever_it_is_told() -> None:
     made = planned(HOT, policy=Policy(limits=Limits(bytes_per_run=1)))
     told = {one.reason for one in made.not_moved} | {one.reason for one in made.unresolved}
-    assert told == {"the cap of 0.0 GiB a run is used up"}
+    assert told == {"moving it copies 4.1 GiB, the cap of 0.0 GiB a run leaves 0.0"}
 
 
 def test_a_host_overloaded_by_a_drain_says_so() -> None:
@@ -194,7 +194,13 @@ UNEVEN = "h1: a 40G 6c, b 8G 6c\nh2: c 4G 1c"
     [
         (Limits(duration_per_run_s=5.0), {"b": "it would not end within 5 s"}),
         (Limits(migrations_per_run=0), dict.fromkeys("ab", "the cap of 0 migrations is used up")),
-        (Limits(bytes_per_run=4 * GIB), dict.fromkeys("ab", "the cap of 4.0 GiB a run is used up")),
+        (
+            Limits(bytes_per_run=4 * GIB),
+            {
+                "a": "moving it copies 43.8 GiB, the cap of 4.0 GiB a run leaves 4.0",
+                "b": "moving it copies 8.1 GiB, the cap of 4.0 GiB a run leaves 4.0",
+            },
+        ),
         (Limits(bytes_per_run=12 * GIB), {}),
     ],
     ids=["duration", "migrations", "bytes", "enough"],
@@ -203,6 +209,18 @@ def test_a_cap_by_which_nothing_moves_is_named(limits: Limits, told: dict[str, s
     made = planned(UNEVEN, policy=Policy(limits=limits))
     assert {one.vm: one.reason for one in made.not_moved} == told
     assert (made.status is Status.NOTHING_TO_DO) is bool(told)
+
+
+def test_what_a_cap_leaves_is_told_with_digits_enough_to_see_that_it_is_less() -> None:
+    policy = Policy(goal=Goal.RELIEVE, limits=Limits(bytes_per_run=int(4.14 * GIB)))
+    (reason,) = {one.reason for one in planned(HOT, policy=policy).not_moved}
+    assert reason == "moving it copies 4.142 GiB, the cap of 4.1 GiB a run leaves 4.140"
+
+
+def test_a_cap_of_one_is_one_migration() -> None:
+    policy = Policy(limits=Limits(migrations_per_run=1))
+    made = planned("h1: a 4G 7c, b 4G 6c, c 4G 7c\nh2: d 1G 1c\nh3:", policy=policy)
+    assert {one.reason for one in made.not_moved} == {"the cap of 1 migration is used up"}
 
 
 @pytest.mark.parametrize("text", ["h1: a 4G 1c\nh2: b 4G 1c", "h1: a 40G 6c\nh2:"])
