@@ -11,7 +11,7 @@ from rich.text import Text
 
 from balancer.cli.terminal import err, out, write_document
 from balancer.model.cluster import Cluster, HostState
-from balancer.model.plan import Lost, Migration, Plan, Score, Status
+from balancer.model.plan import Lost, Migration, Plan, Score, Status, StoppedBy
 from balancer.policy.capacity import usable
 from balancer.policy.policy import Policy
 from balancer.policy.survival import RANKS
@@ -246,7 +246,9 @@ def show_plan(plan: Plan, warnings: Sequence[str] = ()) -> None:
         print_migrations(plan)
         out.say(f"{_balance(plan.score)}; {plan.status.value}")
     elif plan.status is not Status.INFEASIBLE:
-        out.say("No migrations: none that may be made helps.")
+        cut_short = plan.stopped_by in (StoppedBy.TIME, StoppedBy.INTERRUPT)
+        stopped = "the search was stopped before it found any"
+        out.say(f"No migrations: {stopped if cut_short else 'none that may be made helps'}.")
     _show_settings(plan)
     _show_sleep(plan)
     _show_survival(plan)

@@ -155,7 +155,8 @@ unknown keys, ids in `after` that are not there, migrations that wait for each o
 the like are refused.
 
 `status` is `infeasible` only if something that must be (a drain, a stated limit) cannot be;
-overload that cannot be relieved is `feasible` with entries in `unresolved`.
+overload that cannot be relieved is `feasible` with entries in `unresolved`. So is a drain that was
+not found because a time limit or an interrupt ended the search, where nothing says it cannot be.
 """
 
 _REPORT = """\

@@ -257,17 +257,27 @@ def assemble(
 
 
 def _status(problem: Problem, place: Ints, *, proven: bool, moves: bool, cut_short: bool) -> Status:
-    """Return the answer: overload or a broken rule that stays is feasible, and no more."""
+    """Return the answer: overload or a broken rule that stays is feasible, and no more.
+
+    So is a drain that the search was stopped before, where nothing says that it cannot be.
+    """
     after = measure(problem, place)
     hot = overloaded(problem, utilisation(problem, place)).any()
     wrong = after.rules or any(after.lost) or (hot and problem.policy.goal is not Goal.RULES_ONLY)
-    if after.drain:
+    if after.drain and not (cut_short and _may_yet_drain(problem, place)):
         return Status.INFEASIBLE
-    if wrong or (cut_short and not moves):
+    if after.drain or wrong or (cut_short and not moves):
         return Status.FEASIBLE
     if not moves:
         return Status.NOTHING_TO_DO
     return Status.OPTIMAL if proven else Status.FEASIBLE
+
+
+def _may_yet_drain(problem: Problem, place: Ints) -> bool:
+    """Tell whether each VM that is left on a draining host may go somewhere, and the cap allows."""
+    left = problem.draining[place] & problem.is_load
+    somewhere = problem.allowed[left].sum(axis=1) > 1
+    return bool(somewhere.all()) and int(problem.from_drain.sum()) <= problem.cap
 
 
 def named(made: Plan) -> Plan:

@@ -107,6 +107,19 @@ def test_a_drain_that_has_no_room_names_it_before_anything_moves(
     assert "fact: h2 has 64.0 GiB of memory for VMs" in told
 
 
+def test_no_time_to_look_for_a_drain_is_no_answer(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = cluster("h1 64G 16c draining: a 8G 1c\nh2 64G 16c:")
+    (here / "s.json").write_text(snapshot_to_json(seen), "utf-8")
+    (here / "p.yaml").write_text("version: 1\n", "utf-8")
+    assert explain("--time-limit", "0") == 0
+    told = capsys.readouterr().out
+    assert "No migrations: the search was stopped before it found any." in told
+    assert "unresolved: h1: 1 VM is still on it: a" in told
+    assert "Infeasible" not in told
+
+
 @pytest.mark.usefixtures("here")
 def test_prices_are_a_document_and_honour_the_time_limit(
     capsys: pytest.CaptureFixture[str],

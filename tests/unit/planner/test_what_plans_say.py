@@ -50,6 +50,19 @@ def test_a_search_that_was_cut_short_does_not_say_that_there_is_nothing_to_do() 
     assert {one.reason for one in made.not_moved} == {"the search was stopped before it got to it"}
 
 
+def test_a_drain_that_the_search_was_stopped_before_is_not_infeasible() -> None:
+    def stopped(text: str, policy: Policy) -> Plan:
+        return plan(cluster(text), policy, now=NOW, elapsed_s=lambda: 9.0, time_limit_s=1.0)
+
+    made = stopped("h1 draining: a, b\nh2:", Policy())
+    assert (made.status, made.stopped_by) == (Status.FEASIBLE, StoppedBy.TIME)
+    assert [one.reason for one in made.unresolved] == ["the search was stopped before it got to it"]
+    # What no search would change is no, however soon it was stopped.
+    fact = stopped("h1 draining: a, b !assigned_device\nh2:", Policy())
+    capped = stopped("h1 draining: a, b\nh2:", Policy(limits=Limits(migrations_per_run=1)))
+    assert fact.status is capped.status is Status.INFEASIBLE
+
+
 def test_what_a_cap_held_back_names_the_cap_wherever_it_is_told() -> None:
     made = planned(HOT, policy=Policy(limits=Limits(bytes_per_run=1)))
     told = {one.reason for one in made.not_moved} | {one.reason for one in made.unresolved}
