@@ -14,6 +14,7 @@ from balancer.cli.explained import (
     show_conflicts,
     show_effects,
     show_host,
+    show_no_conflict,
     show_prices,
     show_tiers,
     show_whereabouts,
@@ -231,7 +232,7 @@ def _conflict(asked: _Asked, *, as_json: bool) -> int:
     elif found:
         show_conflicts(found)
     elif asked.plan.unresolved:
-        out.say("No conflict was proven: what stays unresolved may be for want of a better search.")
+        show_no_conflict(asked.plan)
     else:
         out.say("Nothing is in conflict.")
     return ExitCode.ANSWER_IS_NO if found else ExitCode.DONE

@@ -18,6 +18,13 @@ from balancer.planner.whynot import Whereabouts
 from balancer.planner.whynothost import Because, HostAnswer
 
 CLAIMS_SHOWN = 8  # of each kind in a conflict
+# Goals that leave something unresolved, as they are told, and when a bound is what was reached.
+MUSTS = {
+    "drain": "VMs left on draining hosts are",
+    "rules": "breaches of hard rules are",
+    "overload": "overload is",
+}
+ALIKE = 1e-7
 IDLE_SHOWN = 8  # things of one sort that buy nothing and are still named
 
 
@@ -169,3 +176,20 @@ def show_conflicts(found: Iterable[Conflict]) -> None:
                 out.say(f"  {kind}: {escape(text)}")
             if more := texts[CLAIMS_SHOWN:]:
                 out.say(f"  {kind}: and {len(more)} more of this sort")
+
+
+def show_no_conflict(plan: Plan) -> None:
+    """Print of a plan that leaves something, and no conflict in it, what was asked and is known."""
+    out.say(
+        "No conflict was proven. Asked about are drained hosts and hard rules, but not overload, "
+        "failures of hosts, or caps on how long a run takes."
+    )
+    left = [(at, one) for at, one in enumerate(plan.score.tiers) if one.after and one.name in MUSTS]
+    proven = [one.bound is not None and one.bound >= one.after - ALIKE for _, one in left]
+    for (at, tier), sure in zip(left, proven, strict=True):
+        kept = ", unless what comes before it is worse" if at else ""
+        if sure:
+            out.say(f"Proven: {MUSTS[tier.name]} no less than {tier.after:.4g} in any plan{kept}.")
+    if not all(proven):
+        what = "What else" if any(proven) else "What"
+        out.say(f"{what} stays unresolved may be for want of a better search.")

@@ -191,9 +191,15 @@ class _Builder:
         unit, speed = "GiB of memory", 1.0
         if resource == CPU:
             unit, speed = "cores", problem.hosts[host].cpu_speed
-        text = f"{name} has {room / speed:.1f} {unit} for VMs"
-        if problem.limit[resource, host] < 1.0 and not problem.from_drain.any():
-            text += f" below its threshold of {percent(float(problem.threshold[resource, 0]))}"
+        drains = bool(problem.from_drain.any())
+        limit = 1.0 if drains else float(problem.threshold[resource, 0])
+        if problem.before[resource, host] > limit:
+            above = f", above its threshold of {percent(limit)}," if limit < 1.0 else ""
+            text = f"{name}{above} may hold no more than the {room / speed:.1f} {unit} it holds"
+        else:
+            text = f"{name} has {room / speed:.1f} {unit} for VMs"
+            if limit < 1.0:
+                text += f" below its threshold of {percent(limit)}"
         taken = f", {held / speed:.1f} of them taken for good"
         text += taken if held >= HELD_MIN else ""
         return text + (reserved(problem, host) if resource == MEMORY else "")

@@ -107,17 +107,48 @@ def test_a_drain_that_has_no_room_names_it_before_anything_moves(
     assert "fact: h2 has 64.0 GiB of memory for VMs" in told
 
 
+def asked_of(
+    here: Path, capsys: pytest.CaptureFixture[str], text: str, policy: str, *words: str
+) -> str:
+    """Return what is told of a cluster in the notation, on one line."""
+    (here / "s.json").write_text(snapshot_to_json(cluster(text)), "utf-8")
+    (here / "p.yaml").write_text(f"version: 1\n{policy}\n", "utf-8")
+    explain(*words)
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_where_no_conflict_is_proven_it_is_told_what_was_asked_and_what_is_proven(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = (
+        "No conflict was proven. Asked about are drained hosts and hard rules, but not overload, "
+        "failures of hosts, or caps on how long a run takes. "
+    )
+    alone = asked_of(here, capsys, "h1 64G 16c: a 4G 15c", "", "--conflict")
+    proven = "Proven: overload is no less than 0.1375 in any plan, unless what comes before it is"
+    assert alone == f"{asked}{proven} worse."
+    slow = "limits: {duration_per_run: 5s}"
+    drain = asked_of(here, capsys, "h1 64G draining: a 8G 1c\nh2 64G:", slow, "--conflict")
+    assert drain == f"{asked}What stays unresolved may be for want of a better search."
+
+
+def test_a_host_that_is_full_has_no_room_below_its_threshold(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, together = "h1 16c: a 4G 8c, b 4G 7c\nh2 16c: c 4G 1c", 'together: {vms: [{glob: "*"}]}'
+    told = asked_of(here, capsys, text, f"rules: [{{{together}}}]", "--conflict")
+    assert "h1, above its threshold of 80 %, may hold no more than the 15.0 cores it holds" in told
+    assert "h2 has 12.8 cores for VMs below its threshold of 80 %" in told
+
+
 def test_no_time_to_look_for_a_drain_is_no_answer(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen = cluster("h1 64G 16c draining: a 8G 1c\nh2 64G 16c:")
-    (here / "s.json").write_text(snapshot_to_json(seen), "utf-8")
-    (here / "p.yaml").write_text("version: 1\n", "utf-8")
-    assert explain("--time-limit", "0") == 0
-    told = capsys.readouterr().out
+    told = asked_of(here, capsys, "h1 draining: a 8G 1c\nh2:", "", "--time-limit", "0")
     assert "No migrations: the search was stopped before it found any." in told
     assert "unresolved: h1: 1 VM is still on it: a" in told
     assert "Infeasible" not in told
+    assert explain("--time-limit", "0") == 0
 
 
 @pytest.mark.usefixtures("here")
