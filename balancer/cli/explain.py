@@ -150,7 +150,7 @@ def _asked(
             _meant(cluster, question)  # nobody waits for a plan to hear of a slip of the pen
         needed, past = (cluster, None) if behind is None else (behind.cluster, behind.past)
         if given is not None:
-            return _Asked(needed, policy, past, _for(given, seen))
+            return _Asked(needed, policy, past, _for(given, seen, policy))
         made = plan_and_judge(
             cluster,
             policy,
@@ -165,8 +165,8 @@ def _asked(
     return _Asked(needed, policy, past, made.plan)
 
 
-def _for(plan: Plan, seen: Read) -> Plan:
-    """Return a plan that was given, if it is for what was read."""
+def _for(plan: Plan, seen: Read, policy: Policy) -> Plan:
+    """Return a plan that was given, if it is for what was read; warn where that has changed."""
     if plan.cluster != seen.cluster.name:
         raise InputError(
             f"the plan is for {plan.cluster!r}, not for {seen.cluster.name!r}",
@@ -174,6 +174,8 @@ def _for(plan: Plan, seen: Read) -> Plan:
         )
     if plan.snapshot_sha256 != seen.sha256:
         warn("the plan was made from another reading than the one that answers go by")
+    if plan.policy_sha256 != policy.sha256:
+        warn("the plan was made by another policy than the one that answers go by")
     return plan
 
 

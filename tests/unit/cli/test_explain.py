@@ -177,6 +177,13 @@ def test_a_plan_that_was_made_before_can_be_asked_about(
     assert [one["effect"]["repairs"] for one in plan["migrations"] if one["vm"] == "b"] == [
         [{"tier": "overload", "subject": "h1 CPU"}]
     ]
+    assert explain("plan.json", "--why-not", "b") == 0
+    assert capsys.readouterr().err == ""
+    (here / "p.yaml").write_text(POLICY.replace("3", "2"), "utf-8")
+    assert explain("plan.json", "--why-not", "b") == 0
+    assert capsys.readouterr().err == (
+        "warning: the plan was made by another policy than the one that answers go by\n"
+    )
     (here / "s.json").write_text(snapshot_to_json(cluster(HOT, name="other")), "utf-8")
     assert explain("plan.json", "--why-not", "b") == 2
     assert "the plan is for 'test', not for 'other'" in capsys.readouterr().err
