@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from balancer.model.rule import Rule
 from balancer.planner.idle import empties
 from balancer.planner.problem import Bools, Floats, Ints, Problem, utilisation
 from balancer.planner.score import means, overloaded
@@ -35,7 +36,19 @@ class Story:
 def reason(story: Story, vm: int) -> str:
     """Return why `vm` moves, in one sentence with numbers."""
     held = None if story.problem.from_drain[vm] else last_resort(story.problem, vm)
-    return _reason(story, vm) + (f"; nothing else would do: {cite(held)}" if held else "")
+    return _reason(story, vm) + (_as_last_resort(story, vm, held) if held else "")
+
+
+def _as_last_resort(story: Story, vm: int, held: Rule) -> str:
+    """Return that nothing else would do, unless another last resort stays beside `vm`."""
+    problem, home = story.problem, story.problem.home
+    beside = problem.reluctant & (home == home[vm]) & (story.place == home)
+    rules = (last_resort(problem, other) for other in np.flatnonzero(beside).tolist())
+    # All last resorts are one tier: which of them moves is chosen by balance.
+    others = dict.fromkeys(cite(rule) for rule in rules if rule is not None and rule is not held)
+    if not others:
+        return f"; nothing else would do: {cite(held)}"
+    return f"; only a last resort would do: {cite(held)} (another is {', '.join(others)})"
 
 
 def _reason(story: Story, vm: int) -> str:

@@ -14,8 +14,9 @@ from balancer.policy.select import select_vms
 class BalancerVm(Rule):
     """Moves the balancer's own VM last and deliberately.
 
-    Only where a drain, a hard rule or an overload asks for it and no other VM will do, once every
-    other migration of the plan has ended well, and with nothing else under way.
+    Only where a drain, a hard rule or an overload asks for it and no other VM will do but those
+    with `last_resort`, which count alike; once every other migration of the plan has ended well,
+    and with nothing else under way.
     """
 
     kind: ClassVar[str] = "balancer_vm"

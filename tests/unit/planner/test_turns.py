@@ -152,6 +152,14 @@ def test_a_last_resort_moves_where_nothing_else_relieves() -> None:
     assert (tier.before, tier.after) == (0.0, 1.0)
 
 
+def test_a_last_resort_that_another_would_have_spared_names_it() -> None:
+    rules = (LastResort(vms=pick("a")), BalancerVm(vms=pick("b")))
+    made = planned(cluster("h1: a 4G 8c, b 4G 7c\nh2:\nh3: c 4G 1c"), *rules, goal=Goal.RELIEVE)
+    (one,) = made.migrations
+    told = {"a": rules, "b": rules[::-1]}[one.vm]
+    assert one.reason.endswith(f"; only a last resort would do: {told[0]} (another is {told[1]})")
+
+
 def test_a_last_resort_leaves_a_draining_host() -> None:
     assert set(by_name(planned(LEAVING, LastResort(vms=pick("a", "b"))))) == {"a", "b", "c", "lb"}
 
