@@ -111,7 +111,8 @@ def command(
     """Say why: of the plan in PLAN_FILE, or of the plan that would be made now.
 
     For each migration what it mends, what it gains and what it costs. Where something that must be
-    cannot be: the smallest set of rules and facts in conflict, with exit code 3.
+    cannot be: the smallest set of rules and facts in conflict, with exit code 3. With PLAN_FILE,
+    --time-limit or --json that set is told only when asked for with --conflict.
     """
     if (question is not None) + want_prices + want_conflict > 1:
         raise InputError("one question at a time", remedy="leave out the other options")
@@ -179,12 +180,15 @@ def _for(plan: Plan, seen: Read, policy: Policy) -> Plan:
     return plan
 
 
-def _told(plan: Plan, found: Sequence[Conflict] = (), *, as_json: bool) -> int:
+def _told(plan: Plan, found: Sequence[Conflict] | None = None, *, as_json: bool) -> int:
+    """Print a plan, and conflicts unless nobody looked for them."""
     if as_json:
         print_json(plan_to_json(plan))
     else:
         show_plan(plan)
-        show_conflicts(found)
+        if found is None and plan.status is Status.INFEASIBLE:
+            out.say("What is in conflict was not looked for: ask with --conflict.")
+        show_conflicts(found or ())
         show_effects(plan)
         show_tiers(plan)
     return ExitCode.ANSWER_IS_NO if plan.status is Status.INFEASIBLE else ExitCode.DONE

@@ -115,7 +115,8 @@ def show_host(answer: HostAnswer) -> None:
 
 def _because(reasons: Iterable[Because]) -> None:
     for one in reasons:
-        out.say(f"  {counted(one.vms, 'VM')}: {escape(one.reason)}")
+        who = f"{counted(one.vms, 'VM')}: " if one.vms else ""  # a fact about the host keeps none
+        out.say(f"  {who}{escape(one.reason)}")
 
 
 def show_prices(found: Prices) -> None:

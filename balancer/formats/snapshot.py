@@ -145,7 +145,8 @@ def _unknown_blockers(cluster: Cluster) -> Iterator[str]:
     known = set(Blocker)
     unknown = Counter(word for vm in cluster.vms for word in vm.blocked_by if word not in known)
     for word, count in sorted(unknown.items()):
-        yield f"unknown word {shown(word)} in blocked_by of {count} VMs: they are not moved"
+        who = "1 VM: it is" if count == 1 else f"{count} VMs: they are"
+        yield f"unknown word {shown(word)} in blocked_by of {who} not moved"
 
 
 def _unknown_keys(tree: dict[str, Any]) -> Iterator[str]:

@@ -92,6 +92,19 @@ def test_a_drain_that_cannot_be_names_the_smallest_conflict(
     for verb in (["plan"], ["explain"]):
         assert run([*verb, "--snapshot", "s.json", "--policy", "p.yaml"]) == 3
         assert "in conflict, h3 is drained" in capsys.readouterr().out
+    assert run(["plan", "--snapshot", "s.json", "-o", "plan.json"]) == 3
+    capsys.readouterr()
+    for words in (["plan.json"], ["--time-limit", "60"]):
+        assert explain(*words) == 3
+        told = capsys.readouterr().out
+        assert "What is in conflict was not looked for: ask with --conflict." in told
+
+
+def test_a_draining_host_to_which_nothing_could_come_keeps_no_vm(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = asked_of(here, capsys, "h1 draining: a !assigned_device\nh2:", "", "--why-not", "h1")
+    assert "nothing comes h1 is draining nothing leaves 1 VM: it is blocked" in told
 
 
 @pytest.mark.usefixtures("here")

@@ -121,6 +121,8 @@ def test_unknown_keys_and_blockers_are_warned_of_once_each() -> None:
         "s.json: unknown word 'moon' in blocked_by of 3 VMs: they are not moved",
     )
     assert seen.cluster.vms[0].blocked_by == ("moon",)
+    alone = parse_snapshot(json.dumps({**SMALLEST, "vms": vms[:1]}), "s.json")
+    assert alone.warnings == ("s.json: unknown word 'moon' in blocked_by of 1 VM: it is not moved",)
     assert seen.cluster.hosts[0].migration.networks == ()
 
 
