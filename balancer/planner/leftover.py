@@ -14,13 +14,14 @@ from balancer.planner.payback import why_unpaid
 from balancer.planner.problem import Ints, Problem
 from balancer.planner.score import better, means, measure, overloaded
 from balancer.planner.state import State
-from balancer.planner.stays import short_of, what_keeps
+from balancer.planner.stays import what_keeps
 from balancer.planner.survival import not_survived
 from balancer.planner.timing import Timing
 from balancer.planner.words import REASONS_SHOWN, RESOURCES, beyond, cite, counted, hosts_of
 from balancer.policy.policy import Goal
 
-WEIGHED_MAX = 20  # moves that are measured to see whether it is a cap that keeps a VM
+# To see whether it is a cap that keeps VMs at home: how many are looked at, and moves measured.
+LOOKED_MAX, WEIGHED_MAX = 1000, 20
 
 
 def not_moved(
@@ -64,11 +65,16 @@ def _held_by_caps(state: State) -> list[int]:
         return found
     mean, timing = means(problem, state.place), Timing(problem)
     now = measure(problem, state.place).key(Goal.BALANCE)
-    for vm in problem.movable[~problem.reluctant[problem.movable]].tolist():
+    # Those first that have most reason to leave: on the hosts furthest above the mean.
+    above = (problem.before - mean).max(axis=0)
+    vms = problem.movable[~problem.reluctant[problem.movable]]
+    if problem.cap > 0:
+        size, most = problem.budgets.size[:, vms], problem.budgets.most[:, None]
+        vms = vms[(size > most).any(axis=0)]
+    vms = vms[np.lexsort([vms, -above[problem.home[vms]]])][:LOOKED_MAX]
+    for vm in vms.tolist():
         if len(found) >= REASONS_SHOWN or weighed >= WEIGHED_MAX:
             break
-        if not short_of(state, vm) and state.moves < problem.cap:
-            continue
         change = state.rule_change(vm)
         able = change.legal & state.fits(vm)
         able[problem.home[vm]] = False
