@@ -63,8 +63,10 @@ that is already broken is repaired where possible and never made worse.
 
 What binds, in this order: the facts of the platform (memory, processors, switches, storage), the
 cluster's own rules (possible owners, affinity, anti-affinity), the policy. Nothing further down can
-allow what something further up forbids; where several speak of a VM, all hold. Two hard rules
-that cannot both hold, whatever is moved where, are an error that names both with file and line.
+allow what something further up forbids; where several speak of a VM, all hold. Hard rules that
+cannot hold together, whatever is moved where, are an error that names all that it takes, with file
+and line: without any one of them the others could (of more than twelve the rest are counted). So
+are hours that never meet, of one VM or of VMs that move as one.
 Drains and returns keep hard rules as well.
 """
 

@@ -27,6 +27,9 @@ HORIZON = timedelta(days=800)
 _FIRST_LOOK = timedelta(days=9)  # a week, and a day to either side
 _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
+_YEAR_DAYS = 366
+_ANY_DATE = date(2026, 1, 1).toordinal()  # where no date is said, one year is like another
+_FIRST_DATE, _LAST_DATE = 10, date.max.toordinal() - 10  # with room for reckoning
 
 Interval = tuple[datetime, datetime]
 
@@ -155,6 +158,41 @@ class Calendar:
 
 
 ALWAYS = Calendar()
+
+
+@lru_cache(maxsize=1024)
+def never_meet(one: Calendar, other: Calendar) -> bool:
+    """Tell whether both calendars have windows that open, but none that are open at once.
+
+    Whatever the time is now: what rules say does not come to contradict itself over night.
+    """
+    opening = all(any(_meet(span, span) for span in each.windows) for each in (one, other))
+    return opening and not any(_meet(a, b) for a in one.windows for b in other.windows)
+
+
+def _meet(one: Span, other: Span) -> bool:
+    """Tell whether two spans ever have an instant in common.
+
+    Weeks repeat, and changes of clocks do by the year: one year tells of all.
+    """
+    firsts = [span.first_date.toordinal() for span in (one, other) if span.first_date]
+    lasts = [span.last_date.toordinal() for span in (one, other) if span.last_date]
+    since = max(firsts, default=min(lasts, default=_ANY_DATE) - _YEAR_DAYS)
+    until = min([since + _YEAR_DAYS, *lasts])
+    around = [  # what begins on a day may end on the next, and days are those of a time zone
+        datetime.fromordinal(min(max(day, _FIRST_DATE), _LAST_DATE)).replace(tzinfo=UTC)
+        for day in (since - 3, until + 3)
+    ]
+    ours, theirs = (span.intervals(*around, last_end=False) for span in (one, other))
+    mine, its = next(ours, None), next(theirs, None)
+    while mine and its:
+        if max(mine[0], its[0]) < min(mine[1], its[1]):
+            return True
+        if mine[1] <= its[1]:
+            mine = next(ours, None)
+        else:
+            its = next(theirs, None)
+    return False
 
 
 def _looks(at: datetime) -> Iterator[datetime]:

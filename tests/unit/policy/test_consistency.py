@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import pytest
 
 from balancer.errors import InputError
+from balancer.policy.clash import Claim, Clash, find_clash
 from balancer.policy.consistency import refuse_contradictions, rule_warnings
 from balancer.policy.load import parse_policy
 from balancer.policy.policy import Policy
@@ -67,6 +70,51 @@ CONTRADICTIONS = {
         "within: {vms: [a], domain: 'Site:A'}",
         "allow: {vms: [a], hosts: [h3, h4]}",
     ),
+    "lists that need a third": (
+        "within: {vms: [a], domain: 'Site:A'}",
+        "allow: {vms: [a], hosts: [h1, h3]}",
+        "allow: {vms: [a], hosts: [h2, h3]}",
+    ),
+    "a host is free, but not to all of the set": (
+        "max_vms: {hosts: [h1, h2], limit: 1}",
+        "as_one: {vms: [a, b]}",
+        "allow: {vms: [b], hosts: [h1, h2]}",
+    ),
+    "sets that share a VM": (
+        "together: {vms: [a, b]}",
+        "apart: {vms: [a, c]}",
+        "together: {vms: [b, c]}",
+    ),
+    "on one host, so on one site": (
+        "together: {vms: [a, b]}",
+        "within: {vms: [b, c], domain: site}",
+        "spread: {vms: [a, c], domain: site, max_per_domain: 1}",
+        "avoid: {vms: [a], hosts: [h4]}",
+    ),
+    "more rules than it takes": (
+        "avoid: {vms: [{glob: '*'}], hosts: [h4]}",
+        "apart: {vms: [a, c, d]}",
+        "together: {vms: [a, b]}",
+        "max_vms: {hosts: [h1, h2, h3, h4], limit: 4}",
+        "apart: {vms: [a, b]}",
+        "allow: {vms: [b], hosts: [h1, h2]}",
+    ),
+    "at once and in turn": ("as_one: {vms: [a, b]}", "one_at_a_time: {vms: [a, b]}"),
+    "at once, by way of a third, and in turn": (
+        "as_one: {vms: [a, b]}",
+        "as_one: {vms: [b, c]}",
+        "one_at_a_time: {vms: [a, c]}",
+    ),
+    "a part of a set moves last": ("balancer_vm: {vms: [a]}", "as_one: {vms: [a, b]}"),
+    "at once in hours that never meet": (
+        "as_one: {vms: [a, b]}",
+        "only_during: {vms: [a], windows: [{days: [sat]}]}",
+        "only_during: {vms: [b], windows: [{days: [mon, tue]}]}",
+    ),
+    "one VM in hours that never meet": (
+        "only_during: {vms: [a], windows: [{from: 22:00, to: 02:00}]}",
+        "only_during: {vms: [a], windows: [{from: 02:00, to: 22:00}]}",
+    ),
 }
 CONSISTENT = {
     "two on a site of two hosts": (
@@ -81,6 +129,31 @@ CONSISTENT = {
         "allow: {vms: [a, b], hosts: [h1, h2]}",
         "max_vms: {hosts: [h1], limit: 1}",
     ),
+    "sets that share no VM": (
+        "together: {vms: [a, b]}",
+        "together: {vms: [c, d]}",
+        "apart: {vms: [a, c]}",
+    ),
+    "on one site, so on one host": (
+        "within: {vms: [a, b], domain: site}",
+        "together: {vms: [b, c]}",
+        "apart: {vms: [a, c]}",
+    ),
+    "at once in hours that meet for one": (
+        "as_one: {vms: [a, b]}",
+        "only_during: {vms: [a], windows: [{days: [fri], from: 22:00, to: 06:00}]}",
+        "only_during: {vms: [b], windows: [{days: [sat], to: 00:30}, {days: [mon]}]}",
+    ),
+    "at once in hours that are over": (
+        "as_one: {vms: [a, b]}",
+        "only_during: {vms: [a], windows: [{last_date: 2020-01-01}]}",
+        "only_during: {vms: [b], windows: [{days: [mon]}]}",
+    ),
+    "at once in hours that never come": (
+        "as_one: {vms: [a, b]}",
+        "only_during: {vms: [a], windows: [{days: [mon], last_date: 0001-01-06}]}",
+        "only_during: {vms: [b], windows: [{days: [mon]}]}",
+    ),
     "held where it should not be": (
         "never_move: {vms: [a]}",
         "allow: {vms: [a], hosts: [h2]}",
@@ -88,12 +161,78 @@ CONSISTENT = {
 }
 
 
-@pytest.mark.parametrize("rules", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
-def test_contradicting_rules_are_named_both_with_their_lines(rules: tuple[str, ...]) -> None:
-    with pytest.raises(InputError) as caught:
+def named(rules: Sequence[str]) -> list[str]:
+    """Return those of contradicting rules that the error names by their lines."""
+    with pytest.raises(InputError, match="rules contradict each other") as caught:
         refuse_contradictions(SEEN, policy(*rules))
-    named = [line for line in range(3, 3 + len(rules)) if f"yaml:{line})" in caught.value.message]
-    assert len(named) == 2, caught.value.message
+    message = caught.value.message
+    return [rule for line, rule in enumerate(rules, 3) if f"(policy.yaml:{line})" in message]
+
+
+@pytest.mark.parametrize("rules", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_all_rules_are_named_that_a_contradiction_takes_and_no_other(
+    rules: tuple[str, ...],
+) -> None:
+    guilty = named(rules)
+    assert named(guilty) == guilty, "alone they do as well"
+    for one in guilty:
+        refuse_contradictions(SEEN, policy(*(rule for rule in guilty if rule != one)))
+
+
+def test_a_contradiction_says_how_many_cannot_hold_and_when() -> None:
+    def message(rules: tuple[str, ...]) -> str:
+        with pytest.raises(InputError) as caught:
+            refuse_contradictions(SEEN, policy(*rules))
+        return caught.value.message
+
+    assert message(CONTRADICTIONS["together and apart"]) == (
+        "rules contradict each other: together [a, b] (policy.yaml:3) and apart [a, b] "
+        "(policy.yaml:4) cannot both hold for VM 'a' (a)"
+    )
+    assert message(CONTRADICTIONS["lists that need a third"]) == (
+        "rules contradict each other: within [a] (policy.yaml:3), allow [a] (policy.yaml:4) and "
+        "allow [a] (policy.yaml:5) cannot all hold for VM 'a' (a)"
+    )
+    hours = message(CONTRADICTIONS["at once in hours that never meet"])
+    assert hours.endswith("cannot all hold when VM 'a' (a) moves")
+
+
+def test_of_very_many_rules_the_rare_ones_are_named_and_the_others_counted() -> None:
+    seen = cluster("h1: " + ", ".join(f"v{at}" for at in range(30)) + "\nh2:")
+    lists = [f"allow: {{vms: [{vm.id}], hosts: [h1]}}" for vm in seen.vms]
+    rules = policy(*lists, "max_vms: {hosts: [h1], limit: 20}")
+    with pytest.raises(
+        InputError, match=r"allow \[v0\] \(.*max_vms \[h1\] .* and 10 more "
+    ) as caught:
+        refuse_contradictions(seen, rules)
+    assert caught.value.message.count("policy.yaml") == 12
+
+
+def test_a_contradiction_among_many_rules_is_found_with_few_checks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = cluster(
+        "\n".join(f"h{at}: " + ", ".join(f"v{at}x{n}" for n in range(9)) for at in range(9))
+    )
+    others = [f"allow: {{vms: [{vm.id}], hosts: [h1, h2, h3]}}" for vm in seen.vms]
+    rules = policy(
+        "within: {vms: [{glob: 'v*'}], domain: host}",
+        *others,
+        *others,
+        "avoid: {vms: [v7x7], hosts: [h1, h2]}",
+        "avoid: {vms: [v3x3], hosts: [h3]}",
+    )
+    checks: list[int] = []
+
+    def counted(claims: Iterable[Claim], everywhere: frozenset[str]) -> Clash | None:
+        checks.append(len(listed := list(claims)))
+        return find_clash(listed, everywhere)
+
+    monkeypatch.setattr("balancer.policy.clash.find_clash", counted)
+    with pytest.raises(InputError, match=r"within .* allow \[v7x7\] .* avoid \[v7x7\] .* avoid"):
+        refuse_contradictions(seen, rules)
+    assert len(checks) < 30
+    assert sum(checks) < 400, "of rules that are about other VMs there is nothing to find out"
 
 
 @pytest.mark.parametrize("rules", CONSISTENT.values(), ids=CONSISTENT)

@@ -7,7 +7,7 @@ import pytest
 
 from balancer.errors import InputError
 from balancer.policy.load import parse_policy
-from balancer.policy.windows import Calendar, Span
+from balancer.policy.windows import Calendar, Span, never_meet
 
 BERLIN = "Europe/Berlin"
 
@@ -156,3 +156,30 @@ def test_an_unknown_key_is_told_the_keys_as_they_are_written() -> None:
         calendar("windows: [{start: 22:00}]")
     assert "from," in caught.value.remedy
     assert "from_" not in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "apart"),
+    [
+        ("{days: [sat]}", "{days: [sun]}", True),
+        ("{days: [sat], from: 22:00, to: 00:30}", "{days: [sun]}", False),
+        ("{from: 22:00, to: 06:00}", "{from: 06:00, to: 22:00}", True),
+        ("{from: 22:00, to: 06:00}", "{from: 06:00, to: 22:00, timezone: Europe/Berlin}", False),
+        ("{to: 01:00}", "{from: 06:00, to: 07:00, timezone: Asia/Kolkata}", False),
+        ("{first_date: 2026-03-01}", "{last_date: 2026-02-28}", True),
+        ("{first_date: 2026-03-01}", "{from: 22:00, to: 06:00, last_date: 2026-02-28}", False),
+        ("{first_date: 2026-03-02, last_date: 2026-03-04}", "{days: [thu]}", True),
+        ("{first_date: 2026-03-02, last_date: 2026-03-05}", "{days: [thu]}", False),
+        # In summer time only.
+        ("{to: 01:00}", "{from: 02:00, to: 03:00, timezone: Europe/Berlin}", False),
+        ("{last_date: 1999-01-01}", "{days: [sun], last_date: 1999-01-01}", False),
+        ("{first_date: 9999-12-31}", "{last_date: 0001-01-01}", False),
+        ("{days: [mon], first_date: 2026-01-06, last_date: 2026-01-06}", "{days: [sat]}", False),
+    ],
+)
+def test_hours_that_never_meet(one: str, other: str, *, apart: bool) -> None:
+    first, second = calendar(f"windows: [{one}]"), calendar(f"windows: [{other}]")
+    assert never_meet(first, second) is apart
+    assert never_meet(second, first) is apart
+    both = calendar(f"windows: [{one}, {other}]")
+    assert not never_meet(first, both), "one of several is enough"
