@@ -68,6 +68,9 @@ cannot hold together, whatever is moved where, are an error that names all that 
 and line: without any one of them the others could (of more than twelve the rest are counted). So
 are hours that never meet, of one VM or of VMs that move as one.
 Drains and returns keep hard rules as well.
+
+What can never do what it says is a warning: hours that are over, a list that leaves no host, a wish
+that hard rules leave no host for, a set that is broken and must not move, a reserve of all memory.
 """
 
 _WINDOWS = """\

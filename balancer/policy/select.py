@@ -26,7 +26,8 @@ def warnings(cluster: Cluster, rule: Rule) -> tuple[str, ...]:
     for selector in rule.vms:
         vms = _vms(cluster, selector)
         if not vms:
-            found.append(f"{where}rule {rule}: no VM matches {selector}; the rule does not bind it")
+            text = f"no VM matches {selector}; the rule does not bind it{_hint(selector)}"
+            found.append(f"{where}rule {rule}: {text}")
         elif selector.by is SelectBy.EXACT and len(vms) > 1:
             ids = ", ".join(sorted(vm.id for vm in vms))
             found.append(
@@ -34,12 +35,18 @@ def warnings(cluster: Cluster, rule: Rule) -> tuple[str, ...]:
                 "the rule binds all of them; use the id to mean one"
             )
     found.extend(
-        f"{where}rule {rule}: no host matches {selector}"
+        f"{where}rule {rule}: no host matches {selector}{_hint(selector)}"
         for selector in rule.host_selectors()
         if not _hosts(cluster, selector)
     )
     found.extend(f"{where}rule {rule}: {text}" for text in rule.doubts(cluster))
     return tuple(found)
+
+
+def _hint(selector: Selector) -> str:
+    """Return how to write a pattern, where a plain word looks like one."""
+    is_pattern = selector.by is SelectBy.EXACT and any(sign in selector.value for sign in "*?[")
+    return f'; to match names write {{glob: "{selector.value}"}}' if is_pattern else ""
 
 
 def _vms(cluster: Cluster, selector: Selector) -> list[Vm]:

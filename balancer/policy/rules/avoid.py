@@ -32,3 +32,8 @@ class Avoid(Rule):
         others = frozenset(host.name for host in cluster.hosts)
         others -= select_hosts(cluster, self.hosts)
         return (AllowedHosts(vms, others),) if vms else ()
+
+    def doubts(self, cluster: Cluster) -> tuple[str, ...]:
+        """Say that no host is left."""
+        left = len(cluster.hosts) - len(select_hosts(cluster, self.hosts))
+        return () if left else ("it leaves the VMs no host at all",)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from balancer.model.cluster import Cluster
 from balancer.model.rule import Form, OnlyWhen, Rule
 from balancer.policy.select import select_vms
-from balancer.policy.windows import Calendar, Span
+from balancer.policy.windows import HORIZON, Calendar, Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +32,9 @@ class OnlyDuring(Rule):
         """Say when the VMs may move."""
         vms = select_vms(cluster, self.vms)
         return (OnlyWhen(vms, Calendar(windows=self.windows)),) if vms else ()
+
+    def doubts(self, cluster: Cluster) -> tuple[str, ...]:
+        """Say that the VMs will not move any more."""
+        at = cluster.taken_at
+        over = at is not None and Calendar(windows=self.windows).next_opening(at) is None
+        return (f"none of its windows opens within {HORIZON.days} days",) if over else ()

@@ -42,9 +42,13 @@ class HostReserve(Rule):
         return ()
 
     def doubts(self, cluster: Cluster) -> tuple[str, ...]:
-        """Say that nothing is kept free."""
-        del cluster
-        return () if self.cpu or self.memory else ("it keeps nothing free; say cpu or memory",)
+        """Say that nothing is kept free, or that nothing is left."""
+        if not self.cpu and not self.memory:
+            return ("it keeps nothing free; say cpu or memory",)
+        full = [
+            host.name for host in cluster.hosts if 0 < host.memory_bytes <= self.memory_bytes(host)
+        ]
+        return (f"it leaves no memory on {', '.join(full)}",) if full else ()
 
     def cpu_fraction(self, host: Host) -> float:
         """Return the share of the processors of `host` that it keeps free, 0..1."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -251,3 +253,106 @@ def test_a_level_that_no_host_has_is_warned_of() -> None:
     first, second = rule_warnings(SEEN, policy(*rules))
     assert "no host is in a chassis" in first
     assert "no host is in Site:C" in second
+
+
+WARNINGS = {
+    "apart, and held where they are": (
+        ("apart: {vms: [a, b, c]}", "never_move: {vms: [a, b]}"),
+        (
+            "apart [a, b, c] (policy.yaml:3) wants no more than 1 of a and b on h1, and "
+            "never_move [a, b] (policy.yaml:4) keeps them there"
+        ),
+    ),
+    "together, and held where they are": (
+        ("never_move: {vms: [a]}", "together: {vms: [a, c]}", "never_move: {vms: [c]}"),
+        (
+            "together [a, c] (policy.yaml:4) wants a (on h1) and c (on h2) together, and "
+            "never_move [a] (policy.yaml:3) and never_move [c] (policy.yaml:5) keep them there"
+        ),
+    ),
+    "a word that looks like a pattern": (
+        ("never_move: {vms: ['zz*']}",),
+        (
+            "policy.yaml:3: rule never_move [zz*]: no VM matches zz*; the rule does not bind it; "
+            'to match names write {glob: "zz*"}'
+        ),
+    ),
+    "hosts that look like a pattern": (
+        ("allow: {vms: [a], hosts: ['h?']}",),
+        'policy.yaml:3: rule allow [a]: no host matches h?; to match names write {glob: "h?"}',
+    ),
+    "nowhere to be": (
+        ("avoid: {vms: [a], hosts: [{glob: 'h*'}], hard: false}",),
+        "policy.yaml:3: rule avoid [a]: it leaves the VMs no host at all",
+    ),
+    "a wish that a hard rule leaves nothing of": (
+        (
+            "allow: {vms: [a, b], hosts: [h1, h2], hard: false}",
+            "avoid: {vms: [a], hosts: [h1]}",
+            "allow: {vms: [a, b], hosts: [h3, h1]}",
+        ),
+        "allow [a, b] (policy.yaml:3) allows no host that hard rules leave a",
+    ),
+    "more than there is": (
+        ("reserve: {hosts: [h2, h3], memory: 64 GiB}",),
+        "policy.yaml:3: rule reserve [h2, h3]: it leaves no memory on h2, h3",
+    ),
+    "hours that are over": (
+        ("only_during: {vms: [a], windows: [{last_date: 2026-06-30}]}",),
+        "policy.yaml:3: rule only_during [a]: none of its windows opens within 800 days",
+    ),
+}
+NO_WARNINGS = {
+    "held where they may be": (
+        "never_move: {vms: [a, b, c]}",
+        "apart: {vms: [a, c]}",
+        "apart: {vms: [a, b, c], max_per_host: 2}",
+        "together: {vms: [a, b]}",
+        "within: {vms: [b, c], domain: site}",
+    ),
+    "one of them may move": ("never_move: {vms: [a]}", "apart: {vms: [a, b]}"),
+    "a wish that some hosts are left of": (
+        "allow: {vms: [a], hosts: [h1, h2], hard: false}",
+        "avoid: {vms: [a], hosts: [h1]}",
+    ),
+    "only preferred": ("prefer: {vms: [a], hosts: [h1]}", "avoid: {vms: [a], hosts: [h1]}"),
+    "nearly all": ("reserve: {hosts: [h1], memory: 63 GiB}",),
+    "hours to come": ("only_during: {vms: [a], windows: [{first_date: 2027-01-01}]}",),
+}
+DATED = replace(SEEN, taken_at=datetime(2026, 7, 2, 12, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(("rules", "told"), WARNINGS.values(), ids=WARNINGS)
+def test_what_does_less_than_its_writer_may_think_is_warned_of(
+    rules: tuple[str, ...], told: str
+) -> None:
+    assert rule_warnings(DATED, policy(*rules)) == (told,)
+
+
+@pytest.mark.parametrize("rules", NO_WARNINGS.values(), ids=NO_WARNINGS)
+def test_what_does_as_it_says_is_not(rules: tuple[str, ...]) -> None:
+    assert rule_warnings(DATED, policy(*rules)) == ()
+
+
+def test_hours_are_said_to_be_over_only_where_the_time_is_known() -> None:
+    rules, _ = WARNINGS["hours that are over"]
+    assert rule_warnings(SEEN, policy(*rules)) == ()
+
+
+def test_a_policy_that_leaves_no_memory_or_no_hours_is_warned_of() -> None:
+    def warned(text: str) -> tuple[str, ...]:
+        return rule_warnings(DATED, parse_policy(f"version: 1\n{text}\n", "policy.yaml"))
+
+    assert warned("reserve: {memory: 64 GiB}") == (
+        "reserve: it leaves no memory on h1, h2, h3 and h4",
+    )
+    assert warned("reserve: {memory: 63 GiB}") == ()
+    over = ("windows and blackouts: no migration may run within 800 days",)
+    assert warned("windows: [{last_date: 2026-07-01}]") == over
+    assert warned("blackouts: [{to: 24:00}]") == over
+    assert warned("windows: [{last_date: 2026-07-02}]") == ()
+    weekend = "windows: [{days: [sat, sun]}]\nrules:\n  - only_during: {vms: [a], windows: "
+    assert warned(weekend + "[{days: [mon]}]}") == (
+        "only_during [a] (policy.yaml:4) has no window that is open when one of the policy's is",
+    )
+    assert warned(weekend + "[{days: [fri], from: 23:00, to: 01:00}]}") == ()
