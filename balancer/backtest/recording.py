@@ -29,8 +29,8 @@ class Recording:
     Attributes:
         base: Every host and VM that ever was, set up as they were last; so are rules and settings.
         at_s: (T,) seconds since 1970, ascending.
-        work: (T, N) CPU use in cores times speed; NaN where the VM was not there or not running.
-        memory: (T, N) bytes assigned.
+        work: (T, N) CPU wanted, in cores times speed; NaN where the VM did not run.
+        memory: (T, N) bytes held, or asked for where that was more.
         place: (T, N) where the VM was, an index of `base.hosts`; -1 where it was not there.
         vm_states: (T, N) indices of `VM_STATES`; they say nothing where the VM was not there.
         blocked: (T,) what kept VMs from being migrated, words of `Blocker` by id, where anything.
@@ -71,7 +71,9 @@ class Recording:
             one,
             host=host.name,
             cpu_used_cores=float(np.nan_to_num(self.work[at, vm]) / host.cpu_speed),
+            cpu_wait_cores=None,  # work and memory are all that was wanted
             memory_assigned_bytes=int(self.memory[at, vm]),
+            memory_demand_bytes=None,
             state=VM_STATES[self.vm_states[at, vm]],
             blocked_by=self.blocked[at].get(one.id, ()),
             migrating_to=None,
@@ -163,9 +165,9 @@ def _filled(base: Cluster, at_s: Floats, snapshots: Sequence[Cluster]) -> Record
         for vm in one.vms:
             column, on = vm_at[vm.id], host_at[vm.host]
             place[row, column] = on
-            memory[row, column] = vm.memory_assigned_bytes
+            memory[row, column] = vm.memory_needed_bytes
             vm_states[row, column] = VM_STATES.index(vm.state)
             if vm.is_load:
-                work[row, column] = vm.cpu_used_cores * one.host_by_name[vm.host].cpu_speed
+                work[row, column] = vm.cpu_demand_cores * one.host_by_name[vm.host].cpu_speed
     blocked = [blocked_in(one) for one in snapshots]
     return Recording(base, at_s, work, memory, place, vm_states, blocked, fixed, states)

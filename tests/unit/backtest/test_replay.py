@@ -23,7 +23,7 @@ from balancer.policy.load import parse_policy
 from balancer.policy.policy import Policy
 from balancer.policy.rules import Apart, Spread
 from balancer.policy.windows import Calendar, Span
-from tests.notation import cluster
+from tests.notation import GIB, cluster
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SEEN = cluster("h1 64G 16c: a 8G 5c, b 8G 5c, c 8G 5c\nh2 64G 16c: d 8G 2c")
@@ -324,3 +324,17 @@ def test_consolidation_saves_host_hours_and_moves_little_for_it() -> None:
     assert ours["awake_hours"] < 6 * 48 - 20
     assert ours["overload_hours"] <= 6
     assert ours["thrash"] == 0
+
+
+def test_what_was_waited_and_asked_for_is_replayed_as_load() -> None:
+    first = cluster("h1 64G 8c: a 4G 3c")
+    wants = replace(first.vms[0], cpu_wait_cores=1.0, memory_demand_bytes=6 * GIB)
+    record = from_snapshots(
+        [
+            replace(one, taken_at=NOON + timedelta(hours=hour))
+            for hour, one in enumerate((replace(first, vms=(wants,)), first))
+        ]
+    )
+    seen = [record.cluster(at, record.place[at]).vms[0] for at in (0, 1)]
+    assert [vm.cpu_demand_cores for vm in seen] == [4.0, 3.0]
+    assert [vm.memory_needed_bytes for vm in seen] == [6 * GIB, 4 * GIB]
