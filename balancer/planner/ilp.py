@@ -135,7 +135,8 @@ def solve(
     """
     if solver == "highs" and not highs_is_there():
         raise InputError(
-            "the solver HiGHS is not installed", remedy="pip install highspy, or use --solver cbc"
+            "the solver HiGHS is not installed",
+            remedy="pip install highspy, or let `auto` take CBC",
         )
     if uses_highs(solver):
         engine = _WarmHighs(linear, cost, constant, start, effort)
@@ -198,7 +199,13 @@ def _solve_with_cbc(
         gapRel=GAP_RELATIVE,
         timeLimit=effort.seconds,
         warmStart=bool(start),
-        options=[f"maxNodes {effort.nodes}", f"randomSeed {SEED + 1}", "primalTolerance 1e-9"],
+        # By itself CBC looks for nothing that is better by less than 1e-5, and calls that optimal.
+        options=[
+            f"maxNodes {effort.nodes}",
+            f"randomSeed {SEED + 1}",
+            "primalTolerance 1e-9",
+            "increment 1e-9",
+        ],
     )
     model.solve(engine)
     if model.sol_status not in (pulp.LpSolutionOptimal, pulp.LpSolutionIntegerFeasible):

@@ -3,8 +3,8 @@
 Sizes begin as the least that each VM copies, which proofs need. Where a schedule then does not fit
 the caps on bytes, or no order of moves brings a VM to its target, or none that leaves room for
 failures on the way, `carry` gives moves up; here the search is made anew: with sizes as that
-schedule had them, with a migration left for a stop-over, or without those targets of those VMs. The
-better end is taken.
+schedule had them, with a migration left for a stop-over, or without those targets of those VMs; and
+where moves still have to be given up, for a migration more than there are. The better end is taken.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from balancer.planner.work import Work
 
 FINISH_UNITS = 2e6  # of what follows a search: transport, schedule
 ROUNDS = 3  # of searching again
+ONE_MORE = 4  # times that a migration more is looked for after that
 SHARE = 0.25  # of the work of the first search, for each
 
 
@@ -89,6 +90,39 @@ def fitted(
         if better(*(measure(problem, one.place).key(goal) for one in (carried, best))):
             best = _replaced(problem, best, carried)
             found = replace(found, place=place, proven=False)
+    if not best.stuck:
+        return found, best
+    return _one_more(problem, found, best, work, effort, seed + ROUNDS, solver)
+
+
+def _one_more(
+    problem: Problem,
+    found: Found,
+    best: Carried,
+    work: Work,
+    effort: float,
+    seed: int,
+    solver: Solver,
+) -> tuple[Found, Carried]:
+    """Return what a migration more at a time betters, where whole ends cannot be reached.
+
+    With no more than that there is hardly an order to look for.
+    """
+    goal = problem.policy.goal
+    for number in range(1, ONE_MORE + 1):
+        part = work.apart(SHARE * effort)
+        most = int((best.place != problem.home).sum()) + 1
+        if part.cut_short() or most > problem.cap:
+            break
+        task = replace(problem, caps=replace(problem.caps, migrations=most))
+        start = best.place if legal_end(task, best.place) else None
+        place = settle_ties(task, once(task, part, seed + number, solver, start, proof=False).place)
+        work.note(part)
+        carried = finish(problem, place, work, solver)
+        if not better(*(measure(problem, one.place).key(goal) for one in (carried, best))):
+            break
+        best = _replaced(problem, best, carried)
+        found = replace(found, place=place, proven=False)
     return found, best
 
 

@@ -24,8 +24,9 @@ from balancer.planner.search import local, shake
 from balancer.planner.state import State
 from balancer.planner.tiers import solve_tiers
 from balancer.planner.work import Work
-from balancer.policy.policy import Goal, Limits, Policy
+from balancer.policy.policy import Goal, Limits, Policy, Thresholds
 from balancer.policy.rules import Allow, Apart, NeverMove, Together
+from benchmarks.instances import generate
 from tests.notation import cluster
 from tests.unit.planner.oracle import NOW, end_of, faults, moved_to, tiers
 
@@ -228,6 +229,15 @@ def test_every_search_improves_and_every_bound_holds() -> None:
     for at in (start, *starts, shaken, near, whole.place):
         assert legal_end(problem, at)
         assert measure(problem, at).balance >= relaxed.value
+
+
+@pytest.mark.slow
+def test_what_cbc_calls_proven_is_no_worse_than_what_highs_proves() -> None:
+    """Left to itself CBC looks for nothing that is better by less than 1e-5."""
+    seen, policy = generate(6, 60, 738), Policy(thresholds=Thresholds(memory=0.75))
+    by_cbc, by_highs = (plan(seen, policy, now=NOW, solver=one) for one in ("cbc", "highs"))
+    assert by_cbc.stopped_by is by_highs.stopped_by is StoppedBy.PROOF
+    assert by_cbc.score.after == pytest.approx(by_highs.score.after, rel=2e-6)
 
 
 def test_without_highs_the_bound_comes_from_cbc() -> None:

@@ -253,4 +253,14 @@ def test_a_migration_is_left_for_a_stop_over_before_targets_are_given_up(
 
     monkeypatch.setattr(refit, "once", once)
     fitted(problem, Found(place), Work(3e6), 3e6, 0, "auto")
-    assert asked == [(2, True), (3, False), (3, False)]
+    assert asked == [(2, True), (3, False), (3, False), (2, True)]  # the last for one more than x
+
+
+def test_what_one_migration_relieves_is_not_lost_with_an_end_that_cannot_be_reached() -> None:
+    seen = cluster(
+        "h1 32G 16c: a 8G 1c, b 3G 2c, d 12G 1c, g 8G 0.5c\n"
+        "h2 32G 16c: c 2G 1c, e 8G 2c, f 12G 0.5c"
+    )
+    made = plan(seen, Policy(), now=NOW)
+    assert made.score.after < made.score.before
+    assert [(one.name, one.target) for one in made.migrations] == [("b", "h2")]
