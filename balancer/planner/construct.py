@@ -13,7 +13,15 @@ import numpy as np
 from balancer.model.rule import Turn
 from balancer.planner.groups import Group
 from balancer.planner.problem import MEMORY, Bools, Floats, Ints, Problem
-from balancer.planner.score import OVERLOAD_WEIGHT, better, host_costs, legal_end, means, measure
+from balancer.planner.score import (
+    OVERLOAD_WEIGHT,
+    better,
+    gained,
+    host_costs,
+    legal_end,
+    means,
+    measure,
+)
 from balancer.planner.state import RuleChange, State
 from balancer.planner.work import Work
 
@@ -103,10 +111,8 @@ def _evacuate_units(state: State, work: Work) -> None:
                 return
             wanted = (domains == domain) & ~problem.draining
             place = _gathered(state, members, wanted)
-            if place is None or not legal_end(problem, place):
-                continue
-            key = measure(problem, place).key(goal)
-            if better(key, best):
+            key = None if place is None else gained(problem, place, best, work)
+            if key is not None:
                 best, best_place = key, place
         if best_place is not None:
             for vm in np.flatnonzero(state.place != best_place).tolist():
@@ -274,10 +280,8 @@ def _gather_unit(state: State, work: Work, *, hard: bool) -> bool:
             if not work.spend(500):
                 return False
             place = _gathered(state, group.members, group.domain == domain)
-            if place is None or not legal_end(problem, place):
-                continue
-            key = measure(problem, place).key(goal)
-            if better(key, best):
+            key = None if place is None else gained(problem, place, best, work)
+            if key is not None:
                 best, best_place = key, place
     if best_place is None:
         return False
@@ -289,14 +293,19 @@ def _gather_unit(state: State, work: Work, *, hard: bool) -> bool:
 def _gathered(state: State, members: Ints, wanted: Bools) -> Ints | None:
     """Return the placement with all `members` on `wanted` hosts, or None if one does not fit."""
     problem = state.problem
-    trial = State(problem, state.place)
+    kept, packed, place = state.kept(), state.packed, None
+    state.packed = False  # a unit goes where it fits
     mean = means(problem, state.place)
     for vm in members.tolist():
-        if wanted[trial.place[vm]]:
+        if wanted[state.place[vm]]:
             continue
-        legal = problem.allowed[vm] & wanted & trial.fits(vm, even_overload=True)
-        found = best_target(trial, vm, mean, trial.rule_change(vm), legal)
+        legal = problem.allowed[vm] & wanted & state.fits(vm, even_overload=True)
+        found = best_target(state, vm, mean, state.rule_change(vm), legal)
         if found is None:
-            return None
-        trial.move(vm, found[0])
-    return trial.place
+            break
+        state.move(vm, found[0])
+    else:
+        place = state.place.copy()
+    state.restore(kept)
+    state.packed = packed
+    return place

@@ -7,8 +7,8 @@ Shapes as in `balancer.planner.problem`: N VMs, H hosts; R of the VMs restart.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from balancer.model.cluster import Cluster
 from balancer.model.plan import Lost
 from balancer.model.rule import AllowedHosts, Cap, Rule, Unit
-from balancer.planner.rehearsal import UNBOUND, State
+from balancer.planner.rehearsal import RESERVES, UNBOUND, Rehearsal, State
 from balancer.planner.screen import Pairs, Screen
 from balancer.policy.beyond import Crowd, Shortage, crowds, shortages, stuck
 from balancer.policy.capacity import arriving_bytes, cpu_reservable, cpu_reserve, why_unfit
@@ -45,6 +45,7 @@ Bools = npt.NDArray[np.bool_]
 
 REHEARSAL_UNITS = 500.0  # of work, for the failure of one host
 REMEMBERED = 16  # placements whose losses are kept: searches measure the same one again and again
+NEAR = 32  # VMs by which two placements differ of which one may say something of the other
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class Band:
     even: Rule | None = None
     crowd: Crowd | None = None
 
+    @cached_property
+    def domains_of(self) -> list[list[int]]:
+        """(H) the domains that each host is in."""
+        return [np.flatnonzero(column).tolist() for column in self.domains.T]
+
     @property
     def is_of_one_host(self) -> bool:
         """Tell whether it keeps its VMs on one host."""
@@ -77,6 +83,45 @@ class Loss:
 
     failed: tuple[int, ...]
     vm: int
+
+
+@dataclass
+class Known:
+    """What happens on a placement after each failure in doubt.
+
+    Attributes:
+        place: (N,) host of each VM.
+        up: (H,) hosts that take restarts.
+        found: By failure, in their order.
+        lost: The bytes of all losses.
+    """
+
+    place: Ints
+    up: Bools
+    found: dict[tuple[int, ...], Rehearsal] = field(default_factory=dict)
+    lost: Lost = field(default_factory=lambda: Lost(0, 0, 0))
+
+    def losses(self) -> Iterator[Loss]:
+        """Yield what is not survived."""
+        for failed, found in self.found.items():
+            yield from (Loss(failed, vm) for vm in found.lost)
+
+
+@dataclass(frozen=True)
+class Change:
+    """By what two placements differ: bytes free on hosts now, and in what the VMs count."""
+
+    free: Mapping[int, int]
+    up: Bools
+    counted: Collection[int]
+
+    def alters(self, failed: tuple[int, ...], known: Rehearsal) -> bool:
+        """Tell whether a failure may have another end now than the known one."""
+        if known.heeds(self.counted) or not self.free.keys().isdisjoint(failed):
+            return True
+        return any(
+            self.up[host] and known.would_differ(host, free) for host, free in self.free.items()
+        )
 
 
 class Drill:
@@ -136,7 +181,7 @@ class Drill:
         self._read(cluster)
         self.rehearsals = self.refused = 0
         self._limits: dict[tuple[int, ...], dict[int, int]] = {}
-        self._lost: dict[bytes, Lost] = {}
+        self._known: dict[bytes, Known] = {}
         self._unsure: dict[bytes, int] = {}
 
     def _know_failures(self, cluster: Cluster) -> None:
@@ -219,6 +264,9 @@ class Drill:
         table = np.array(rows_of, dtype=bool).reshape(-1, len(names))
         self.permits, which = np.unique(table, axis=0, return_inverse=True)
         self.kind = which.reshape(-1)[self.kind] if rows_of else self.kind
+        # What a rehearsal asks one by one, as lists: that is several times as fast.
+        self.kinds, self.permitted = self.kind.tolist(), self.permits.tolist()
+        self.reserves, self.reservables = self.reserve.tolist(), self.reservable.tolist()
 
     @cached_property
     def bound(self) -> Bools:
@@ -226,6 +274,12 @@ class Drill:
         found = np.asarray(~self.permits.all(axis=1))[self.kind] | (self.reserve > 0)
         found[list(self.bands_of)] = True
         return np.asarray(found, dtype=bool)
+
+    @cached_property
+    def is_bound(self) -> list[bool]:
+        """`bound` as a list."""
+        found: list[bool] = self.bound.tolist()
+        return found
 
     @cached_property
     def screen(self) -> Screen:
@@ -239,12 +293,55 @@ class Drill:
             place: (N,) host of each VM.
             takers: (H,) hosts that take restarts; all that are up unless given.
         """
-        key = place.tobytes() + (b"" if takers is None else takers.tobytes())
-        if key not in self._lost:
-            if len(self._lost) >= REMEMBERED:
-                del self._lost[next(iter(self._lost))]
-            self._lost[key] = self.weigh(self.losses(place, takers))
-        return self._lost[key]
+        return self._known_at(place, takers).lost
+
+    def _known_at(self, place: Ints, takers: Bools | None) -> Known:
+        """Return what happens on a placement, looked up if it was asked for lately."""
+        up = self.up if takers is None else self.up & takers
+        key = place.tobytes() + up.tobytes()
+        known = self._known.pop(key, None)
+        if known is None:
+            if len(self._known) >= REMEMBERED:
+                del self._known[next(iter(self._known))]
+            known = self._rehearsed(place, up)
+        self._known[key] = known  # as the last: what is asked for often stays
+        return known
+
+    def _rehearsed(self, place: Ints, up: Bools) -> Known:
+        """Rehearse what is in doubt on a placement, and was not on one that is almost the same.
+
+        What searches try differs by a move or two from where they stand.
+        """
+        free, near = self.free(place, ()), self._nearest(place, up)
+        known = Known(place.copy(), up)
+        state = State(self, place, free, up, ())
+        change = None if near is None else self._change(near.place, place, free)
+        for failed in self.screen.doubtful(place, free, up):
+            old = None if near is None else near.found.get(failed)
+            if old is None or change is None or change.alters(failed, old):
+                old = state.rehearsed(failed)
+            known.found[failed] = old
+        known.lost = self.weigh(known.losses())
+        return known
+
+    def _nearest(self, place: Ints, up: Bools) -> Known | None:
+        """Return what is remembered of the placement that differs least from this one."""
+        alike = [one for one in self._known.values() if np.array_equal(one.up, up)]
+        differ = [int(np.count_nonzero(one.place != place)) for one in alike]
+        if not differ or min(differ) > NEAR:
+            return None
+        return alike[differ.index(min(differ))]
+
+    def _change(self, before: Ints, place: Ints, free: Ints) -> Change:
+        vms = np.flatnonzero(before != place)
+        hosts = {*before[vms].tolist(), *place[vms].tolist()}
+        counted = {number for vm in vms.tolist() for number in self.counted_in(vm)}
+        return Change({host: int(free[host]) for host in hosts}, self.up, counted)
+
+    def counted_in(self, vm: int) -> tuple[int, ...]:
+        """Return the bands, and `RESERVES`, in which a VM counts wherever it is."""
+        bands = self.bands_of.get(vm, ())
+        return (*bands, RESERVES) if self.reserves[vm] else tuple(bands)
 
     def unsure(self, place: Ints, takers: Bools | None = None) -> int:
         """Return how many of the further failures are not seen at a glance to be survived."""
@@ -278,12 +375,13 @@ class Drill:
             takers: (H,) hosts that take restarts; all that are up unless given.
             flying: VMs in flight, and the hosts on which they hold memory besides.
         """
+        if not flying:
+            yield from self._known_at(place, takers).losses()
+            return
         free, up = self.free(place, flying), self.up if takers is None else self.up & takers
-        state: State | None = None
+        state = State(self, place, free, up, flying)
         for failed in self.screen.doubtful(place, free, up):
-            state = state or State(self, place, free, up, flying)
-            for vm in state.rehearsed(failed).lost:
-                yield Loss(failed, vm)
+            yield from (Loss(failed, vm) for vm in state.rehearsed(failed).lost)
 
     def in_doubt(self, place: Ints, moves: Pairs) -> list[tuple[int, ...]]:
         """Return the failures that may not be survived at some instant on the way from `place`.

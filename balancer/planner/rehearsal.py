@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,13 @@ import numpy.typing as npt
 from balancer.planner.screen import Pairs
 
 if TYPE_CHECKING:  # a drill rehearses
-    from balancer.planner.drill import Band, Drill
+    from balancer.planner.drill import Drill
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 UNBOUND = np.iinfo(np.int64).max
+RESERVES = -1  # in the place of a band: the processors that VMs reserve
 
 
 @dataclass(slots=True)
@@ -35,14 +36,19 @@ class Rehearsal:
         takers: The hosts that took any.
         reach: For each size that was looked for, the largest hole (bytes, host) that took it; a
             smaller one on another host, had it been large enough, would have come before it.
-        may_be_bound: Whether rules or facts bind any of what restarts, as far as is known.
+        asked: The bands, and `RESERVES`, by which VMs elsewhere kept any of what restarts from a
+            host, or might have.
     """
 
     is_known: bool = True
     lost: list[int] = field(default_factory=list)
     takers: set[int] = field(default_factory=set)
     reach: dict[int, tuple[int, int]] = field(default_factory=dict)
-    may_be_bound: bool = False
+    asked: set[int] = field(default_factory=set)
+
+    def heeds(self, counted: Collection[int]) -> bool:
+        """Tell whether it might differ, were a VM elsewhere that so counts (`Drill.counted_in`)."""
+        return not self.is_known or not self.asked.isdisjoint(counted)
 
     def would_differ(self, host: int, free: int) -> bool:
         """Tell whether it might, had this host, and no other, another amount free: this much."""
@@ -59,16 +65,22 @@ class State:
         hosts = len(free)
         self.at = place[drill.ranked]
         self.free, self.up = free.tolist(), np.flatnonzero(up).tolist()
-        self.kept = np.bincount(place, drill.reserve, minlength=hosts).astype(np.int64)
+        self.kept = np.bincount(place, drill.reserve, minlength=hosts).astype(np.int64).tolist()
         self.place = place
-        self._there: dict[int, Ints] = {}
+        self._counts: dict[int, tuple[list[int], list[int]]] = {}
 
-    def there(self, band: int) -> Ints:
-        """Return the (H,) members of a band on each host."""
-        if band not in self._there:
-            at = self.place[self.drill.bands[band].members]
-            self._there[band] = np.bincount(at, minlength=len(self.free)).astype(np.int64)
-        return self._there[band]
+    def counts(self, number: int, failed: tuple[int, ...]) -> list[int]:
+        """Return how many members of a band are in each of its domains once hosts have failed."""
+        band = self.drill.bands[number]
+        if number not in self._counts:
+            there = np.bincount(self.place[band.members], minlength=len(self.free))
+            self._counts[number] = there.tolist(), (band.domains @ there).tolist()
+        there_of, every = self._counts[number]
+        left = every.copy()
+        for host in failed:
+            for domain in band.domains_of[host]:
+                left[domain] -= there_of[host]
+        return left
 
     def rehearsed(self, failed: tuple[int, ...]) -> Rehearsal:
         """Return what happens when `failed` fail."""
@@ -85,13 +97,9 @@ class State:
             if rank >= ranks:
                 break
             size = -less
-            bound = bool(drill.bound[vms[0]])
             at = bisect_left(rooms, (size, -1))
-            if bound:
-                found.may_be_bound = True
-                able = restart.able(vms)
-                while at < len(rooms) and not able[rooms[at][1]]:
-                    at += 1
+            if bound := drill.is_bound[vms[0]]:
+                at = restart.first(vms, rooms, at, found.asked)
             if at == len(rooms):
                 found.lost += [vm for vm in vms if drill.rank[vm] < ranks]
                 reach[size] = (UNBOUND, 0)
@@ -125,50 +133,74 @@ class State:
 
 
 class _Restart:
-    """What rules and reserves leave to the VMs that restart, one after another."""
+    """What rules and reserves leave to the VMs that restart, one after another.
+
+    Plain lists and the hosts one by one: mostly one of the first few takes what restarts.
+    """
 
     def __init__(self, state: State, failed: tuple[int, ...]) -> None:
-        self.state, self.drill = state, state.drill
+        self.state, self.drill, self.failed = state, state.drill, failed
         self.gone = np.zeros(len(state.free), dtype=bool)
         self.gone[list(failed)] = True
         self.kept = state.kept
-        self.counts: dict[int, Ints] = {}  # (D,) of bands, once asked for
+        self.counts: dict[int, list[int]] = {}  # (D,) of bands, once asked for
         self.limits = self.drill.limits(failed)
 
-    def able(self, vms: list[int]) -> Bools:
-        """Return the (H,) hosts on which rules and reserves let VMs start now, all of them."""
-        drill = self.drill
-        able: Bools = np.asarray(drill.permits[drill.kind[vms]].all(axis=0))
-        if reserve := int(drill.reserve[vms].sum()):
-            able = able & (self.kept + reserve <= drill.reservable)
-        for number, more in self._bands(vms).items():
-            band = drill.bands[number]
-            if number not in self.counts:
-                there = self.state.there(number)
-                self.counts[number] = band.domains[:, ~self.gone] @ there[~self.gone]
-            able = able & _open(band, self.counts[number], more, self.limits.get(number))
-        return able
+    def first(
+        self, vms: list[int], rooms: Sequence[tuple[int, int]], at: int, asked: set[int]
+    ) -> int:
+        """Return the first of `rooms` from `at` on where all `vms` may start; else their number.
 
-    def _bands(self, vms: list[int]) -> Mapping[int, int]:
+        What is counted for it is noted in `asked`.
+        """
+        drill, kept, reserve = self.drill, self.kept, self._reserve(vms)
+        kinds = {drill.kinds[vm] for vm in vms}
+        permits = [drill.permitted[kind] for kind in kinds]
+        permit = permits[0] if len(kinds) == 1 else [all(row) for row in zip(*permits, strict=True)]
+        about = self._bands(vms)
+        bands = [self._open(number, more) for number, more in about]
+        asked.update(number for number, _ in about)
+        if reserve:
+            asked.add(RESERVES)
+        for number in range(at, len(rooms)):
+            host = rooms[number][1]
+            if not permit[host] or (reserve and kept[host] + reserve > drill.reservables[host]):
+                continue
+            for of, counts, allowed in bands:
+                if not all(counts[domain] in allowed for domain in of[host]):
+                    break
+            else:
+                return number
+        return len(rooms)
+
+    def _open(self, number: int, more: int) -> tuple[list[list[int]], list[int], range]:
+        """Return the domains of each host, how many are in each, and how many may be."""
+        band = self.drill.bands[number]
+        if number not in self.counts:
+            self.counts[number] = self.state.counts(number, self.failed)
+        counts = self.counts[number]
+        if band.limit is None:  # a unit gains no domain once it has any
+            return band.domains_of, counts, range(1 if any(counts) else 0, UNBOUND)
+        limit = self.limits.get(number, band.limit)
+        return band.domains_of, counts, range(max(0, limit - more + 1))
+
+    def _bands(self, vms: list[int]) -> list[tuple[int, int]]:
         """Return the bands of VMs, and how many of these each is about."""
-        return Counter(number for vm in vms for number in self.drill.bands_of.get(vm, ()))
+        bands_of = self.drill.bands_of
+        if len(vms) == 1:
+            return [(number, 1) for number in bands_of.get(vms[0], ())]
+        return list(Counter(number for vm in vms for number in bands_of.get(vm, ())).items())
+
+    def _reserve(self, vms: list[int]) -> int:
+        """Return the thousandths of processors that VMs reserve."""
+        reserves = self.drill.reserves
+        return reserves[vms[0]] if len(vms) == 1 else sum(reserves[vm] for vm in vms)
 
     def begun(self, vms: list[int], host: int) -> None:
         """Count VMs that have restarted."""
-        if reserve := int(self.drill.reserve[vms].sum()):
+        if reserve := self._reserve(vms):
             self.kept = self.kept.copy()
             self.kept[host] += reserve
-        for number, more in self._bands(vms).items():
-            domains = self.drill.bands[number].domains
-            self.counts[number] = self.counts[number] + more * domains[:, host]
-
-
-def _open(band: Band, counts: Ints, more: int, limit: int | None) -> Bools:
-    """Return the (H,) hosts on which a band lets so many more of its VMs start."""
-    if band.limit is None:
-        occupied = counts > 0
-        if not occupied.any():
-            return np.ones(band.domains.shape[1], dtype=bool)
-        return np.asarray(~band.domains[~occupied].any(axis=0))
-    full = counts + more > (band.limit if limit is None else limit)
-    return np.asarray(~band.domains[full].any(axis=0))
+        for number, more in self._bands(vms):
+            for domain in self.drill.bands[number].domains_of[host]:
+                self.counts[number][domain] += more

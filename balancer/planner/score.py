@@ -6,12 +6,16 @@ here before it is believed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from balancer.model.plan import Lost
+from balancer.planner.drill import REHEARSAL_UNITS
 from balancer.planner.problem import CPU, GIB, MEMORY, Bools, Floats, Ints, Problem, utilisation
+from balancer.planner.work import Work
 from balancer.policy.policy import Goal
 from balancer.policy.survival import RANKS
 
@@ -178,8 +182,8 @@ def host_costs(problem: Problem, used: Floats, mean: Floats, overload_weight: fl
     return cost
 
 
-def measure(problem: Problem, place: Ints) -> Measure:
-    """Measure a placement from scratch."""
+def measure(problem: Problem, place: Ints, *, drilled: bool = True) -> Measure:
+    """Measure a placement from scratch; not `drilled`, as if it survived all failures."""
     used = utilisation(problem, place)
     moved = place != problem.home
     over = overload(problem, used)
@@ -205,8 +209,35 @@ def measure(problem: Problem, place: Ints) -> Measure:
         moves=int(moved.sum()),
         crowding=problem.sleepers.crowding(used) if consolidates else 0.0,
         awake=problem.sleepers.count(place) if consolidates else 0,
-        lost=lost(problem, place),
+        lost=lost(problem, place) if drilled else NOTHING_LOST,
     )
+
+
+def gained(
+    problem: Problem, place: Ints, than: tuple[float, ...], work: Work
+) -> tuple[float, ...] | None:
+    """Return the tiers of a placement if it is a legal end and better `than` others, else None.
+
+    Failures, by far the dearest to know, are rehearsed only where the rest does not decide; what
+    that takes is taken from the work.
+    """
+    goal = problem.policy.goal
+    found = measure(problem, place, drilled=False)
+    if not better(found.key(goal), than) or not legal_end(problem, place):
+        return None
+    with charging(problem, work):
+        key = replace(found, lost=lost(problem, place)).key(goal)
+    return key if better(key, than) else None
+
+
+@contextmanager
+def charging(problem: Problem, work: Work) -> Iterator[None]:
+    """Take from the work what is rehearsed meanwhile."""
+    drill = problem.drill if problem.policy.reserve.for_failures else None
+    before = 0 if drill is None else drill.rehearsals
+    yield
+    if drill is not None:
+        work.charge(REHEARSAL_UNITS * (drill.rehearsals - before))
 
 
 def lost(problem: Problem, place: Ints) -> Lost:
@@ -305,7 +336,9 @@ __all__ = [
     "before_lost",
     "better",
     "caps_bind",
+    "charging",
     "comes_first",
+    "gained",
     "host_costs",
     "legal_end",
     "lost",

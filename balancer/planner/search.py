@@ -17,7 +17,7 @@ from balancer.planner.descent import Descent, descend
 from balancer.planner.empty import empty_hosts
 from balancer.planner.problem import Ints, Problem
 from balancer.planner.ruin import Note, ruin_and_recreate
-from balancer.planner.score import better, legal_end, means, measure
+from balancer.planner.score import better, gained, legal_end, means, measure
 from balancer.planner.secure import secure, secured
 from balancer.planner.state import State
 from balancer.planner.units import move_units
@@ -163,8 +163,7 @@ def trim(problem: Problem, place: Ints, work: Work) -> Ints:
             if target is None or target == at:
                 continue
             state.move(vm, target)
-            after = measure(problem, state.place).key(goal)
-            if better(after, key) and legal_end(problem, state.place):
+            if (after := gained(problem, state.place, key, work)) is not None:
                 key = after
                 break
             state.move(vm, at)

@@ -13,12 +13,13 @@ from functools import partial
 import numpy as np
 
 from balancer.model.plan import Lost
-from balancer.planner.drill import REHEARSAL_UNITS, Loss
+from balancer.planner.drill import Loss
 from balancer.planner.problem import Ints, Problem, utilisation
 from balancer.planner.score import (
     NOTHING_LOST,
     TIER_TOLERANCE,
     before_lost,
+    charging,
     comes_first,
     legal_end,
     lost,
@@ -161,10 +162,8 @@ def _risk(problem: Problem, place: Ints) -> Risk:
 
 def _tried(problem: Problem, place: Ints, work: Work) -> Risk:
     """Return what is lost at a placement, and take from the work what was rehearsed for it."""
-    before = problem.drill.rehearsals
-    found = _risk(problem, place)
-    work.charge(REHEARSAL_UNITS * (problem.drill.rehearsals - before))
-    return found
+    with charging(problem, work):
+        return _risk(problem, place)
 
 
 def _lower(state: State, most: Risk, steps: Callable[[], Iterator[Step]], work: Work) -> None:

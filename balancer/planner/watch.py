@@ -93,13 +93,12 @@ class Watch:
         self._refused.clear()
 
     def _arrive(self, vm: int, target: int) -> None:
-        source, bound = int(self.place[vm]), bool(self.problem.drill.bound[vm])
+        source, counted = int(self.place[vm]), self.problem.drill.counted_in(vm)
         self.flying.remove((vm, target))
         self.place[vm] = target
         ends = [failed for failed in self.known if source in failed or target in failed]
-        ruled = (failed for failed, found in self.known.items() if found.may_be_bound)
-        rules = ruled if bound else ()
-        anew = dict.fromkeys((*ends, *rules))
+        ruled = (failed for failed, found in self.known.items() if found.heeds(counted))
+        anew = dict.fromkeys((*ends, *(ruled if counted else ())))
         self._rehearse(anew)
         self._renew(source, (failed for failed in self.known if failed not in anew))
 
@@ -166,7 +165,7 @@ class Watch:
             return
         free = self._free()
         state = State(drill, self.place, free, drill.up, self.flying)
-        self.known |= dict.fromkeys(some, Rehearsal(is_known=False, may_be_bound=True))
+        self.known |= dict.fromkeys(some, Rehearsal(is_known=False))
         if len(some) > SCREENED_FROM:
             self._charge_look()
             if not self.work.spend(0):

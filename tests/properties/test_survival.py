@@ -252,6 +252,29 @@ def test_each_instant_is_known_from_the_one_before_it(
         assert mine == {(one.failed, one.vm) for one in whole}
 
 
+@few
+@given(mixed(hosts_max=5, vms_max=9), policies(), st.sampled_from([1, 2]), st.data())
+def test_a_placement_is_known_from_one_that_is_almost_the_same(
+    seen: Cluster, policy: Policy, failed: int, data: st.DataObject
+) -> None:
+    """What is rehearsed only where moves have changed it is what is lost, as if all were."""
+    policy = asking(policy, failed, data.draw(among("", "site")))
+    try:
+        problem = build(seen, policy)
+    except InputError:
+        assume(condition=False)
+        raise
+    place, some = problem.home.copy(), len(problem.vms)
+    ups = [None, None, problem.up & (np.arange(len(problem.hosts)) > 0)]
+    for _ in range(12):
+        for vm in data.draw(st.lists(st.integers(0, some - 1), min_size=1, max_size=2)):
+            place[vm] = data.draw(st.integers(0, len(problem.hosts) - 1))
+        takers = ups[data.draw(st.integers(0, 2))]
+        anew = WholeDrill(problem)
+        assert problem.drill.lost(place, takers) == anew.lost(place, takers)
+        assert list(problem.drill.losses(place, takers)) == list(anew.losses(place, takers))
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(mixed(hosts_max=3, vms_max=5), policies(), st.integers(1, 2))
 def test_what_is_beyond_help_is_lost_on_every_placement(

@@ -1,0 +1,51 @@
+"""What rehearsals of failures a search makes, and that it pays for them."""
+
+from __future__ import annotations
+
+from balancer.planner.drill import REHEARSAL_UNITS, Drill
+from balancer.planner.problem import Ints, Problem, build
+from balancer.planner.score import gained, measure
+from balancer.planner.search import trim
+from balancer.planner.work import Work
+from balancer.policy.policy import Goal, Policy, Reserve
+from benchmarks.instances import generate
+
+
+def in_doubt(goal: Goal = Goal.BALANCE) -> tuple[Problem, Ints]:
+    """A task of which failures have to be rehearsed, and a few moves that are safe."""
+    problem = build(generate(8, 200, 4), Policy(goal=goal, reserve=Reserve(host_failures=1)))
+    place = problem.home.copy()
+    place[[27, 50, 62, 72, 104, 150, 199]] = [3, 3, 1, 2, 1, 5, 6]
+    return problem, place
+
+
+def test_only_what_a_move_may_have_changed_is_rehearsed_anew() -> None:
+    problem = build(generate(16, 200, 2), Policy(reserve=Reserve(host_failures=2)))
+    drill = problem.drill
+    drill.lost(problem.home)
+    begun, every = drill.rehearsals, 0
+    for vm in problem.movable[:8].tolist():
+        other, whole = problem.home.copy(), Drill(problem)
+        other[vm] = (other[vm] + 1) % 16
+        assert drill.lost(other) == whole.lost(other)
+        every += whole.rehearsals
+    assert 0 < drill.rehearsals - begun < every
+
+
+def test_what_taking_moves_back_rehearses_is_paid_for() -> None:
+    problem, place = in_doubt(Goal.RELIEVE)
+    work = Work(1e6)
+    problem.drill.lost(place)
+    before = problem.drill.rehearsals
+    trim(problem, place, work)
+    rehearsed = problem.drill.rehearsals - before
+    assert rehearsed > 0
+    assert work.units <= 1e6 - rehearsed * REHEARSAL_UNITS
+
+
+def test_no_failure_is_rehearsed_for_what_is_no_better_anyway() -> None:
+    problem, place = in_doubt()
+    best = (0.0,) * len(measure(problem, problem.home).key(Goal.BALANCE))
+    before = problem.drill.rehearsals
+    assert gained(problem, place, best, Work(1e6)) is None
+    assert problem.drill.rehearsals == before
