@@ -13,7 +13,7 @@ from datetime import timedelta
 import numpy as np
 
 from balancer.model.cluster import Transport
-from balancer.model.plan import SettingChange
+from balancer.model.plan import SettingChange, StoppedBy
 from balancer.model.rule import Turn
 from balancer.planner import transport
 from balancer.planner.drill import Loss
@@ -27,15 +27,18 @@ from balancer.planner.score import better, legal_end, measure, over_limit, overl
 from balancer.planner.secure import secured
 from balancer.planner.stays import STUCK, UNSAFE, UNSEEN
 from balancer.planner.timing import Timing
-from balancer.planner.work import Work
+from balancer.planner.work import INF, Work
 from balancer.policy.policy import Goal, Prefer
 
 # Of the moves that stand in each other's way this many are weighed before one is given up.
 WEIGHED = 40
-# Of seeing that hosts may fail on the way: work in all, how much of it where the search was cut
-# short, how much for one attempt, and of the migrations that were begun within that, how many
-# surely fit into the next.
-WATCH_UNITS, HURRIED_SHARE, WATCH_SHARE, SEEN_SHARE = 8e6, 0.25, 0.5, 0.4
+# Of seeing that hosts may fail on the way: work in all, how much of it for the first attempt, of
+# what is left for another with less, and for the last look at a schedule, which takes less than to
+# make it; of the migrations that were begun within an attempt, how many surely fit into the next.
+WATCH_UNITS, FIRST_SHARE, AGAIN_SHARE, LOOK_SHARE, SEEN_SHARE = 8e6, 0.5, 0.65, 0.9, 0.4
+# Of the seconds that a time limit leaves, how many are for that: the judge, who sees it all again,
+# takes about as many. Seconds once the user waits, and the share of the work without a clock.
+WATCH_TIME, HURRIED_S, HURRIED_SHARE = 0.5, 2.0, 0.25
 PARTED_MAX = 40  # pairs of migrations that are told to wait for each other before any is given up
 
 
@@ -69,21 +72,23 @@ def carry(
     stuck: dict[int, int] = {}
     overran: Schedule | None = None
     place = place.copy()
-    # Not cut short by the user: what the search has found is seen through, but in less time.
-    units = WATCH_UNITS * (HURRIED_SHARE if work.cut_short() else 1.0)
-    watching = replace(work.apart(units), interrupted=None, stopped_by=None)
+    watching = _watching(work)
     parted: list[frozenset[int]] = []
+    share = FIRST_SHARE
     while True:
-        found, settings = _fastest(timing, place, work, _share(watching), solver, parted)
+        begun_with, part = watching.units, _part(watching, share)
+        found, settings = _fastest(timing, place, work, part, solver, parted)
         text, victims, count = _too_much(problem, found)
         lost, unseen = None, found.unseen
         if not victims and not unseen:
-            part = _share(watching)
+            part = _part(watching, LOOK_SHARE)
             lost, blamed = worst_instant(problem, place, found.timed, part)
             if not blamed:
                 return Carried(place, found, settings, timing, dropped, lost, overran, stuck)
             unseen = part.stopped_by is not None
             waits = _waits(found, blamed)
+            # What is not left for as much again is seen with fewer moves.
+            unseen = unseen or 2 * watching.units < begun_with
             if waits and not unseen and len(parted) < PARTED_MAX:
                 parted += waits
                 continue
@@ -93,7 +98,7 @@ def carry(
             overran = found
         before = place
         if unseen:
-            text, fewer = UNSEEN, _begun_first(problem, place, found)
+            text, share, fewer = UNSEEN, AGAIN_SHARE, _begun_first(problem, place, found, watching)
         else:
             fewer = _without(problem, place, victims, count)
         place = legalise(problem, fewer)
@@ -114,11 +119,28 @@ def moves_of(problem: Problem, place: Ints) -> list[tuple[int, int, int]]:
     return [(vm, int(problem.home[vm]), int(place[vm])) for vm in moved]
 
 
-def _share(work: Work) -> Work:
-    """Return what one attempt may spend of what is left; a unit is about a microsecond."""
+def _watching(work: Work) -> Work:
+    """Return what may be spent on seeing that hosts may fail on the way.
+
+    Not cut short by the user: what the search has found is seen through, but in less time.
+    """
+    work.cut_short()
+    watching = replace(work.apart(WATCH_UNITS), interrupted=None, stopped_by=None)
+    hurried = work.stopped_by is StoppedBy.INTERRUPT
+    if work.elapsed_s is None:
+        return replace(watching, units=WATCH_UNITS * (HURRIED_SHARE if hurried else 1.0))
+    now_s, until_s = work.elapsed_s(), work.time_limit_s
+    if until_s is not None:
+        until_s = now_s + WATCH_TIME * (until_s - now_s)
+    if hurried:
+        until_s = min(until_s or INF, now_s + HURRIED_S)
+    return replace(watching, time_limit_s=until_s, reserve_s=0.0)
+
+
+def _part(work: Work, share: float) -> Work:
+    """Return a share of what is left to spend; a unit is about a microsecond."""
     left = work.seconds_left()
-    units = work.units if left is None else min(work.units, 1e6 * left)
-    return work.part(WATCH_SHARE * units)
+    return work.part(share * (work.units if left is None else min(work.units, 1e6 * left)))
 
 
 def _waits(found: Schedule, blamed: list[int]) -> list[frozenset[int]]:
@@ -135,12 +157,20 @@ def _waits(found: Schedule, blamed: list[int]) -> list[frozenset[int]]:
     return [frozenset((one.leg.vm, last.leg.vm)) for one in beside]
 
 
-def _begun_first(problem: Problem, place: Ints, found: Schedule) -> Ints:
-    """Return `place` with as many of the moves that begin first as can be seen through."""
+def _begun_first(problem: Problem, place: Ints, found: Schedule, watching: Work) -> Ints:
+    """Return `place` with as many of the moves that begin first as can be seen through.
+
+    As long as anything is left to see it with one is, at least. Where none was begun half are
+    left, urgent ones first.
+    """
+    moved, urgent = np.flatnonzero(place != problem.home).tolist(), _urgent(problem, place)
     begun = list(dict.fromkeys(one.leg.vm for one in found.timed))
-    kept = begun[: int(SEEN_SHARE * len(begun))]
+    many = max(1, int(SEEN_SHARE * len(begun))) if begun else len(moved) // 2
+    kept = begun or sorted(moved, key=lambda vm: (vm not in urgent, vm))
     fewer = problem.home.copy()
-    fewer[kept] = place[kept]
+    if watching.spend(0):
+        kept = kept[: min(many, len(moved) - 1)]
+        fewer[kept] = place[kept]
     return fewer
 
 
@@ -160,9 +190,12 @@ def _fastest(
     chosen: dict[int, Transport] = transport.as_set(problem)
     if problem.policy.transport.prefer is not Prefer.AUTO and candidates:
         chosen = candidates.pop()
+    before = watching.units
     best = schedule(timing, moves, chosen, urgent, watching, parted)
-    usual_s = best.makespan_s
+    usual_s, took = best.makespan_s, before - watching.units
     for settings in candidates:
+        if watching.units < took:  # it could not be seen through
+            break
         tried = schedule(timing, moves, settings, urgent, watching, parted)
         if tried.unseen:
             break

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
+from balancer.planner.carry import carry
 from balancer.planner.drill import REHEARSAL_UNITS, Drill
 from balancer.planner.problem import Ints, Problem, build
 from balancer.planner.score import gained, measure
 from balancer.planner.search import trim
+from balancer.planner.stays import UNSEEN
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Policy, Reserve
 from benchmarks.instances import generate
@@ -49,3 +53,23 @@ def test_no_failure_is_rehearsed_for_what_is_no_better_anyway() -> None:
     before = problem.drill.rehearsals
     assert gained(problem, place, best, Work(1e6)) is None
     assert problem.drill.rehearsals == before
+
+
+@pytest.mark.parametrize("units", [2e4, 6e4, 1e5])
+def test_what_can_be_seen_of_the_way_moves_and_the_rest_does_not(
+    monkeypatch: pytest.MonkeyPatch, units: float
+) -> None:
+    """Work that does not suffice for all moves suffices for a few of them."""
+    monkeypatch.setattr("balancer.planner.carry.WATCH_UNITS", units)
+    problem, place = in_doubt()
+    carried = carry(problem, place, Work(1e9), "auto")
+    assert carried.schedule.timed
+    assert set(carried.dropped.values()) == {UNSEEN}
+
+
+def test_seconds_that_a_time_limit_leaves_are_used_to_see_the_way() -> None:
+    """The search was ended by the clock; a tenth of the seconds is left, and is enough."""
+    problem, place = in_doubt()
+    work = Work(1e9, elapsed_s=lambda: 9.0, time_limit_s=10.0, reserve_s=2.0)
+    assert work.cut_short()
+    assert not carry(problem, place, work, "auto").dropped
