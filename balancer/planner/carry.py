@@ -76,7 +76,7 @@ def carry(
     parted: list[frozenset[int]] = []
     share = FIRST_SHARE
     while True:
-        begun_with, part = watching.units, _part(watching, share)
+        had, part = _left(watching), _part(watching, share)
         found, settings = _fastest(timing, place, work, part, solver, parted)
         text, victims, count = _too_much(problem, found)
         lost, unseen = None, found.unseen
@@ -88,7 +88,7 @@ def carry(
             unseen = part.stopped_by is not None
             waits = _waits(found, blamed)
             # What is not left for as much again is seen with fewer moves.
-            unseen = unseen or 2 * watching.units < begun_with
+            unseen = unseen or 2 * _left(watching) < had
             if waits and not unseen and len(parted) < PARTED_MAX:
                 parted += waits
                 continue
@@ -137,10 +137,18 @@ def _watching(work: Work) -> Work:
     return replace(watching, time_limit_s=until_s, reserve_s=0.0)
 
 
-def _part(work: Work, share: float) -> Work:
-    """Return a share of what is left to spend; a unit is about a microsecond."""
+def _left(work: Work) -> float:
+    """Return what is left to spend; a unit is about a microsecond."""
     left = work.seconds_left()
-    return work.part(share * (work.units if left is None else min(work.units, 1e6 * left)))
+    return work.units if left is None else min(work.units, 1e6 * left)
+
+
+def _part(work: Work, share: float) -> Work:
+    """Return a share of what is left to spend, of work and of seconds."""
+    part, left = work.part(share * work.units), work.seconds_left()
+    if left is not None:
+        part.reserve_s += (1 - share) * left
+    return part
 
 
 def _waits(found: Schedule, blamed: list[int]) -> list[frozenset[int]]:

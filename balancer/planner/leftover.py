@@ -25,9 +25,18 @@ LOOKED_MAX, WEIGHED_MAX = 1000, 20
 
 
 def not_moved(
-    problem: Problem, place: Ints, dropped: Mapping[int, str], curbed: str = ""
+    problem: Problem,
+    place: Ints,
+    dropped: Mapping[int, str],
+    curbed: str = "",
+    *,
+    brief: bool = False,
 ) -> tuple[NotMoved, ...]:
-    """Return the VMs that a goal wanted elsewhere and that stayed, each with its reason."""
+    """Return the VMs that a goal wanted elsewhere and that stayed, each with its reason.
+
+    If `brief`, without a look at each host for each of them: there may be thousands, and whoever
+    set a time limit or pressed Ctrl-C waits.
+    """
     state = State(problem, place)
     at_home = place == problem.home
     wanted = set(np.flatnonzero(problem.from_drain & at_home).tolist())
@@ -49,7 +58,7 @@ def not_moved(
             vm=problem.vms[vm].id,
             name=problem.vms[vm].name,
             host=problem.vms[vm].host,
-            reason=dropped.get(vm) or what_keeps(state, vm, curbed),
+            reason=dropped.get(vm) or what_keeps(state, vm, curbed, brief=brief),
         )
         for vm in sorted(wanted)
     )

@@ -248,7 +248,9 @@ def assemble(
         else 0.0,
         migrations=migrations,
         settings=carried.settings,
-        not_moved=() if asked_for else not_moved(problem, place, carried.dropped, curbed),
+        not_moved=()
+        if asked_for
+        else not_moved(problem, place, carried.dropped, curbed, brief=cut_short),
         unresolved=unresolved(problem, place, curbed),
         sleep=() if asked_for else sleep_of(problem, place, carried.dropped, curbed),
         survival=survival_of(problem, place, carried.lost),

@@ -28,15 +28,26 @@ UNSAFE = "on the way more would be lost if hosts failed than before or after"
 UNSEEN = "what would be lost on the way if hosts failed could not be seen in time"
 
 
-def what_keeps(state: State, vm: int, curbed: str = "") -> str:
-    """Return the binding reason why `vm` stays; `curbed` is what kept the plan from doing more."""
-    bound, open_hosts = what_binds(state, vm)
+def what_keeps(state: State, vm: int, curbed: str = "", *, brief: bool = False) -> str:
+    """Return the binding reason why `vm` stays.
+
+    Args:
+        state: Where all VMs are.
+        vm: The VM.
+        curbed: What kept the plan from doing more.
+        brief: Say `curbed` also where no host could take it: to find out what is against each of
+            64 hosts takes some milliseconds.
+    """
+    bound, open_hosts = what_binds(state, vm, brief=brief and bool(curbed))
     could = f"no move of it betters the plan ({counted(open_hosts, 'host')} could take it)"
     return bound or curbed or could
 
 
-def what_binds(state: State, vm: int) -> tuple[str, int]:
-    """Return the fact, rule or limit by which `vm` stays, or none and how many hosts are open."""
+def what_binds(state: State, vm: int, *, brief: bool = False) -> tuple[str, int]:
+    """Return the fact, rule or limit by which `vm` stays, or none and how many hosts are open.
+
+    If `brief` none also where each host has something else against it.
+    """
     problem = state.problem
     one = problem.vms[vm]
     if (fact := why_immovable(problem.cluster, one)) is not None:
@@ -53,7 +64,7 @@ def what_binds(state: State, vm: int) -> tuple[str, int]:
         return short, open_hosts
     if open_hosts and (held := last_resort(problem, vm)) and not problem.from_drain[vm]:
         return f"{cite(held)} moves it as a last resort only", open_hosts
-    return ("" if open_hosts else _what_keeps_from_all(state, vm)), open_hosts
+    return ("" if open_hosts or brief else _what_keeps_from_all(state, vm)), open_hosts
 
 
 def last_resort(problem: Problem, vm: int) -> Rule | None:
@@ -109,7 +120,8 @@ def _what_keeps_from_all(state: State, vm: int) -> str:
     """Return why no host can take `vm`."""
     problem = state.problem
     others = [at for at in range(len(problem.hosts)) if at != state.place[vm]]
-    kept = {at: obstacles(state, vm, at) for at in others}
+    known = _Known(state, vm)
+    kept = {at: obstacles(state, vm, at, known) for at in others}
     if not others:
         return "there is no other host"
     # A rule that rules out every host is the reason, whatever else stands in the way.
@@ -126,19 +138,34 @@ def _what_keeps_from_all(state: State, vm: int) -> str:
     return "no host can take it: " + "; ".join(shown[:REASONS_SHOWN]) + tail
 
 
-def obstacles(state: State, vm: int, host: int) -> tuple[str, ...]:
+class _Known:
+    """What is found out for all hosts at once: asking it for each of 64 takes 64 times as long."""
+
+    def __init__(self, state: State, vm: int) -> None:
+        problem, source = state.problem, int(state.place[vm])
+        self.immovable = why_immovable(problem.cluster, problem.vms[vm])
+        self.fits = state.fits(vm, even_overload=True)
+        self.stays = {
+            index: problem.groups[index].change(vm, state.counts[index], source)[1]
+            for index in problem.groups_about(vm)
+        }
+
+
+def obstacles(state: State, vm: int, host: int, known: _Known | None = None) -> tuple[str, ...]:
     """Return every fact and rule that keeps `vm` from `host` in this state; empty if none."""
     if state.place[vm] == host:
         return (f"it is on {state.problem.hosts[host].name} already",)
-    return (*ruled_out(state, vm, host), *_capacity_obstacles(state, vm, host))
+    known = known or _Known(state, vm)
+    room = () if known.fits[host] else _capacity_obstacles(state, vm, host)
+    return (*ruled_out(state, vm, host, known), *room)
 
 
-def ruled_out(state: State, vm: int, host: int) -> tuple[str, ...]:
+def ruled_out(state: State, vm: int, host: int, known: _Known | None = None) -> tuple[str, ...]:
     """Return what keeps `vm` from `host` in this state, besides room."""
-    problem = state.problem
+    problem, known = state.problem, known or _Known(state, vm)
     one, target = problem.vms[vm], problem.hosts[host]
     source = problem.hosts[state.place[vm]]
-    found = [text for text in (why_immovable(problem.cluster, one), why_no_target(target)) if text]
+    found = [text for text in (known.immovable, why_no_target(target)) if text]
     found.extend(problem.calm.against(vm, int(state.place[vm]), host))
     slots = problem.caps.concurrent_per_host
     found.extend(
@@ -160,9 +187,9 @@ def ruled_out(state: State, vm: int, host: int) -> tuple[str, ...]:
         for rule, hours in problem.hours_of_vm.get(vm, ())
         if problem.now is not None and not hours.may_start(problem.now, 0.0)
     )
-    for index in problem.groups_about(vm):
+    for index, stays in known.stays.items():
         group = problem.groups[index]
-        if not group.change(vm, state.counts[index], int(state.place[vm]))[1][host]:
+        if not stays[host]:
             broken = f"{cite(group.said.rule)} would be broken"
             no_room = f"{target.name} {group.lacks}"
             found.append(no_room if group.is_fact else broken)
@@ -177,9 +204,8 @@ def _opens(hours: Hours, now: datetime) -> str:
 
 
 def _capacity_obstacles(state: State, vm: int, host: int) -> tuple[str, ...]:
+    """Return what of room `host` lacks for `vm`, which does not fit there."""
     problem = state.problem
-    if state.fits(vm, even_overload=True)[host]:
-        return ()
     target = problem.hosts[host].name
     after = (state.load[:, host] + problem.weight[:, vm]) * problem.scale[:, host]
     if after[MEMORY] > 1.0:

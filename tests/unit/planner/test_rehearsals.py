@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 
+from balancer.planner import plan
 from balancer.planner.carry import carry
 from balancer.planner.drill import REHEARSAL_UNITS, Drill
-from balancer.planner.problem import Ints, Problem, build
+from balancer.planner.problem import Bools, Ints, Problem, build
 from balancer.planner.score import gained, measure
 from balancer.planner.search import trim
-from balancer.planner.stays import UNSEEN
+from balancer.planner.state import State
+from balancer.planner.stays import UNSEEN, what_keeps
 from balancer.planner.work import Work
 from balancer.policy.policy import Goal, Policy, Reserve
 from benchmarks.instances import generate
+from tests.notation import cluster
+from tests.unit.judge.plans import NOW
 
 
 def in_doubt(goal: Goal = Goal.BALANCE) -> tuple[Problem, Ints]:
@@ -73,3 +79,41 @@ def test_seconds_that_a_time_limit_leaves_are_used_to_see_the_way() -> None:
     work = Work(1e9, elapsed_s=lambda: 9.0, time_limit_s=10.0, reserve_s=2.0)
     assert work.cut_short()
     assert not carry(problem, place, work, "auto").dropped
+
+
+@pytest.mark.parametrize("step_s", [0.004, 0.008, 0.012])
+def test_a_first_attempt_leaves_seconds_for_another_with_fewer_moves(step_s: float) -> None:
+    problem, place = in_doubt()
+    ticks = count()
+    late = Work(1e9, lambda: 9.0 + step_s * next(ticks), time_limit_s=10.0, reserve_s=2.0)
+    assert late.cut_short()
+    carried = carry(problem, place, late, "auto")
+    assert carried.schedule.timed
+    assert set(carried.dropped.values()) == {UNSEEN}
+
+
+# Too much for every host, and nobody can take any of it.
+FULL = "h1 20G 4c: a 10G 2c, b 10G 2c\nh2 20G 4c: c 10G 2c, d 10G 2c"
+
+
+def test_why_vms_stay_is_found_out_for_all_hosts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = "\n".join(f"h{at} 20G 4c: v{at} 19G 4c" for at in range(12))
+    asked: list[int] = []
+    fits = State.fits
+
+    def counting(self: State, vm: int, *, even_overload: bool = False) -> Bools:
+        asked.append(vm)
+        return fits(self, vm, even_overload=even_overload)
+
+    state = State(build(cluster(hosts), Policy()))
+    monkeypatch.setattr(State, "fits", counting)
+    assert what_keeps(state, 0).startswith("no host can take it: h")
+    assert len(asked) <= 2
+
+
+def test_whoever_set_a_time_limit_does_not_wait_for_what_is_against_each_host() -> None:
+    late = plan(cluster(FULL), Policy(), now=NOW, elapsed_s=lambda: 9.0, time_limit_s=1.0)
+    assert {one.reason for one in late.not_moved} == {"the search was stopped before it got to it"}
+    found = plan(cluster(FULL), Policy(), now=NOW)
+    assert {one.vm for one in found.not_moved} == {one.vm for one in late.not_moved}
+    assert all("of memory free" in one.reason for one in found.not_moved)
