@@ -70,6 +70,11 @@ class Drill:
         """Those of them that are looked at on the way of a plan, not at its ends only."""
         return self.failures[:SETS_MAX_ON_THE_WAY]
 
+    @property
+    def sees_all(self) -> bool:
+        """Tell whether all failures are looked at on the way; what counts of each is not asked."""
+        return len(failures(self.cluster, self.policy)) <= SETS_MAX_ON_THE_WAY
+
     @cached_property
     def up(self) -> frozenset[str]:
         """Hosts that take restarts."""
@@ -122,12 +127,17 @@ class Drill:
         return {vm: number for number, vms in enumerate(sets) for vm in vms}
 
     @cached_property
+    def reserved(self) -> Mapping[str, int]:
+        """Thousandths of processors that VMs reserve, of those that reserve any."""
+        return {vm.id: size for vm in self.cluster.vms if (size := cpu_reserve(vm))}
+
+    @cached_property
     def bound(self) -> frozenset[str]:
         """VMs that any rule or fact keeps from any host."""
         spread = (spread_cap(rule, self.cluster, frozenset()) for rule in self._spreads)
         forms = [*self.said, *(form for form in spread if form is not None)]
         found = frozenset[str]().union(*(form.vms for form in forms))
-        return found | self.unfit.keys() | {vm.id for vm in self.cluster.vms if cpu_reserve(vm)}
+        return found | self.unfit.keys() | self.reserved.keys()
 
     @cached_property
     def _spreads(self) -> Sequence[Rule]:

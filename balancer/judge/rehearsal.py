@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from balancer.model.cluster import Vm
 from balancer.model.rule import AllowedHosts, Cap, Unit
-from balancer.policy.capacity import cpu_reservable, cpu_reserve
+from balancer.policy.capacity import cpu_reservable
 from balancer.policy.survival import Bound
 
 if TYPE_CHECKING:  # a drill has rehearsals
@@ -30,9 +30,8 @@ class State:
     def __init__(self, drill: Drill, place: Mapping[str, str]) -> None:
         self.drill, self.place = drill, dict(place)
         self.kept: Counter[str] = Counter()  # processors reserved, in thousandths
-        for vm in drill.cluster.vms:
-            if reserve := cpu_reserve(vm):
-                self.kept[place[vm.id]] += reserve
+        for name, reserve in drill.reserved.items():
+            self.kept[place[name]] += reserve
         self.here: dict[str, list[Vm]] = {}
         for vm in drill.order:
             self.here.setdefault(place[vm.id], []).append(vm)
@@ -42,7 +41,7 @@ class State:
         """Put a VM on another host."""
         source, one = self.place[vm], self.drill.cluster.vm_by_id[vm]
         self.place[vm] = target
-        if reserve := cpu_reserve(one):
+        if reserve := self.drill.reserved.get(vm):
             self.kept[source] -= reserve
             self.kept[target] += reserve
         if vm in self.drill.turn:
@@ -72,7 +71,8 @@ class Rehearsal:
         takers: The hosts that took any.
         reach: For each size that was looked for, the largest hole (bytes, host) that took it; a
             smaller one on another host, had it been large enough, would have come before it.
-        is_bound: Whether rules or facts bind any of what restarts.
+        asked: VMs that rules of what restarts count, wherever they are.
+        reserves: Whether any of what restarts reserves processors.
     """
 
     def __init__(self, state: State, failed: Failed, free: Mapping[str, int]) -> None:
@@ -84,7 +84,8 @@ class Rehearsal:
         self.lost: list[str] = []
         self.takers: set[str] = set()
         self.reach: dict[int, tuple[float, str]] = {}
-        self.is_bound = False
+        self.asked: set[str] = set()
+        self.reserves = False
         self.ranks = self.drill.counted[failed]
         for size, vms in self.drill.pieces(state.fallen(failed), self.ranks):
             self._restart(vms, size)
@@ -95,17 +96,25 @@ class Rehearsal:
             return True
         return any(size <= room and (room, name) < hole for size, hole in self.reach.items())
 
+    def heeds(self, vm: str) -> bool:
+        """Tell whether it might, had a VM another host that is not among the failed."""
+        return vm in self.asked or (self.reserves and vm in self.drill.reserved)
+
     def _restart(self, vms: Sequence[Vm], size: int) -> None:
         """Start what restarts as one on the host with the least room that takes it."""
         rooms = self.rooms
         bound = vms[0].id in self.drill.bound  # what restarts as one is, all of it
         at = bisect_left(rooms, (size, ""))
         if bound:
-            self.is_bound = True
             # Two rules may say the same of a VM: it counts once.
             forms = Counter(
                 form for vm in vms for form in set(self.drill.forms(vm.id, self.failed))
             )
+            for form in forms:
+                if not isinstance(form, AllowedHosts):
+                    self.asked |= form.vms
+            reserve = self._reserve(vms)
+            self.reserves = self.reserves or reserve > 0
             while at < len(rooms) and not self._may(vms, forms, rooms[at][1]):
                 at += 1
         if at == len(rooms):
@@ -119,16 +128,20 @@ class Rehearsal:
         if hole > self.reach.get(size, (-1, "")):
             self.reach[size] = hole
         if bound:
-            self.kept[name] += sum(cpu_reserve(vm) for vm in vms)
+            self.kept[name] += reserve
             for group in {form.vms for form in forms}:
                 new = sum(vm.id in group for vm in vms)
                 self.added.setdefault(group, Counter())[name] += new
+
+    def _reserve(self, vms: Sequence[Vm]) -> int:
+        """Return the thousandths of processors that VMs reserve."""
+        return sum(self.drill.reserved.get(vm.id, 0) for vm in vms)
 
     def _may(self, vms: Sequence[Vm], forms: Mapping[Bound, int], name: str) -> bool:
         """Tell whether VMs may start on a host; `forms` is what binds them, and how many each."""
         if any(name in self.drill.unfit.get(vm.id, ()) for vm in vms):
             return False
-        if reserve := sum(cpu_reserve(vm) for vm in vms):
+        if reserve := self._reserve(vms):
             kept = self.state.kept[name] + self.kept[name]
             if kept + reserve > cpu_reservable(self.drill.cluster.host_by_name[name]):
                 return False

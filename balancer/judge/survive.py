@@ -63,6 +63,8 @@ def unseen_on_the_way(cluster: Cluster, policy: Policy, plan: Plan) -> int:
         return 0
     cluster = lifted(cluster, policy)
     drill, place = Drill(cluster, policy), {vm.id: vm.host for vm in cluster.vms}
+    if drill.sees_all:
+        return 0
     after = place | {one.vm: one.target for one in plan.migrations}
     if stranded(cluster, after) < stranded(cluster, place):
         return 0

@@ -50,8 +50,7 @@ class Way:
         self.state.move(vm, target)
         self.free[source] += self.drill.held(vm)
         for failed, known in self.known.items():
-            counts = known.is_bound and vm in self.drill.bound
-            if counts or not failed.isdisjoint((source, target)):
+            if known.heeds(vm) or not failed.isdisjoint((source, target)):
                 self.known[failed] = self._rehearsed(failed)
         self._renew(source, [failed for failed in self.in_doubt if target in failed])
 
