@@ -79,7 +79,7 @@ def from_readings(base: Cluster, readings: Readings) -> Recording:
 
 def _recording(base: Cluster, at_s: np.ndarray, work: np.ndarray, memory: np.ndarray) -> Recording:
     index = {host.name: number for number, host in enumerate(base.hosts)}
-    usual = np.array([float(vm.memory_assigned_bytes) for vm in base.vms])
+    usual = np.array([float(vm.memory_needed_bytes) for vm in base.vms])
     home = np.array([index[vm.host] for vm in base.vms], dtype=np.int64)
     at_rest = np.array([not vm.is_load for vm in base.vms])
     # A VM that used something ran, whatever it does in the snapshot; of one that runs there and

@@ -12,7 +12,7 @@ from rich.text import Text
 from balancer.cli.terminal import err, out, write_document
 from balancer.model.cluster import Cluster, HostState
 from balancer.model.plan import Lost, Migration, Plan, Score, Status, StoppedBy
-from balancer.policy.capacity import usable
+from balancer.policy.capacity import fixed_cores, usable
 from balancer.policy.policy import Policy
 from balancer.policy.survival import RANKS
 
@@ -54,13 +54,13 @@ def bar(share: float, limit: float) -> Text:
 
 
 def utilisation(cluster: Cluster, policy: Policy, host_name: str) -> tuple[float, float]:
-    """Return the CPU and memory utilisation of a host's usable capacity."""
+    """Return the CPU and memory utilisation of a host's usable capacity, as plans see it."""
     host = cluster.host_by_name[host_name]
     room = usable(host, policy)
     vms = [vm for vm in cluster.vms_on[host_name] if vm.is_load]
-    by_vms = sum(vm.cpu_used_cores for vm in vms)
-    cpu = max(by_vms, host.cpu_used_cores or 0.0) / room.cpu_cores if room.cpu_cores else 0.0
-    held = sum(vm.memory_assigned_bytes for vm in vms)
+    cores = fixed_cores(cluster, host) + sum(vm.cpu_demand_cores for vm in vms)
+    cpu = cores / room.cpu_cores if room.cpu_cores else 0.0
+    held = sum(vm.memory_needed_bytes for vm in vms)
     memory = held / room.memory_bytes if room.memory_bytes else 0.0
     return cpu, memory
 

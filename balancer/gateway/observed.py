@@ -13,7 +13,7 @@ from balancer.gateway.names import host_key, id_key
 from balancer.gateway.networks import Offered, migration_settings
 from balancer.gateway.states import GROUP_ONLINE, priority, vm_state
 from balancer.gateway.whereabouts import Whereabouts
-from balancer.gateway.wire import GroupRow, HostAnswer, HostPart
+from balancer.gateway.wire import GroupRow, HostAnswer, HostPart, VmRow
 from balancer.model.cluster import (
     Blocker,
     Cluster,
@@ -105,16 +105,23 @@ def vm_of(
         cpu_reserved_cores=row.vcpus * row.cpu_reserve_percent / 100 or None,
         numa_nodes=row.numa_nodes if row.numa_nodes > 1 else None,
         cpu_wait_cores=seen.vm.cores.waited or None,
-        # Of others it may say more than they could ever have.
-        memory_demand_bytes=row.memory_demand_bytes or None
-        if state.is_load and row.dynamic_memory
-        else None,
+        memory_demand_bytes=_demand_bytes(row) if state.is_load else None,
         memory_startup_bytes=row.memory_startup_bytes or None,
         priority=priority(group.priority) if group else Priority.MEDIUM,
         tags=seen.vm.tags,
         groups=(group.name,) if group else (),
         blocked_by=tuple(sorted(set(blocked))) if blocked else (),
     )
+
+
+def _demand_bytes(row: VmRow) -> int | None:
+    """Return the memory that a VM asks for and may be given: only of dynamic memory is there any.
+
+    Guests may want more than their maximum, which no host ends.
+    """
+    if not row.dynamic_memory or not row.memory_demand_bytes:
+        return None
+    return min(row.memory_demand_bytes, row.memory_maximum_bytes or row.memory_demand_bytes)
 
 
 def lost_vms(

@@ -121,7 +121,9 @@ class VpRow(Wire):
     name: str  # of the VMs, as counters write it
     run_percent: float  # sum over the processors, 100 for each that is busy all the time
     count: int  # of processors
-    wait_percent: float  # likewise of those that wait: their time per dispatch, times dispatches
+    wait_percent: float = (
+        0.0  # likewise of those that wait: their time per dispatch, times dispatches
+    )
 
 
 class MemoryPart(Wire):
@@ -153,6 +155,7 @@ class VmRow(Wire):
     memory_demand_bytes: int
     memory_startup_bytes: int
     dynamic_memory: bool
+    memory_maximum_bytes: int = 0  # that dynamic memory may come to; 0 where nobody said
     version: str
     heartbeat: int | None
     replication_mode: int

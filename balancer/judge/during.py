@@ -51,7 +51,8 @@ def reserve_faults(cluster: Cluster, order: Order) -> Iterator[Finding]:
     """Find hosts whose VMs could at some instant reserve more processors than there are (8)."""
     if not any(vm.cpu_reserved_cores for vm in cluster.vms):
         return
-    for name, held, peak in _peaks(cluster, order, cpu_reserve):
+    for name, here, peak in _peaks(cluster, order, cpu_reserve):
+        held = here + sum(map(cpu_reserve, cluster.arriving_on.get(name, ())))
         most = max(cpu_reservable(cluster.host_by_name[name]), held)
         if held + peak.added > most:
             text = (
@@ -64,7 +65,8 @@ def reserve_faults(cluster: Cluster, order: Order) -> Iterator[Finding]:
 
 def ratio_faults(cluster: Cluster, policy: Policy, order: Order) -> Iterator[Finding]:
     """Find hosts that could at some instant have too many virtual processors (8)."""
-    for name, held, peak in _peaks(cluster, order, virtual_processors):
+    for name, here, peak in _peaks(cluster, order, virtual_processors):
+        held = here + sum(map(virtual_processors, cluster.arriving_on.get(name, ())))
         limit = virtual_processors_most(cluster.host_by_name[name], policy)
         if limit is not None and held + peak.added > max(limit, held):
             text = (

@@ -60,9 +60,9 @@ def loads_of(cluster: Cluster, policy: Policy) -> dict[str, HostLoad]:
     for host in cluster.hosts:
         on = [vm for vm in cluster.vms_on[host.name] if vm.is_load]
         stays = {vm.id for vm in on if why_immovable(cluster, vm) is not None}
-        fixed = sum(vm.memory_assigned_bytes for vm in on if vm.id in stays)
+        fixed = sum(vm.memory_needed_bytes for vm in on if vm.id in stays)
         fixed += arriving_bytes(cluster, host.name)
-        movable = sum(vm.memory_assigned_bytes for vm in on if vm.id not in stays)
+        movable = sum(vm.memory_needed_bytes for vm in on if vm.id not in stays)
         room = usable(host, policy).memory_bytes - fixed if host.state is HostState.UP else 0.0
         found[host.name] = HostLoad(movable, max(0.0, room))
     return found

@@ -86,7 +86,7 @@ def carry(
             if not blamed:
                 return Carried(place, found, settings, timing, dropped, lost, overran, stuck)
             unseen = part.stopped_by is not None
-            waits = _waits(found, blamed)
+            waits = [pair for pair in _waits(found, blamed) if pair not in parted]
             # What is not left for as much again is seen with fewer moves.
             unseen = unseen or 2 * _left(watching) < had
             if waits and not unseen and len(parted) < PARTED_MAX:

@@ -204,7 +204,7 @@ def _reserve_used(found: Evacuation, policy: Policy) -> list[str]:
     for vm in found.cluster.vms:
         host = ends.get(vm.id, vm.host)
         if vm.is_load and host in held:
-            held[host] += vm.memory_assigned_bytes
+            held[host] += vm.memory_needed_bytes
     said: list[str] = []
     for name, size in sorted(held.items()):
         over = size - usable(found.cluster.host_by_name[name], policy).memory_bytes

@@ -50,10 +50,13 @@ class Fact(Rule):
         return ()
 
 
-def facts_of(hosts: Sequence[Host], vms: Sequence[Vm], policy: Policy) -> tuple[Said, ...]:
+def facts_of(
+    hosts: Sequence[Host], vms: Sequence[Vm], policy: Policy, arriving: Mapping[str, Sequence[Vm]]
+) -> tuple[Said, ...]:
     """Return what hosts have of processors for all their VMs together: a cap for each size of host.
 
-    Those that VMs reserve, and virtual ones where the policy has a threshold for them.
+    Those that VMs reserve, and virtual ones where the policy has a threshold for them; less what
+    those take that others migrate there (`arriving`, by host).
     """
     reserves = Fact(
         vms=(),
@@ -63,9 +66,10 @@ def facts_of(hosts: Sequence[Host], vms: Sequence[Vm], policy: Policy) -> tuple[
         lacks="has no processors left for its CPU reserve",
     )
     reserving = frozenset(vm.id for vm in vms if cpu_reserve(vm))
-    found = list(_capped(reserves, reserving, {host.name: cpu_reservable(host) for host in hosts}))
-    most = {host.name: virtual_processors_most(host, policy) for host in hosts}
-    known = {name: limit for name, limit in most.items() if limit is not None}
+    most = {host.name: cpu_reservable(host) for host in hosts}
+    found = list(_capped(reserves, reserving, most, arriving))
+    ratios = {host.name: virtual_processors_most(host, policy) for host in hosts}
+    known = {name: limit for name, limit in ratios.items() if limit is not None}
     if known and any(map(virtual_processors, vms)):
         ratio = f"{policy.thresholds.vcpus_per_core:g} virtual processors for each logical one"
         virtual = Fact(
@@ -75,14 +79,20 @@ def facts_of(hosts: Sequence[Host], vms: Sequence[Vm], policy: Policy) -> tuple[
             claim=f"hosts have no more than {ratio}",
             lacks=f"would have more than {ratio}",
         )
-        found += _capped(virtual, frozenset(vm.id for vm in vms), known)
+        found += _capped(virtual, frozenset(vm.id for vm in vms), known, arriving)
     return tuple(found)
 
 
-def _capped(fact: Fact, vms: frozenset[str], most: Mapping[str, int]) -> Iterator[Said]:
+def _capped(
+    fact: Fact,
+    vms: frozenset[str],
+    most: Mapping[str, int],
+    arriving: Mapping[str, Sequence[Vm]],
+) -> Iterator[Said]:
     alike: dict[int, list[frozenset[str]]] = {}
     for name, limit in most.items() if vms else ():
-        alike.setdefault(limit, []).append(frozenset({name}))
+        left = max(0, limit - sum(map(fact.takes, arriving.get(name, ()))))
+        alike.setdefault(left, []).append(frozenset({name}))
     for limit, names in sorted(alike.items()):
         yield Said(fact, Cap(vms, tuple(names), limit))
 

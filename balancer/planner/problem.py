@@ -300,7 +300,9 @@ def build(
         _refuse_overflow(weight, fixed, scale)
     count = len(hosts)
     load = fixed + np.stack([np.bincount(home, row, minlength=count) for row in weight])
-    groups = groups_of((*said, *facts_of(hosts, vms, policy)), hosts, vms, home)
+    groups = groups_of(
+        (*said, *facts_of(hosts, vms, policy, cluster.arriving_on)), hosts, vms, home
+    )
     connected = _connected(hosts)
     allowed, astray = allowed_hosts(cluster, caps, hosts, vms, said, home, connected)
     closed = closed_vms(vms, said, now)

@@ -75,7 +75,8 @@ class ThresholdsDocument(Document):
         None,
         gt=0,
         description="Virtual processors of running VMs for each logical one, above which no "
-        "migration brings a host. One that has more already comes to no more.",
+        "migration brings a host, drains included: leave room for a host less. One that has more "
+        "already comes to no more.",
     )
 
 

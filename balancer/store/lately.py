@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, Integer, func, select, type_coerce
+from sqlalchemy import Engine, Integer, case, func, select, type_coerce
 
 from balancer.model.cluster import Cluster, VmState
 from balancer.model.outcome import MigrationState
@@ -52,13 +52,15 @@ class Lately(Part):
             tables.subjects.alias("place"),
         )
         bucket = (type_coerce(samples.c.at, Integer) - start) // width
+        asked, held = samples.c.memory_demand_bytes, samples.c.memory_assigned_bytes
+        needed = case((asked > held, asked), else_=held)
         query = (
             select(
                 subject.c.key,
                 place.c.key.label("host"),
                 bucket.label("bucket"),
                 func.avg(samples.c.cpu_used_cores).label("cores"),
-                func.avg(samples.c.memory_assigned_bytes).label("memory"),
+                func.avg(needed).label("memory"),
                 func.count().label("count"),
             )
             .select_from(

@@ -153,6 +153,7 @@ def _vm_row(guest: Guest) -> wire.VmRow:
         memory_assigned_bytes=0,
         memory_demand_bytes=0,
         memory_startup_bytes=guest.startup_bytes,
+        memory_maximum_bytes=guest.maximum_bytes,
         dynamic_memory=guest.dynamic,
         version=guest.version,
         heartbeat=None,

@@ -145,12 +145,16 @@ def test_what_processors_wait_for_is_told_beside_what_they_use(
     assert (seen.cpu_used_cores, seen.cpu_wait_cores) == (1.2, cores)
 
 
-def test_only_dynamic_memory_can_be_asked_for() -> None:
-    fixed = only(observe(vm("a", memory_demand_bytes=7, dynamic_memory=False)))
-    assert fixed.memory_demand_bytes is None
-    assert (
-        only(observe(vm("a", memory_demand_bytes=7, dynamic_memory=True))).memory_demand_bytes == 7
-    )
+@pytest.mark.parametrize(
+    ("dynamic", "most", "counts"), [(False, 0, None), (True, 0, 7), (True, 5, 5), (True, 9, 7)]
+)
+def test_only_what_dynamic_memory_may_come_to_is_asked_for(
+    dynamic: bool,  # noqa: FBT001
+    most: int,
+    counts: int | None,
+) -> None:
+    row = vm("a", memory_demand_bytes=7, dynamic_memory=dynamic, memory_maximum_bytes=most)
+    assert only(observe(row)).memory_demand_bytes == counts
 
 
 @pytest.mark.parametrize(

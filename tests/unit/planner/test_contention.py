@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from balancer.cli.output import utilisation
 from balancer.judge import Code, judge, judge_start
 from balancer.model.cluster import Cluster
 from balancer.model.plan import Status
-from balancer.planner import plan, why_not
+from balancer.planner import drain, plan, why_not
 from balancer.planner.problem import CPU, MEMORY, build
-from balancer.policy.policy import Goal, Policy, Thresholds
+from balancer.policy.policy import Goal, Policy, Reserve, Thresholds
 from benchmarks.instances import generate
 from tests.notation import GIB, cluster
 from tests.unit.judge.plans import leg, plan_of
@@ -154,3 +155,34 @@ def test_a_large_cluster_is_balanced_within_the_ratio() -> None:
     free = plan(seen, Policy(), now=NOW, max_migrations=8, effort=3e5)
     assert {one.code for one in judge(seen, policy, free)} == {Code.VIRTUAL_PROCESSORS}
     assert made.score.after < 0.3 * made.score.before
+
+
+@pytest.mark.parametrize("fact", ["vcpus", "cpu_reserved_cores"])
+def test_what_others_bring_takes_its_place(fact: str) -> None:
+    seen = cluster(
+        "h1 64G 4c: a 4G 1.9c, b 4G 1.9c\nh2 64G 4c: c 4G 0.1c\nh3 9G 4c: d 4G 0.1c >h2, e 4G 0.1c"
+    )
+    counts = {"a": 2, "b": 2, "c": 1, "d": 2, "e": 1}
+    seen = with_vms(seen, **{fact: counts})
+    policy = Policy(goal=Goal.RELIEVE, thresholds=Thresholds(vcpus_per_core=1.0))
+    made = plan(seen, policy, now=NOW)
+    assert judge(seen, policy, made) == ()
+    assert any("processors" in text for text in why_not(seen, policy, "a", "h2"))
+    onto = plan_of(seen, leg("a: h1 > h2"))
+    code = Code.VIRTUAL_PROCESSORS if fact == "vcpus" else Code.CPU_RESERVE
+    assert code in {one.code for one in judge(seen, policy, onto)}
+
+
+def test_tables_show_the_load_that_plans_go_by() -> None:
+    seen = cluster("h1 20G 8c: a 8G 3c, b 8G 3c\nh2 20G 8c:")
+    seen = with_vms(seen, cpu_wait_cores={"a": 1.0}, memory_demand_bytes={"b": 11 * GIB})
+    problem = build(seen, Policy())
+    shown = utilisation(seen, Policy(), "h1")
+    assert shown == pytest.approx(tuple(problem.before[:, 0].tolist()))
+
+
+def test_a_drain_says_that_it_uses_the_reserve_for_what_a_vm_asks_for() -> None:
+    seen = with_vms(cluster("h1 64G: a 8G\nh2 20G:"), memory_demand_bytes={"a": 18 * GIB})
+    policy = Policy(reserve=Reserve(memory_bytes=4 * GIB))
+    found = drain(seen, policy, ["h1"], now=NOW)
+    assert any("2.0 GiB of the memory reserve of h2" in one for one in found.concessions)

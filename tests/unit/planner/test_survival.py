@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,12 @@ from balancer.model.rule import SelectBy, Selector
 from balancer.planner import bring_back, drain, move, plan
 from balancer.planner.carry import carry
 from balancer.planner.problem import build
+from balancer.planner.schedule import Schedule, schedule
 from balancer.planner.stays import UNSEEN
 from balancer.planner.work import Work
 from balancer.policy.heed import heeding
 from balancer.policy.policy import Goal, Limits, Policy, Reserve
-from balancer.policy.rules import Apart, Avoid
+from balancer.policy.rules import Apart, AsOne, Avoid
 from benchmarks.instances import generate
 from tests.notation import GIB, cluster
 from tests.unit.judge.plans import NOW, leg, plan_of
@@ -461,5 +463,19 @@ def test_migrations_that_are_unsafe_beside_each_other_wait_and_are_not_given_up(
     carried = carry(problem, place, Work(1e9), "auto")
     assert not carried.dropped
     assert carried.lost == []
+    # Two of a set that moves as one do not wait for each other, however often they are told to.
+    as_one = AsOne(vms=tuple(Selector(SelectBy.EXACT, problem.vms[vm].id) for vm in (3, 104)))
+    bound = build(generate(8, 200, 4), Policy(reserve=ANY_ONE, rules=(as_one,)), max_migrations=10)
+    scheduled: list[int] = []
+
+    def counted(*given: Any) -> Schedule:
+        scheduled.append(len(given[1]))
+        return schedule(*given)
+
+    monkeypatch.setattr("balancer.planner.carry.schedule", counted)
+    both = place.copy()
+    both[[3, 104]] = 7
+    carry(bound, both, Work(1e9), "auto")
+    assert len(scheduled) < 20
     monkeypatch.setattr("balancer.planner.carry.PARTED_MAX", 0)
     assert carry(problem, place, Work(1e9), "auto").dropped

@@ -105,3 +105,12 @@ def test_seasons_are_looked_for_once_an_hour() -> None:
         assert store.lately.seasons(SEEN, NOW, NOW + HOUR + HOUR / 2) is found
         assert store.lately.seasons(SEEN, NOW, NOW + 2 * HOUR) is not found
         assert not np.any(found.period_h)
+
+
+def test_memory_that_was_asked_for_counts_where_it_was_more_than_there_was() -> None:
+    asks = {"a": 6 * 2**30, "b": 7 * 2**30}
+    vms = tuple(replace(vm, memory_demand_bytes=asks.get(vm.id)) for vm in SEEN.vms)
+    with new_store() as store:
+        store.history.record(replace(SEEN, vms=vms), NOW)
+        found = store.lately.readings(SEEN, NOW - HOUR, NOW)
+    assert found.memory[0].tolist() == [6 * 2**30, 8 * 2**30]

@@ -468,6 +468,7 @@ function New-LbVmRow {
         memory_assigned_bytes = [long] $Machine.MemoryAssigned
         memory_demand_bytes = [long] $Machine.MemoryDemand
         memory_startup_bytes = [long] $Machine.MemoryStartup
+        memory_maximum_bytes = [long] $Machine.MemoryMaximum
         dynamic_memory = [bool] $Machine.DynamicMemoryEnabled
         version = [string] $Machine.Version
         heartbeat = ConvertTo-LbNumber -Value $Machine.Heartbeat
