@@ -35,7 +35,7 @@ WEIGHED = 40
 # Of seeing that hosts may fail on the way: work in all, how much of it for the first attempt, of
 # what is left for another with less, and for the last look at a schedule, which takes less than to
 # make it; of the migrations that were begun within an attempt, how many surely fit into the next.
-WATCH_UNITS, FIRST_SHARE, AGAIN_SHARE, LOOK_SHARE, SEEN_SHARE = 8e6, 0.5, 0.65, 0.9, 0.4
+WATCH_UNITS, FIRST_SHARE, AGAIN_SHARE, LOOK_SHARE, SEEN_SHARE = 8e6, 0.5, 0.65, 0.7, 0.4
 # Of the seconds that a time limit leaves, how many are for that: the judge, who sees it all again,
 # takes about as many. Seconds once the user waits, and the share of the work without a clock.
 WATCH_TIME, HURRIED_S, HURRIED_SHARE = 0.5, 2.0, 0.25

@@ -55,6 +55,8 @@ BOUND_UNITS = 5e6  # of a bound, where the search has none
 # are to be rehearsed on the way or bytes may call for another search, or where a rule that cannot
 # be mended would call for a whole one; and for each VM.
 RESERVE_SHARE, RESERVE_SHARE_MORE, RESERVE_SHARE_TWICE, RESERVE_S = 0.05, 0.2, 0.6, 4e-5
+# Looks at failures that planner and judge will take for the way, and the most kept for that.
+RESERVE_LOOKS, RESERVE_LOOKS_SHARE = 2.0, 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +111,35 @@ def plan(
     while True:
         problem = content(restrain(task, past, among))
         work = Work(effort, elapsed_s, time_limit_s, interrupted)
-        more = policy.reserve.for_failures or may_be_needed(problem)
-        share = RESERVE_SHARE_MORE if more else RESERVE_SHARE
-        if among is None and may_be_less(problem):
-            share = RESERVE_SHARE_TWICE
-        work.reserve_s = share * (time_limit_s or 0.0) + RESERVE_S * len(problem.vms)
+        work.reserve_s = _reserve_s(problem, work, twice=among is None and may_be_less(problem))
         found = optimise(problem, work, seed, solver)
         found = replace(found, place=settle_ties(problem, found.place))
         found, carried = fitted(problem, found, work, effort, seed, solver)
         among = exempt_less(problem, carried)
         if among is None:
             return assemble(problem, found, carried, work, Stamp(now, snapshot_sha256), solver)
+
+
+def _reserve_s(problem: Problem, work: Work, *, twice: bool) -> float:
+    """Return the seconds of a time limit that are kept for what follows the search.
+
+    Args:
+        problem: The task.
+        work: The clock.
+        twice: Whether another search may follow.
+    """
+    more = problem.policy.reserve.for_failures or may_be_needed(problem)
+    share = RESERVE_SHARE_MORE if more else RESERVE_SHARE
+    if twice:
+        share = RESERVE_SHARE_TWICE
+    limit_s = work.time_limit_s or 0.0
+    kept_s = share * limit_s + RESERVE_S * len(problem.vms)
+    if work.elapsed_s is not None and limit_s and problem.policy.reserve.for_failures:
+        begun_s = work.elapsed_s()
+        lost(problem, problem.home)  # it is remembered: the search asks for it first of all
+        look_s = RESERVE_LOOKS * (work.elapsed_s() - begun_s)
+        kept_s += min(RESERVE_LOOKS_SHARE * limit_s, look_s)
+    return kept_s
 
 
 def move(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import count
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from balancer.planner import plan
 from balancer.planner.carry import carry
 from balancer.planner.drill import REHEARSAL_UNITS, Drill
+from balancer.planner.ilp import Solver
+from balancer.planner.optimise import Found, optimise
+from balancer.planner.plan import RESERVE_SHARE_MORE
 from balancer.planner.problem import Bools, Ints, Problem, build
 from balancer.planner.score import gained, measure
 from balancer.planner.search import trim
@@ -117,3 +121,20 @@ def test_whoever_set_a_time_limit_does_not_wait_for_what_is_against_each_host() 
     found = plan(cluster(FULL), Policy(), now=NOW)
     assert {one.vm for one in found.not_moved} == {one.vm for one in late.not_moved}
     assert all("of memory free" in one.reason for one in found.not_moved)
+
+
+def test_of_a_time_limit_as_much_is_kept_for_the_way_as_a_look_at_failures_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[float] = []
+    module, ticks = sys.modules["balancer.planner.plan"], count()
+    search = optimise
+
+    def noted(problem: Problem, work: Work, seed: int, solver: Solver) -> Found:
+        kept.append(work.reserve_s)
+        return search(problem, work, seed, solver)
+
+    monkeypatch.setattr(module, "optimise", noted)
+    policy, seen = Policy(reserve=Reserve(host_failures=1)), generate(8, 200, 4)
+    plan(seen, policy, now=NOW, elapsed_s=lambda: 0.5 * next(ticks), time_limit_s=10.0)
+    assert kept[0] >= RESERVE_SHARE_MORE * 10.0 + 1.0
