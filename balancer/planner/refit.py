@@ -65,7 +65,7 @@ def fitted(
         seed: Of the choices of the first search.
         solver: Which solver.
     """
-    place, goal = found.place, problem.policy.goal
+    place = found.place
     best = finish(problem, place, work, solver)
     tight, carried, spared = problem, best, False
     for number in range(1, ROUNDS + 1):
@@ -83,11 +83,10 @@ def fitted(
             task = tight = replace(tight, allowed=_without_targets(tight, carried.stuck))
         else:
             break
-        start = best.place if legal_end(task, best.place) else None
-        place = settle_ties(task, once(task, part, seed + number, solver, start, proof=False).place)
+        place = _searched(task, best.place, part, seed + number, solver)
         work.note(part)
         carried = finish(problem, place, work, solver)
-        if better(*(measure(problem, one.place).key(goal) for one in (carried, best))):
+        if _is_better(problem, carried, best):
             best = _replaced(problem, best, carried)
             found = replace(found, place=place, proven=False)
     if not best.stuck:
@@ -108,22 +107,32 @@ def _one_more(
 
     With no more than that there is hardly an order to look for.
     """
-    goal = problem.policy.goal
     for number in range(1, ONE_MORE + 1):
         part = work.apart(SHARE * effort)
         most = int((best.place != problem.home).sum()) + 1
         if part.cut_short() or most > problem.cap:
             break
         task = replace(problem, caps=replace(problem.caps, migrations=most))
-        start = best.place if legal_end(task, best.place) else None
-        place = settle_ties(task, once(task, part, seed + number, solver, start, proof=False).place)
+        place = _searched(task, best.place, part, seed + number, solver)
         work.note(part)
         carried = finish(problem, place, work, solver)
-        if not better(*(measure(problem, one.place).key(goal) for one in (carried, best))):
+        if not _is_better(problem, carried, best):
             break
         best = _replaced(problem, best, carried)
         found = replace(found, place=place, proven=False)
     return found, best
+
+
+def _searched(task: Problem, start: Ints, part: Work, seed: int, solver: Solver) -> Ints:
+    """Return where another search ends, from `start` where the task allows it."""
+    begun = start if legal_end(task, start) else None
+    return settle_ties(task, once(task, part, seed, solver, begun, proof=False).place)
+
+
+def _is_better(problem: Problem, one: Carried, other: Carried) -> bool:
+    """Tell whether the one leads to a better end than the other."""
+    goal = problem.policy.goal
+    return better(*(measure(problem, each.place).key(goal) for each in (one, other)))
 
 
 def _as_scheduled(problem: Problem, over: Schedule) -> Floats:

@@ -212,6 +212,15 @@ def test_a_drain_keeps_the_room_for_failures_only_where_it_is_to(
             assert bool(said) == bool(set(now) - before)
 
 
+def task_of(seen: Cluster, policy: Policy) -> Problem:
+    """Return the task, of rules that do not contradict each other."""
+    try:
+        return build(seen, policy)
+    except InputError:
+        assume(condition=False)
+        raise
+
+
 @few
 @given(mixed(hosts_max=5, vms_max=9), policies(), st.sampled_from([1, 2]), st.data())
 def test_each_instant_is_known_from_the_one_before_it(
@@ -219,11 +228,7 @@ def test_each_instant_is_known_from_the_one_before_it(
 ) -> None:
     """Planner and judge rehearse only what an instant changes, and know the same as if all were."""
     policy = asking(policy, failed, data.draw(among("", "site")))
-    try:
-        problem = build(seen, policy)
-    except InputError:
-        assume(condition=False)
-        raise
+    problem = task_of(seen, policy)
     drill, place, names = Drill(seen, policy), start_of(seen), [h.name for h in problem.hosts]
     ids = [vm.id for vm in problem.vms]
     goes = {vm: data.draw(among(*names)) for vm in ids}
@@ -259,11 +264,7 @@ def test_a_placement_is_known_from_one_that_is_almost_the_same(
 ) -> None:
     """What is rehearsed only where moves have changed it is what is lost, as if all were."""
     policy = asking(policy, failed, data.draw(among("", "site")))
-    try:
-        problem = build(seen, policy)
-    except InputError:
-        assume(condition=False)
-        raise
+    problem = task_of(seen, policy)
     place, some = problem.home.copy(), len(problem.vms)
     ups = [None, None, problem.up & (np.arange(len(problem.hosts)) > 0)]
     for _ in range(12):
