@@ -120,7 +120,7 @@ class Calendar:
         """Return `at` if it is open, else when it next opens; None if not within `HORIZON`."""
         for until in _looks(at):
             for begin, end in self.openings(at, until):
-                if end > at:
+                if end > at and begin < until:  # of blackouts beyond nothing was asked
                     return max(begin, at)
         return None
 

@@ -183,3 +183,12 @@ def test_hours_that_never_meet(one: str, other: str, *, apart: bool) -> None:
     assert never_meet(second, first) is apart
     both = calendar(f"windows: [{one}, {other}]")
     assert not never_meet(first, both), "one of several is enough"
+
+
+def test_what_begins_where_a_look_ends_is_looked_at_again() -> None:
+    """Blackouts that begin just as a look ahead ends, and another ends, leave no gap between."""
+    windows = tuple(Span(days=frozenset({0}), from_minute=at, to_minute=1) for at in (0, 1))
+    berlin = Span(days=frozenset({0, 1}), from_minute=1, to_minute=1, timezone="Europe/Berlin")
+    made = Calendar(windows=windows, blackouts=(berlin,))
+    opens = made.next_opening(datetime(2026, 3, 29, 0, 2, tzinfo=UTC))
+    assert opens is None or made.is_open(opens)
